@@ -1,0 +1,104 @@
+"""`minidisc`: the commands. Heavy imports happen inside the command that needs them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from minidisc.cli.options import command_from
+from minidisc.cli.output import Output, metrics_line, quiet_libraries
+from minidisc.config import CompressSettings, EvaluateSettings, FinetuneSettings
+from minidisc.errors import UserError
+
+# typer brings its own click and does not export this base class of typer.BadParameter and of unknown options.
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="minidisc",
+    help="Compress a fine-tuned Hugging Face transformer in one run, through the best teacher assistant.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _compress(settings: CompressSettings, resume: bool) -> None:
+    """Compress a fine-tuned model: find the assistant in one trial, distil the student through it."""
+    with _output() as output:
+        from minidisc.pipeline import compress
+
+        output.result(compress(settings=settings, resume=resume, listener=output))
+
+
+def _finetune(settings: FinetuneSettings) -> None:
+    """Fine-tune a pre-trained model on labelled rows: the teacher."""
+    with _output() as output:
+        from minidisc.finetuning import finetune
+
+        result = finetune(settings, output.stage("teacher"))
+        output.note(f"teacher: {metrics_line(result.metrics)} on the validation rows; saved in {result.output_dir}")
+
+
+def _evaluate(settings: EvaluateSettings, as_json: bool) -> None:
+    """Evaluate a fine-tuned or compressed model on validation rows."""
+    quiet_libraries()
+    from minidisc.evaluation import evaluate
+
+    result = evaluate(settings)
+    if as_json:
+        print(json.dumps(result))
+    else:
+        print(f"{settings.model}: {metrics_line(result['metrics'])} on {result['rows']} rows of {result['source']}")
+
+
+app.command("finetune")(command_from(FinetuneSettings, _finetune))
+app.command("compress")(
+    command_from(
+        CompressSettings, _compress, resume=(bool, False, "go on with the run in --output-dir where it was cut short")
+    )
+)
+app.command("evaluate")(
+    command_from(EvaluateSettings, _evaluate, as_json=(bool, False, "print one JSON object instead of a line"))
+)
+
+
+@app.command("demo")
+def _demo(
+    output_dir: Annotated[str, typer.Option(help="folder for the demo's data, teacher and run")] = "runs/demo",
+) -> None:
+    """The main job on real reviews and a real backbone: teacher, assistant, student, prediction."""
+    with _output() as output:
+        from minidisc.demo.run import demo
+
+        demo(Path(output_dir), output)
+
+
+def _output() -> Output:
+    quiet_libraries()
+    return Output()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; exit code 0 done, 2 bad input, 130 interrupted, 1 anything else."""
+    try:
+        app(arguments or sys.argv[1:] or ["--help"], standalone_mode=False)
+    except UserError as error:
+        _fail(str(error))
+    except _USAGE_ERROR as error:
+        context = error.ctx.command_path if error.ctx else "minidisc"
+        _fail(f"{error.format_message().rstrip('.')}; see '{context} --help'.")
+    except FloatingPointError as error:
+        _fail(str(error), code=1)
+    except (KeyboardInterrupt, typer.Abort):
+        print("\nminidisc: interrupted; 'minidisc compress' goes on from here with --resume.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(message: str, code: int = 2) -> None:
+    print("minidisc: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)

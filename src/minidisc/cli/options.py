@@ -1,0 +1,59 @@
+"""Command-line options made from the settings classes, so that a default and a help text stand in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from minidisc.config import settings_from
+from minidisc.runs import read_config
+
+
+def command_from(settings_class: type, action: Callable[..., None], **flags: Any) -> Callable[..., None]:
+    """A typer command with one option per field of ``settings_class``, plus ``--config``.
+
+    Args:
+        settings_class: a settings dataclass of `minidisc.config`.
+        action: called with the settings and the ``flags``.
+        flags: name to (type, default, help) of options that are no settings.
+    """
+    fields = dataclasses.fields(settings_class)
+
+    def command(**given: Any) -> None:
+        file = given.pop("config")
+        extra = {name: given.pop(name) for name in flags}
+        values = read_config(Path(file)) if file else {}
+        settings = settings_from(settings_class, values, str(file)) if values else None
+        known = {f.name: getattr(settings, f.name) for f in fields} if settings else {}
+        known |= {name: value for name, value in given.items() if value is not None}
+        action(settings_from(settings_class, known, "command line"), **extra)
+
+    # A class's own settings come before those it shares with other commands.
+    ordered = sorted(fields, key=lambda f: f.name not in settings_class.__annotations__)
+    parameters = [_parameter(f.name, _option_type(f), None, f.metadata["help"], f.default) for f in ordered]
+    parameters.append(_parameter("config", str | None, None, "YAML file of the same settings; flags win", None))
+    parameters += [_parameter(name, kind, default, help, None) for name, (kind, default, help) in flags.items()]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__doc__ = action.__doc__
+    return command
+
+
+def _option_type(field: dataclasses.Field) -> Any:
+    # Everything but switches goes through settings_from as text, whose errors are one clear line.
+    return bool | None if str(field.type).startswith("bool") else str | None
+
+
+def _parameter(name: str, kind: Any, default: Any, help: str, shown: Any) -> inspect.Parameter:
+    if isinstance(shown, tuple):
+        shown = ",".join(map(str, shown))
+    flag = "--" + name.removeprefix("as_").replace("_", "-")
+    if shown is not None and not isinstance(shown, bool):
+        help += f" [{shown}]"
+    option = typer.Option(flag, help=help, show_default=False, metavar=None if kind in (bool, bool | None) else "…")
+    annotation = Annotated[kind, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

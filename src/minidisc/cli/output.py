@@ -1,0 +1,151 @@
+"""What commands print: progress with time left in a terminal, plain lines when piped."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from minidisc.preflight import Estimate
+    from minidisc.results import CompressionResult, ModelResult
+
+PLAIN_SECONDS = 10.0
+
+
+def quiet_libraries() -> None:
+    """Silence what the libraries print about themselves; minidisc reports what the user can act on."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
+class Output:
+    """Listens to a run and prints it; a context manager, so that the terminal is left in order."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
+        if not self.console.is_terminal:
+            # What reads a pipe has no width; the table must not be squeezed into a terminal's.
+            self.console.width = 120
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+
+    def __enter__(self) -> Output:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._bar.stop()
+
+    def note(self, message: str) -> None:
+        """Print a line."""
+        self._print(message)
+
+    def warn(self, message: str) -> None:
+        """Print a warning."""
+        self._print(f"warning: {message}", style="yellow")
+
+    def estimated(self, value: Estimate) -> None:
+        """Print the preflight's estimate."""
+        self._print(
+            f"estimate: about {_duration(value.seconds)} on this machine, {value.memory / 2**30:.1f} GiB of memory, "
+            f"{value.disk / 2**30:.1f} GiB of disk while it runs"
+        )
+
+    def stage(self, name: str) -> Callable[..., None]:
+        """A bar for the stage in a terminal; else a line every ten seconds and at every evaluation."""
+        task = self._bar.add_task(name, total=None)
+        last = time.monotonic()
+        first: tuple[int, float] | None = None  # step and time, once training goes: what comes before takes long
+
+        def progress(step: int, total: int, loss: Any, metrics: dict[str, float] | None) -> None:
+            nonlocal last, first
+            self._bar.update(task, completed=step, total=total or None)
+            now = time.monotonic()
+            if metrics is not None:
+                shown = "  ".join(f"{network} {metric:.3f}" for network, metric in metrics.items())
+                self._print(f"{name} step {step}: {shown}")
+            elif first is None:
+                first = step, now
+            elif not self.console.is_terminal and now - last >= PLAIN_SECONDS:
+                last = now
+                left = (now - first[1]) / (step - first[0]) * (total - step)
+                self._print(f"{name} step {step}/{total}, loss {float(loss):.4f}, {_duration(left)} left")
+
+        return progress
+
+    def result(self, result: CompressionResult) -> None:
+        """Print the candidate table and the three-line summary."""
+        self._bar.stop()
+        if result.candidates:
+            self.console.print(_candidate_table(result))
+            if not result.assistants:
+                reason = "--stages is 1" if result.stages == 1 else "the student's own size has the best tradeoff"
+                self._print(f"no assistant: {reason}")
+        cost = result.cost
+        for assistant in result.assistants:
+            self._print(f"assistant {_described(assistant)}")
+        self._print(
+            f"cost      {cost.steps} steps, {cost.flops:.2e} FLOPs, {_duration(cost.seconds)}, "
+            f"{cost.peak_memory / 2**30:.1f} GiB at its peak"
+        )
+        self._print(f"teacher   {_described(result.teacher)}")
+        self._print(f"student   {_described(result.student)}")
+        self._print(f"report    {result.report}")
+
+    def _print(self, message: str, style: str | None = None) -> None:
+        # No wrapping and no markup: the lines are also read by other programs, and paths hold brackets.
+        self.console.print(message, style=style, markup=False, soft_wrap=True)
+
+
+def metrics_line(values: dict[str, float]) -> str:
+    """``accuracy 0.812, f1 0.870``."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in values.items() if name != "metric")
+
+
+def _candidate_table(result: CompressionResult) -> Table:
+    table = Table(title="candidates: metric on the selection rows, parameters in three ways", title_justify="left")
+    for heading in ("stage", "sparsity", "metric", "tradeoff", "prunable", "no embed.", "all", ""):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in result.candidates:
+        sizes = row["sizes"]
+        table.add_row(
+            str(row["stage"]),
+            f"{100 * row['sparsity']:g} %",
+            f"{row['metric']:.4f}",
+            f"{row['tradeoff']:.4f}",
+            *(f"{sizes[k] / 1e6:.2f} M" for k in ("prunable", "without_embeddings", "all")),
+            "← assistant" if row["chosen"] else "",
+        )
+    return table
+
+
+def _described(model: ModelResult) -> str:
+    sizes = model.sizes
+    return (
+        f"{metrics_line(model.metrics)} on validation; {sizes.prunable / 1e6:.2f} M prunable, "
+        f"{sizes.without_embeddings / 1e6:.2f} M without embeddings, {sizes.all / 1e6:.2f} M parameters; {model.path}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,257 @@
+"""Settings of every command, as dataclasses; each default and each help text stands here and nowhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from minidisc.errors import UserError
+
+Schedule = Literal["minidisc", "direct"]
+SecondStage = Literal["student", "sandwich"]
+SelectOn = Literal["train", "validation"]
+Precision = Literal["fp32", "bf16"]
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field whose help text the command line shows."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where the rows come from and how they become tokens."""
+
+    task: str | None = option(
+        None,
+        "glue/NAME (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), a Hub dataset id, or, for own files, "
+        "'classification' or 'regression' (found out from the labels when not given)",
+    )
+    train_file: str | None = option(None, "training rows: CSV, TSV, JSONL or Parquet, also .gz or .bz2")
+    validation_file: str | None = option(None, "validation rows, same formats")
+    data_dir: str | None = option(None, "local copy of the benchmark: DIR/glue/NAME/{train,validation}.jsonl.gz")
+    text_columns: tuple[str, ...] | None = option(None, "one text column, or two separated by a comma")
+    label_column: str | None = option(None, "column of labels (default: 'label')")
+    max_length: int = option(128, "tokens a row is cut to")
+    max_train_rows: int | None = option(None, "use only this many training rows, drawn with --seed")
+
+    def __post_init__(self) -> None:
+        _require(self.max_length >= 4, f"--max-length is {self.max_length}; it must be at least 4.")
+        if self.text_columns is not None:
+            _require(
+                1 <= len(self.text_columns) <= 2,
+                f"--text-columns names {len(self.text_columns)} columns; give one, or two separated by a comma.",
+            )
+        rows = self.max_train_rows
+        _require(rows is None or rows >= 1, f"--max-train-rows is {rows}; it must be at least 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How any network is trained, be it a teacher or a student."""
+
+    epochs: float = option(3.0, "passes over the training rows (of each stage)")
+    max_steps: int | None = option(None, "optimiser steps (of each stage); overrides --epochs")
+    batch_size: int = option(32, "rows in a batch")
+    gradient_accumulation_steps: int = option(1, "batches an optimiser step is averaged over")
+    learning_rate: float = option(5e-5, "peak learning rate of AdamW")
+    warmup: float = option(0.1, "fraction of the steps over which the learning rate rises; it then falls linearly")
+    weight_decay: float = option(0.01, "AdamW's weight decay")
+    max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
+    patience: int = option(5, "stop after this many evaluations without gain")
+    evaluations_per_epoch: int = option(1, "how often an epoch is evaluated (and can be resumed from)")
+    seed: int = option(0, "seed of everything random")
+    device: str = option("auto", "auto, cpu, cuda or mps")
+    precision: Precision = option("fp32", "fp32, or bf16 autocast (slow on most CPUs)")
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "gradient_accumulation_steps", "learning_rate", "evaluations_per_epoch"):
+            value = getattr(self, name)
+            _require(value > 0, f"{_flag(name)} is {value}; it must be greater than 0.")
+        _require(
+            self.max_steps is None or self.max_steps > 0, f"--max-steps is {self.max_steps}; it must be positive."
+        )
+        _require(0 <= self.warmup < 1, f"--warmup is {self.warmup}; it is a fraction of the steps, in [0, 1).")
+        _require(self.patience >= 1, f"--patience is {self.patience}; it must be at least 1.")
+        _require(self.seed >= 0, f"--seed is {self.seed}; it must not be negative.")
+        _choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
+        _choice("precision", self.precision, get_args(Precision))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneSettings(DataSettings, TrainingSettings):
+    """`minidisc finetune`: a pre-trained model and labelled rows in, a teacher out."""
+
+    model: str = option(None, "folder or Hub id of the pre-trained model")
+    output_dir: str = option(None, "where the fine-tuned model is put")
+    trust_remote_code: bool = option(False, "run code that comes with the model; only for models you trust")
+
+    def __post_init__(self) -> None:
+        DataSettings.__post_init__(self)
+        TrainingSettings.__post_init__(self)
+        _require(bool(self.model), "--model is missing; give a folder or a Hub id.")
+        _require(bool(self.output_dir), "--output-dir is missing; give a folder that does not exist yet.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(DataSettings):
+    """`minidisc evaluate`: a fine-tuned model and validation rows in, metrics out."""
+
+    model: str = option(None, "folder or Hub id of the fine-tuned model")
+    batch_size: int = option(64, "rows in a batch")
+    device: str = option("auto", "auto, cpu, cuda or mps")
+    seed: int = option(0, "seed of row sampling")
+    trust_remote_code: bool = option(False, "run code that comes with the model; only for models you trust")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(bool(self.model), "--model is missing; give a folder or a Hub id.")
+        _require(self.batch_size > 0, f"--batch-size is {self.batch_size}; it must be greater than 0.")
+        _choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressSettings(DataSettings, TrainingSettings):
+    """`minidisc compress`: the main job."""
+
+    # More and faster than for a teacher: what is left after pruning has more to learn.
+    epochs: float = option(5.0, "passes over the training rows, of each stage")
+    learning_rate: float = option(1e-4, "peak learning rate of AdamW")
+    teacher: str = option(None, "folder or Hub id of the fine-tuned model")
+    output_dir: str = option(None, "run folder")
+    target_sparsity: float = option(0.9, "fraction of attention heads and FFN neurons to remove")
+    tradeoff_lambda: float = option(0.2, "weight of sparsity against metric when the assistant is chosen")
+    grid: tuple[float, ...] | None = option(
+        None, "sparsities of the candidates, comma-separated (default: 0.5,0.6,… up to the target)"
+    )
+    neuron_multiple: int = option(8, "FFN neurons of a layer are rounded to this multiple")
+    stages: int = option(2, "2: one teacher assistant; 3: two assistants; 1: the student straight from the sandwich")
+    schedule: Schedule = option("minidisc", "minidisc, or direct (no assistant)")
+    second_stage: SecondStage = option("student", "last stage trains the student alone, or a sandwich again")
+    candidates_per_step: str = option(
+        "largest+smallest+1", "sub-networks trained in a step: all, or largest+smallest+K with K random ones"
+    )
+    select_on: SelectOn = option("train", "rows that choose the assistant: a split of train, or validation")
+    selection_fraction: float | None = option(
+        None,
+        "part of the labelled training rows kept for selection, at most 2,000 (default: a tenth, but 500 rows where "
+        "that is no more than a quarter)",
+    )
+    calibration_rows: int = option(1024, "labelled training rows that importance is computed on")
+    dropout: float = option(0.0, "dropout of the sub-networks while they are trained")
+    trust_remote_code: bool = option(False, "run code that comes with the teacher; only for models you trust")
+    keep_checkpoints: bool = option(False, "keep RUN/checkpoints after the run is complete")
+
+    def __post_init__(self) -> None:
+        DataSettings.__post_init__(self)
+        TrainingSettings.__post_init__(self)
+        _require(bool(self.teacher), "--teacher is missing; give a folder or a Hub id of a fine-tuned model.")
+        _require(bool(self.output_dir), "--output-dir is missing; give a folder for the run.")
+        _require(
+            0 <= self.target_sparsity < 1,
+            f"--target-sparsity is {self.target_sparsity:g}; it is the fraction removed, in [0, 1), such as 0.9.",
+        )
+        _require(
+            self.target_sparsity > 0,
+            "--target-sparsity 0 gives a student as large as the teacher; give the fraction to remove, such as 0.9.",
+        )
+        _require(0 <= self.tradeoff_lambda <= 1, f"--tradeoff-lambda is {self.tradeoff_lambda:g}; allowed is [0, 1].")
+        for sparsity in self.grid or ():
+            _require(0 < sparsity < 1, f"--grid holds {sparsity:g}; every sparsity must lie between 0 and 1.")
+        _require(self.neuron_multiple >= 1, f"--neuron-multiple is {self.neuron_multiple}; it must be at least 1.")
+        _require(self.stages >= 1, f"--stages is {self.stages}; it must be at least 1 (2 is the method's default).")
+        _choice("schedule", self.schedule, get_args(Schedule))
+        _choice("second_stage", self.second_stage, get_args(SecondStage))
+        _choice("select_on", self.select_on, get_args(SelectOn))
+        fraction = self.selection_fraction
+        _require(
+            fraction is None or 0 < fraction < 1,
+            f"--selection-fraction is {fraction or 0:g}; allowed is between 0 and 1.",
+        )
+        _require(self.calibration_rows >= 1, f"--calibration-rows is {self.calibration_rows}; it must be at least 1.")
+        _require(0 <= self.dropout < 1, f"--dropout is {self.dropout:g}; allowed is [0, 1).")
+        random_candidates(self.candidates_per_step)
+
+
+def random_candidates(candidates_per_step: str) -> int | None:
+    """How many random sub-networks join the largest and the smallest in a step; None means all of them.
+
+    Raises:
+        UserError: if the text is neither ``all`` nor ``largest+smallest+K``.
+    """
+    if candidates_per_step == "all":
+        return None
+    prefix, _, count = candidates_per_step.rpartition("+")
+    if prefix == "largest+smallest" and count.isdigit():
+        return int(count)
+    raise UserError(
+        f"--candidates-per-step is {candidates_per_step!r}; allowed are 'all' and 'largest+smallest+K', K = 0, 1, 2, …"
+    )
+
+
+def settings_from(cls: type, values: dict[str, Any], source: str = "settings") -> Any:
+    """Build a settings dataclass from plain values, as YAML, JSON or keyword arguments give them.
+
+    Args:
+        cls: one of the settings classes of this module.
+        values: field names (with ``_`` or ``-``) to values; numbers may be text.
+        source: what the values came from, for error messages.
+
+    Raises:
+        UserError: an unknown name, or a value of the wrong type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    known = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in fields:
+            raise UserError(f"{source}: unknown setting {key!r}; allowed are {', '.join(sorted(fields))}.")
+        known[name] = _convert(name, value, str(fields[name].type), source)
+    return cls(**known)
+
+
+def fingerprint(values: Any) -> str:
+    """A short hash of plain values; equal values give equal hashes in every process."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _convert(name: str, value: Any, type_text: str, source: str) -> Any:
+    if value is None:
+        return None
+    try:
+        if type_text.startswith("tuple"):
+            parts = value.split(",") if isinstance(value, str) else list(value)
+            convert = float if "float" in type_text else str
+            return tuple(convert(part.strip() if isinstance(part, str) else part) for part in parts)
+        if type_text.startswith("bool"):
+            if isinstance(value, bool):
+                return value
+            raise ValueError
+        if type_text.startswith("int"):
+            if float(value) != int(float(value)):
+                raise ValueError
+            return int(float(value))
+        if type_text.startswith("float"):
+            if not math.isfinite(float(value)):
+                raise ValueError
+            return float(value)
+        return str(value)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"{source}: {name} is {value!r}; {type_text} is expected.") from None
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    _require(value in allowed, f"{_flag(name)} is {value!r}; allowed are {', '.join(allowed)}.")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UserError(message)

@@ -1,0 +1,96 @@
+"""From a pre-trained model and labelled rows to a teacher."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from minidisc.config import FinetuneSettings
+from minidisc.errors import UserError
+from minidisc.files import new_folder
+from minidisc.losses import task_loss
+from minidisc.measure import Cost
+from minidisc.prediction import model_inputs, predict
+from minidisc.resumable import ResumableArguments, ResumableTrainer, trainer_arguments
+from minidisc.tasks import Task, encode, load_data
+from minidisc.teachers import load_classifier
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """The teacher's folder, its metrics on the validation rows, and what training it took."""
+
+    output_dir: Path
+    metrics: dict[str, float]
+    cost: Cost
+
+
+def finetune(settings: FinetuneSettings, progress: Any = None) -> FinetuneResult:
+    """Fine-tune a sequence classification model; the best evaluation's weights are kept.
+
+    Raises:
+        UserError: if the model, the rows or the output folder cannot be used.
+    """
+    folder = Path(settings.output_dir)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--output-dir {folder} exists and is not empty; give a folder that does not exist yet.")
+    data = load_data(settings)
+    task = data.task
+    names = task.label_names or ("LABEL_0",)
+    torch.manual_seed(settings.seed)  # the new classifier's weights
+    loaded = load_classifier(
+        settings.model,
+        settings.trust_remote_code,
+        new_head=True,
+        num_labels=len(names),
+        id2label=dict(enumerate(names)),
+        label2id={name: i for i, name in enumerate(names)},
+        problem_type="regression" if task.kind == "regression" else "single_label_classification",
+    )
+    work = folder.with_name(f".{folder.name}.training")
+    shutil.rmtree(work, ignore_errors=True)
+    trainer = _FinetuneTrainer(
+        loaded.model,
+        ResumableArguments(**trainer_arguments(settings, work)),
+        encode(data.train, loaded.tokenizer, settings.max_length),
+        loaded.tokenizer,
+        ["teacher"],
+        progress,
+    )
+    trainer.task = task
+    trainer.validation_rows = encode(data.validation, loaded.tokenizer, settings.max_length)
+    try:
+        trainer.fit()
+        loaded.model.load_state_dict(trainer.best_state(0))
+        with new_folder(folder) as temporary:
+            loaded.model.save_pretrained(temporary)
+            loaded.tokenizer.save_pretrained(temporary)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    best = trainer.best[0]
+    assert best is not None
+    return FinetuneResult(folder, best.metrics, trainer.cost)
+
+
+class _FinetuneTrainer(ResumableTrainer):
+    task: Task
+    validation_rows: Any
+
+    def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        model.train()
+        labels = inputs["labels"].to(self.args.device)
+        with self.compute_loss_context_manager():
+            loss = task_loss(model(**model_inputs(inputs, self.args.device)).logits, labels)
+        loss = loss / self.current_gradient_accumulation_steps
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+    def score(self) -> list[dict[str, float]]:
+        rows = self.validation_rows
+        logits = predict(self.model, rows, self.data_collator, self.args.per_device_eval_batch_size)
+        return [self.task.evaluate(logits, np.asarray(rows["label"]))]

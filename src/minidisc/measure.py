@@ -1,0 +1,126 @@
+"""Sizes three ways, FLOPs, memory, time."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from minidisc.architectures import Architecture
+from minidisc.subnetworks import SubnetworkSpec
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What arithmetic needs to know of a family's model: ``hidden`` size, dimensions of a head, full widths."""
+
+    hidden: int
+    head_size: int
+    layers: int
+    heads: int
+    neurons: int
+    all_parameters: int
+    embedding_parameters: int
+
+    @classmethod
+    def of(cls, model: Any, architecture: Architecture) -> Shape:
+        """Read off a full-width model."""
+        config = model.config
+        hidden, heads = getattr(config, architecture.hidden), getattr(config, architecture.heads)
+        embeddings = _submodule(model.base_model, architecture.embeddings)
+        return cls(
+            hidden=hidden,
+            head_size=hidden // heads,
+            layers=len(_submodule(model.base_model, architecture.layers)),
+            heads=heads,
+            neurons=getattr(config, architecture.neurons),
+            all_parameters=sum(p.numel() for p in model.parameters()),
+            embedding_parameters=sum(p.numel() for p in embeddings.parameters()),
+        )
+
+    def prunable(self, spec: SubnetworkSpec) -> int:
+        """Weights and biases that belong to the heads and neurons of ``spec``."""
+        per_head = self.head_size * (4 * self.hidden + 3)
+        per_neuron = 2 * self.hidden + 1
+        return sum(spec.heads) * per_head + sum(spec.neurons) * per_neuron
+
+    def sizes(self, spec: SubnetworkSpec) -> Sizes:
+        """Parameters of the network that ``spec`` describes."""
+        full = SubnetworkSpec(0.0, (self.heads,) * self.layers, (self.neurons,) * self.layers)
+        removed = self.prunable(full) - self.prunable(spec)
+        left = self.all_parameters - removed
+        return Sizes(self.prunable(spec), left - self.embedding_parameters, left)
+
+    def forward_flops(self, spec: SubnetworkSpec, rows: int, length: int) -> float:
+        """Floating-point operations of one forward pass over the layers, a multiply-add counted as two.
+
+        Embeddings, norms, activations and the classifier are left out: under two per cent of a full-width pass.
+        """
+        heads, tokens = sum(spec.heads), rows * length
+        linear = 2 * tokens * self.hidden * (4 * heads * self.head_size + 2 * sum(spec.neurons))
+        attention = 4 * tokens * length * heads * self.head_size
+        return float(linear + attention)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Parameter counts: ``prunable`` (heads and neurons), ``without_embeddings``, and ``all``."""
+
+    prunable: int
+    without_embeddings: int
+    all: int
+
+
+@dataclass
+class Cost:
+    """What a stage took: optimiser steps, FLOPs, wall and processor seconds, peak memory of the process in bytes."""
+
+    steps: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both after one another."""
+        total = {k: v + getattr(other, k) for k, v in asdict(self).items()}
+        return Cost(**{**total, "peak_memory": max(self.peak_memory, other.peak_memory)})
+
+
+@contextmanager
+def measured(cost: Cost) -> Iterator[Cost]:
+    """Add the time that the block takes, and the process's peak memory so far, to ``cost``."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        yield cost
+    finally:
+        cost.seconds += time.perf_counter() - wall
+        cost.cpu_seconds += time.process_time() - cpu
+        cost.peak_memory = max(cost.peak_memory, peak_memory())
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def processor() -> str:
+    """Name and number of usable cores of the processor, as it stands beside figures."""
+    name = ""
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name or 'processor'}, {count} cores"
+
+
+def _submodule(module: Any, path: str) -> Any:
+    for name in path.split("."):
+        module = getattr(module, name)
+    return module

@@ -1,0 +1,87 @@
+"""What a run has made, typed, and as ``RUN/results.json`` holds it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from minidisc.errors import UserError
+from minidisc.files import read_json
+from minidisc.measure import Cost, Sizes
+from minidisc.subnetworks import SubnetworkSpec
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """A final model: its folder, its size three ways, and its metrics on the validation rows."""
+
+    path: Path
+    spec: SubnetworkSpec
+    sizes: Sizes
+    metrics: dict[str, float]
+    selection_metrics: dict[str, float]
+
+    @property
+    def sparsity(self) -> float:
+        """The fraction of heads and neurons that was to be removed."""
+        return self.spec.sparsity
+
+
+@dataclass(frozen=True)
+class CompressionResult:
+    """What a run has made; ``results`` is the content of ``RUN/results.json``."""
+
+    output_dir: Path
+    teacher: ModelResult
+    assistants: list[ModelResult]
+    student: ModelResult
+    candidates: list[dict[str, Any]]
+    cost: Cost
+    results: dict[str, Any]
+
+    @property
+    def stages(self) -> int:
+        """How many stages were asked for."""
+        return self.results["settings"]["stages"]
+
+    @property
+    def report(self) -> Path:
+        """The run's report."""
+        return self.output_dir / "report.html"
+
+
+def read_result(folder: Path) -> CompressionResult:
+    """The result of a finished run.
+
+    Raises:
+        UserError: the folder holds none.
+    """
+    if not (folder / "results.json").is_file():
+        raise UserError(f"{folder} holds no finished run; give the --output-dir of 'minidisc compress'.")
+    results = read_json(folder / "results.json")
+    return CompressionResult(
+        output_dir=folder,
+        teacher=_model(results["teacher"]),
+        assistants=[_model(a) for a in results["assistants"]],
+        student=_model(results["student"]),
+        candidates=results["candidates"],
+        cost=Cost(**results["cost"]["total"]),
+        results=results,
+    )
+
+
+def plain(model: ModelResult) -> dict[str, Any]:
+    """A model's result as JSON holds it."""
+    value = asdict(model)
+    return {**value.pop("spec"), **value, "path": str(model.path)}
+
+
+def _model(value: dict[str, Any]) -> ModelResult:
+    return ModelResult(
+        path=Path(value["path"]),
+        spec=SubnetworkSpec(value["sparsity"], tuple(value["heads"]), tuple(value["neurons"])),
+        sizes=Sizes(**value["sizes"]),
+        metrics=value["metrics"],
+        selection_metrics=value["selection_metrics"],
+    )

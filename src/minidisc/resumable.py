@@ -1,0 +1,342 @@
+"""A transformers Trainer that can be killed at any moment and ends with the same weights all the same.
+
+Everything random is drawn from (seed, epoch) or (seed, step) and nothing from a running generator; a checkpoint is
+whole or absent; and every tracked network keeps its best metric together with the weights that gave it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.data import Sampler
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from minidisc.config import TrainingSettings
+from minidisc.devices import resolve_device
+from minidisc.errors import UserError
+from minidisc.files import read_json, write_json
+from minidisc.measure import Cost, measured
+from minidisc.tasks import collator
+
+
+@dataclass
+class ResumableArguments(TrainingArguments):
+    """Arguments of transformers' Trainer, and when to evaluate and stop."""
+
+    patience: int = field(default=5, metadata={"help": "stop after this many evaluations without gain"})
+    evaluations_per_epoch: int = field(default=1, metadata={"help": "evaluations, and checkpoints, in an epoch"})
+
+    def __post_init__(self) -> None:
+        """Turn off what this trainer does itself."""
+        super().__post_init__()
+        # transformers would otherwise wrap the model in nn.DataParallel as soon as it sees two GPUs.
+        self._n_gpu = min(self.n_gpu, 1)
+        if self.world_size > 1:
+            raise UserError(
+                "minidisc was started on several processes, which it cannot use yet; start it without a launcher."
+            )
+
+
+def trainer_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any]:
+    """The settings as keyword arguments of `ResumableArguments`."""
+    return {
+        "output_dir": str(folder),
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps or -1,
+        "per_device_train_batch_size": settings.batch_size,
+        "per_device_eval_batch_size": 2 * settings.batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "learning_rate": settings.learning_rate,
+        "warmup_steps": settings.warmup,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "seed": settings.seed,
+        "use_cpu": resolve_device(settings.device).type == "cpu",
+        "bf16": settings.precision == "bf16",
+        "patience": settings.patience,
+        "evaluations_per_epoch": settings.evaluations_per_epoch,
+        "optim": "adamw_torch_fused",
+        "eval_strategy": "no",
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "report_to": [],
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+    }
+
+
+@dataclass
+class Best:
+    """A tracked network's best evaluation: its metrics, and the step whose snapshot holds the weights."""
+
+    step: int
+    metrics: dict[str, float]
+
+
+class ResumableTrainer(Trainer):
+    """Base of minidisc's trainers; subclasses say how a step is trained and how the tracked networks are scored.
+
+    Args:
+        model: what is trained.
+        args: see `ResumableArguments`; ``output_dir`` holds checkpoints and snapshots.
+        train_rows: encoded rows (see `minidisc.tasks.encode`).
+        tokenizer: pads batches.
+        networks: names of the tracked networks.
+        progress: called after every step and evaluation with (step, all steps, loss or None, metric by network or
+            None).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: ResumableArguments,
+        train_rows: Any,
+        tokenizer: Any,
+        networks: Sequence[str],
+        progress: Any = None,
+    ) -> None:
+        super().__init__(model=model, args=args, train_dataset=train_rows, data_collator=collator(tokenizer))
+        self.model_accepts_loss_kwargs = False
+        self.networks = list(networks)
+        self.best: list[Best | None] = [None] * len(self.networks)
+        self.history: list[dict[str, Any]] = []
+        self.cost = Cost()
+        self.last_loss: torch.Tensor | None = None
+        self._stale = 0
+        self._finished = False
+        self._arguments = args
+        self._folder = Path(str(args.output_dir))
+        self._lengths = train_rows["length"]
+        self._progress = progress or (lambda *_: None)
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)
+        self.add_callback(_Schedule(self))
+
+    def score(self) -> list[dict[str, float]]:
+        """Metrics of every tracked network now, each with the key ``metric``."""
+        raise NotImplementedError
+
+    def fit(self) -> None:
+        """Train to the end, from the newest checkpoint in ``output_dir`` if there is one."""
+        self._started = (time.perf_counter(), time.process_time())
+        with measured(self.cost):
+            self._fit()
+
+    def best_state(self, network: int) -> dict[str, torch.Tensor]:
+        """The weights with which a tracked network reached its best metric."""
+        best = self.best[network]
+        assert best is not None
+        return load_file(self._snapshot(best.step))
+
+    def _fit(self) -> None:
+        checkpoints = self._checkpoints()
+        if checkpoints:
+            self._restore(checkpoints[-1])
+        else:
+            self.evaluate()
+            for step in self._referenced():
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._write_weights(self._snapshot(step))
+        if not self._finished:
+            self.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
+        self.cost.steps = self.state.global_step
+        self.cost.flops = self.state.total_flos
+
+    # What transformers' Trainer calls.
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Score the tracked networks, note improvements, and stop when there was none for too long."""
+        step = self.state.global_step
+        scores = self.score()
+        improved = False
+        for i, metrics in enumerate(scores):
+            best = self.best[i]
+            if best is None or metrics["metric"] > best.metrics["metric"]:
+                self.best[i] = Best(step, metrics)
+                improved = True
+        self._stale = 0 if improved else self._stale + 1
+        if self._stale >= self._arguments.patience:
+            self.control.should_training_stop = True
+        self.history.append({"step": step, "metrics": dict(zip(self.networks, scores, strict=True))})
+        metrics = {name: values["metric"] for name, values in zip(self.networks, scores, strict=True)}
+        self._progress(step, self.state.max_steps, None, metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Seed the step's dropout, then train it."""
+        # state.epoch only moves at the end of an update, so micro-batches are told apart by a counter.
+        if self.state.global_step != self._micro_of:
+            self._micro_of, self._micro = self.state.global_step, 0
+        self._micro += 1
+        seed = np.random.SeedSequence((self.args.seed, self.state.global_step, self._micro)).generate_state(1)
+        torch.manual_seed(int(seed[0]))
+        loss = self.train_batch(model, inputs)
+        self.last_loss = loss
+        return loss
+
+    _micro_of, _micro = -1, 0
+
+    def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """Backward pass of one (micro-)batch; returns the loss, detached, divided by the accumulation steps."""
+        return super().training_step(model, inputs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
+        return LengthGroupedOrder(
+            self._lengths,
+            self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps,
+            self.args.seed,
+        )
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        final = self._folder / f"checkpoint-{step}"
+        shutil.rmtree(self._staging, ignore_errors=True)
+        super()._save_checkpoint(model, trial)
+        staged = self._staging / final.name
+        write_json(
+            staged / "minidisc.json",
+            {
+                "best": [best and asdict(best) for best in self.best],
+                "stale": self._stale,
+                "finished": step >= self.state.max_steps or self._stale >= self._arguments.patience,
+                "history": self.history,
+                "seconds": self.cost.seconds + time.perf_counter() - self._started[0],
+                "cpu_seconds": self.cost.cpu_seconds + time.process_time() - self._started[1],
+            },
+        )
+        for file in staged.iterdir():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
+        if step in self._referenced():
+            _link(staged / "model.safetensors", self._snapshot(step))
+        shutil.rmtree(final, ignore_errors=True)
+        os.replace(staged, final)
+        shutil.rmtree(self._staging, ignore_errors=True)
+        for old in self._checkpoints()[:-1]:
+            shutil.rmtree(old)
+        for snapshot in self._folder.glob("snapshot-*.safetensors"):
+            if snapshot not in {self._snapshot(s) for s in self._referenced()}:
+                snapshot.unlink()
+
+    def _get_output_dir(self, trial: Any) -> str:
+        # transformers writes a checkpoint in place, file by file; it is renamed to its real place when whole.
+        return str(self._staging)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        assert output_dir is not None
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        self._write_weights(Path(output_dir) / "model.safetensors")
+
+    # Files.
+
+    @property
+    def _staging(self) -> Path:
+        return self._folder / ".staging"
+
+    def _snapshot(self, step: int) -> Path:
+        return self._folder / f"snapshot-{step}.safetensors"
+
+    def _referenced(self) -> set[int]:
+        return {best.step for best in self.best if best is not None}
+
+    def _checkpoints(self) -> list[Path]:
+        found = self._folder.glob("checkpoint-*")
+        return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+    def _write_weights(self, path: Path) -> None:
+        temporary = path.with_name(f".{path.name}.tmp")
+        state = cast(torch.nn.Module, self.model).state_dict()
+        save_file({k: v.contiguous() for k, v in state.items()}, temporary)
+        os.replace(temporary, path)
+
+    def _restore(self, checkpoint: Path) -> None:
+        saved = read_json(checkpoint / "minidisc.json")
+        self.best = [best and Best(**best) for best in saved["best"]]
+        self._stale, self._finished = saved["stale"], saved["finished"]
+        self.history = saved["history"]
+        self.cost.seconds += saved["seconds"]
+        self.cost.cpu_seconds += saved["cpu_seconds"]
+        self._load_from_checkpoint(str(checkpoint))
+        state = read_json(checkpoint / "trainer_state.json")
+        self.state.global_step, self.state.total_flos = state["global_step"], state["total_flos"]
+
+
+class LengthGroupedOrder(Sampler[int]):
+    """Rows of similar length side by side, so that batches need little padding; a new order every epoch.
+
+    Rows are shuffled, cut into pieces of fifty batches, sorted by length within a piece, cut into batches, and the
+    batches shuffled. The order depends on (seed, epoch) alone.
+
+    Args:
+        lengths: tokens of every row.
+        batch_size: rows that are trained together.
+        seed: of the shuffling.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self._lengths = np.asarray(lengths)
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration gives."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng((self._seed, self._epoch))
+        order = random.permutation(len(self._lengths))
+        piece = 50 * self._batch_size
+        batches: list[np.ndarray] = []
+        for start in range(0, len(order), piece):
+            rows = order[start : start + piece]
+            rows = rows[np.argsort(-self._lengths[rows], kind="stable")]
+            batches += [rows[i : i + self._batch_size] for i in range(0, len(rows), self._batch_size)]
+        # Only the last batch may be smaller, or the batches would be cut in other places than they are here.
+        short = [batch for batch in batches if len(batch) < self._batch_size]
+        whole = [batch for batch in batches if len(batch) == self._batch_size]
+        for i in [*random.permutation(len(whole))]:
+            yield from whole[i].tolist()
+        for batch in short:
+            yield from batch.tolist()
+
+
+class _Schedule(TrainerCallback):
+    """Evaluates and checkpoints at regular steps and at the last one, and reports progress."""
+
+    def __init__(self, trainer: ResumableTrainer) -> None:
+        self._trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        batches = math.ceil(len(self._trainer._lengths) / args.per_device_train_batch_size)
+        updates = math.ceil(batches / args.gradient_accumulation_steps)
+        every = max(1, math.ceil(updates / args.evaluations_per_epoch))
+        if state.global_step % every == 0 or state.global_step >= state.max_steps:
+            control.should_evaluate = control.should_save = True
+        self._trainer._progress(state.global_step, state.max_steps, self._trainer.last_loss, None)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        temporary = target.with_name(f".{target.name}.tmp")
+        shutil.copyfile(source, temporary)
+        os.replace(temporary, target)

@@ -1,0 +1,95 @@
+"""The run folder: made once, taken up again only with the same settings, teacher and rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from minidisc.config import CompressSettings
+from minidisc.errors import UserError
+from minidisc.files import new_file
+
+# Where results go and what is kept do not change what is computed.
+_FREE = ("output_dir", "keep_checkpoints")
+
+
+def open_run(settings: CompressSettings, fingerprints: dict[str, str], resume: bool) -> Path:
+    """Make the run folder and its ``run.yaml``, or check that it is the same run's.
+
+    Args:
+        settings: resolved settings; ``output_dir`` is the folder.
+        fingerprints: hashes of what the settings only name: the teacher's weights and the rows.
+        resume: whether an existing folder may be gone on with.
+
+    Raises:
+        UserError: the folder holds something else, another run, or a run that was not to be resumed.
+    """
+    folder = Path(settings.output_dir)
+    file = folder / "run.yaml"
+    record = {
+        "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()},
+        "fingerprints": fingerprints,
+        "versions": versions(),
+    }
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output-dir {folder} is a file; give a folder.")
+    if file.is_file():
+        if not resume:
+            raise UserError(
+                f"--output-dir {folder} already holds a run; add --resume to go on with it, or give another."
+            )
+        _require_same(_read(file), record, folder)
+        return folder
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"--output-dir {folder} is not empty and holds no run; give another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with new_file(file) as temporary:
+        temporary.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
+    return folder
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that figures depend on."""
+    names = ("minidisc", "torch", "transformers", "tokenizers", "accelerate", "numpy")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Settings from a YAML file: either a plain mapping, or a run folder's ``run.yaml``.
+
+    Raises:
+        UserError: missing, or not a mapping.
+    """
+    if not path.is_file():
+        raise UserError(f"--config {path} does not exist; give a YAML file of settings.")
+    content = _read(path)
+    return dict(content.get("settings", content))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a YAML mapping of settings; write lines such as 'target-sparsity: 0.9'.")
+    return content
+
+
+def _require_same(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
+    differences = []
+    for part in ("settings", "fingerprints"):
+        before, now = old.get(part) or {}, new[part]
+        for key in sorted(before.keys() | now.keys()):
+            if key not in _FREE and before.get(key) != now.get(key):
+                differences.append(f"{key} was {before.get(key)!r} and is now {now.get(key)!r}")
+    if differences:
+        raise UserError(
+            f"{folder} holds a run with other settings ({'; '.join(differences)}); "
+            "repeat its settings (--config RUN/run.yaml) or give another --output-dir."
+        )

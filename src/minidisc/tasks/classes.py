@@ -1,0 +1,118 @@
+"""Turn raw labels (numbers, names, booleans) into what a model is trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from minidisc.errors import UserError
+from minidisc.tasks.columns import RawLabel, count_rows
+from minidisc.tasks.sources import Source
+from minidisc.tasks.task import Kind
+
+Labels = list[float | str | None]
+
+
+def unify(labels: Mapping[str, list[RawLabel]]) -> dict[str, Labels]:
+    """Make the labels of all splits numbers if every one is, or text that reads as, a number; else make them text."""
+    values = [label for column in labels.values() for label in column if label is not None]
+    if values and not all(isinstance(label, bool) for label in values):
+        try:
+            # Not float(): it would take "1_0" for a number.
+            pd.to_numeric(pd.Series(values, dtype=object))
+        except (ValueError, TypeError):
+            pass
+        else:
+            return {split: [_number(label) for label in column] for split, column in labels.items()}
+    return {split: [None if label is None else _text(label) for label in column] for split, column in labels.items()}
+
+
+def infer_kind(labels: Mapping[str, Labels]) -> Kind:
+    """Regression if a label is a number and not whole, else classification."""
+    values = [label for column in labels.values() for label in column]
+    fractional = any(isinstance(label, float) and not label.is_integer() for label in values)
+    return "regression" if fractional else "classification"
+
+
+def infer_names(labels: Labels, source: Source) -> tuple[tuple[str, ...], bool]:
+    """The class names of own files, and whether the data gave them (integers from 0 on get made-up ones).
+
+    Raises:
+        UserError: if a label is a number and not whole.
+    """
+    bad = [row for row, label in enumerate(labels, start=1) if isinstance(label, float) and not label.is_integer()]
+    if bad:
+        raise UserError(
+            f"{source.name}: {count_rows(bad)} a label that is no class ({labels[bad[0] - 1]}); "
+            "mend them, or use --task regression."
+        )
+    values = sorted({label for label in labels if label is not None})  # type: ignore[type-var]
+    if values == list(range(len(values))):
+        return tuple(f"LABEL_{index}" for index in range(len(values))), False
+    return tuple(_text(value) for value in values), True
+
+
+def regression_labels(labels: Labels, source: Source) -> list[float | None]:
+    """Check that labels are finite numbers.
+
+    Raises:
+        UserError: if one is not.
+    """
+    bad = [
+        row
+        for row, label in enumerate(labels, start=1)
+        if isinstance(label, str) or (label is not None and not math.isfinite(label))
+    ]
+    if bad:
+        raise UserError(
+            f"{source.name}: {count_rows(bad)} a label that is not a finite number ({labels[bad[0] - 1]!r}); "
+            "mend them, or use --task classification."
+        )
+    return labels  # type: ignore[return-value]
+
+
+def class_indices(
+    labels: Labels, names: tuple[str, ...], *, numbers_are_indices: bool, source: Source, origin: str
+) -> list[int | None]:
+    """The index of each label in ``names``.
+
+    Args:
+        labels: as `unify` gives them.
+        names: the class names.
+        numbers_are_indices: a number is an index of ``names`` (-1: no label), rather than a name.
+        source: where the labels are from, for error messages.
+        origin: where the names are from, for error messages.
+
+    Raises:
+        UserError: if a label is none of the names.
+    """
+    if numbers_are_indices and any(isinstance(label, float) for label in labels):
+        names = tuple(str(index) for index in range(len(names)))
+        labels = [None if label == -1 else label for label in labels]  # type: ignore[assignment]
+    index = {name: position for position, name in enumerate(names)}
+    texts = [None if label is None else _text(label) for label in labels]
+    unknown = [(row, text) for row, text in enumerate(texts, start=1) if text is not None and text not in index]
+    if unknown:
+        raise UserError(
+            f"{source.name}: {count_rows([row for row, _ in unknown])} a label that {origin} does not have: "
+            f"{shorten(sorted({text for _, text in unknown}))}; allowed are {shorten(names)}."
+        )
+    return [None if text is None else index[text] for text in texts]
+
+
+def shorten(values: Sequence[str]) -> str:
+    """The values separated by commas, the first ten of them."""
+    more = f", … ({len(values)} in all)" if len(values) > 10 else ""
+    return ", ".join(repr(value) for value in values[:10]) + more
+
+
+def _number(label: RawLabel) -> float | None:
+    if isinstance(label, str):
+        label = float(label)
+    return None if label is None or math.isnan(label) else float(label)
+
+
+def _text(label: RawLabel) -> str:
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)

@@ -1,0 +1,105 @@
+"""Choose the columns of a table, and read its texts and raw labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from minidisc.errors import UserError
+from minidisc.tasks.sources import Source
+
+RawLabel = bool | float | str | None
+
+_TEXT_COLUMNS = (
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("text",),
+    ("sentence",),
+)
+_LABEL_COLUMNS = ("label", "labels")
+
+
+def choose_text_columns(source: Source) -> tuple[str, ...]:
+    """The columns of text that go by a usual name.
+
+    Raises:
+        UserError: if there are none.
+    """
+    for columns in _TEXT_COLUMNS:
+        if all(column in source.table for column in columns):
+            return columns
+    raise UserError(
+        f"{source.name}: no column is known to hold text; there are {_columns(source)}; name one or two with "
+        "--text-columns."
+    )
+
+
+def choose_label_column(source: Source) -> str | None:
+    """The column of labels that goes by a usual name, or None."""
+    return next((column for column in _LABEL_COLUMNS if column in source.table), None)
+
+
+def read_texts(source: Source, column: str) -> list[str]:
+    """The texts of a column.
+
+    Raises:
+        UserError: if there is no such column, or a row has no text in it.
+    """
+    if column not in source.table:
+        raise UserError(
+            f"{source.name} has no column {column!r}; there are {_columns(source)}; correct --text-columns."
+        )
+    texts = source.table[column].astype(object).tolist()
+    bad = [row for row, text in enumerate(texts, start=1) if not isinstance(text, str) or not text.strip()]
+    if bad:
+        raise UserError(
+            f"{source.name}: {count_rows(bad)} no text in column {column!r}; remove or mend them, "
+            "or name other columns with --text-columns."
+        )
+    return texts
+
+
+def read_labels(source: Source, column: str) -> list[RawLabel]:
+    """The labels of a column as bool, float or text; None where there is none.
+
+    Raises:
+        UserError: if there is no such column, or it holds lists or other structures.
+    """
+    if column not in source.table:
+        raise missing_label_column(source)
+    return [_raw_label(value, row, source, column) for row, value in enumerate(source.table[column].astype(object), 1)]
+
+
+def missing_label_column(source: Source) -> UserError:
+    """The error that says a table has no label column."""
+    return UserError(
+        f"{source.name} has no column of labels; there are {_columns(source)}; name it with --label-column."
+    )
+
+
+def count_rows(rows: list[int]) -> str:
+    """``1 row (row 7) has`` or ``12 rows (the first is row 7) have``; rows count from 1, without the header."""
+    return f"1 row (row {rows[0]}) has" if len(rows) == 1 else f"{len(rows)} rows (the first is row {rows[0]}) have"
+
+
+def _raw_label(value: Any, row: int, source: Source, column: str) -> RawLabel:
+    if isinstance(value, str):
+        return value if value.strip() else None
+    if isinstance(value, (list, dict, np.ndarray)):
+        raise UserError(
+            f"{source.name}: column {column!r} holds a list or an object in row {row}; allowed is one label a row, "
+            "text or a number."
+        )
+    if pd.isna(value):
+        return None
+    return bool(value) if isinstance(value, (bool, np.bool_)) else float(value)
+
+
+def _columns(source: Source) -> str:
+    return ", ".join(repr(str(column)) for column in source.table.columns)

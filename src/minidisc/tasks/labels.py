@@ -1,0 +1,74 @@
+"""Match the classes of the data with the outputs of a teacher."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from minidisc.errors import UserError
+from minidisc.tasks.classes import shorten
+from minidisc.tasks.task import Task
+
+_PLACEHOLDER = re.compile(r"label[-_ ]?\d+", re.IGNORECASE)
+
+
+def placeholder_names(id2label: Mapping[int, str]) -> bool:
+    """Whether all names are ``LABEL_0``, ``LABEL_1``, …, which say nothing about the classes."""
+    return all(_PLACEHOLDER.fullmatch(name) for name in id2label.values())
+
+
+def align_labels(task: Task, id2label: Mapping[int, str], num_labels: int) -> list[int]:
+    """Find the teacher's output of each class of the data.
+
+    Names are compared without regard to case, ``-``, ``_`` and blanks. Where the data or the teacher has no names,
+    the order is taken to be the same; names of the data that are integers count as indices if there are fewer of
+    them than outputs.
+
+    Args:
+        task: the data's task.
+        id2label: the teacher's class names, from its config.
+        num_labels: the teacher's number of outputs.
+
+    Returns:
+        Index of the teacher's output for each of ``task.label_names``; empty for regression.
+
+    Raises:
+        UserError: if teacher and data do not fit.
+    """
+    if task.label_names is None:
+        if num_labels != 1:
+            raise UserError(
+                f"the task is regression, but the teacher has {num_labels} outputs (1 is needed); use a teacher that "
+                "was trained for regression, or --task classification."
+            )
+        return []
+    names = task.label_names
+    if num_labels == 1:
+        raise UserError(
+            f"the task is classification with {len(names)} classes, but the teacher has one output; use --task "
+            "regression, or a teacher that was trained for classification."
+        )
+    if len(names) > num_labels:
+        raise UserError(
+            f"the data has {len(names)} classes ({shorten(names)}), but the teacher only {num_labels} outputs; use "
+            "the data it was trained on, or a teacher of this task."
+        )
+    identity = list(range(len(names)))
+    if not task.named:
+        return identity
+    outputs = {_normal(name): index for index, name in id2label.items()}
+    found = [outputs[_normal(name)] for name in names if _normal(name) in outputs]
+    if len(found) == len(set(found)) == len(names):
+        return found
+    if placeholder_names(id2label):
+        if len(names) < num_labels and all(name.isdecimal() and int(name) < num_labels for name in names):
+            return [int(name) for name in names]
+        return identity
+    raise UserError(
+        f"the data's classes ({shorten(names)}) are not among the teacher's ({shorten(list(id2label.values()))}); "
+        "rename the labels in the data, or correct id2label in the teacher's config.json."
+    )
+
+
+def _normal(name: str) -> str:
+    return re.sub("[-_ ]", "", name).lower()

@@ -1,0 +1,128 @@
+"""Read a table of rows from a CSV, TSV, JSON or Parquet file."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow
+
+from minidisc.errors import UserError
+
+FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+_PACKERS = {".gz": gzip.decompress, ".bz2": bz2.decompress}
+_JSON_ALLOWED = "allowed are one object of columns and values a line, or one list of such objects."
+_QUOTED_FIELD = re.compile(r'"(?:[^"]|"")*"')
+
+
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read a table; every column of a CSV or TSV file is text, and no text such as ``NA`` is taken as missing.
+
+    A ``.json`` or ``.jsonl`` file holds one object a line, or one list of objects. Text is UTF-8.
+
+    Args:
+        path: a file that ends in .csv, .tsv, .jsonl, .json or .parquet, or one of these and .gz or .bz2.
+
+    Raises:
+        UserError: if the file is missing, empty, of another format, or cannot be parsed.
+    """
+    path = Path(path)
+    packer = path.suffix.lower() if path.suffix.lower() in _PACKERS else ""
+    suffix = Path(path.stem).suffix.lower() if packer else path.suffix.lower()
+    if suffix not in FORMATS:
+        raise UserError(f"{path}: unknown kind of file; allowed are {', '.join(FORMATS)}, and these with .gz or .bz2.")
+    data = _read_bytes(path, packer)
+    if not data.strip():
+        raise UserError(f"{path} is empty; give a file with at least one row.")
+    if suffix == ".parquet":
+        table = _parse_parquet(data, path)
+    elif suffix in (".csv", ".tsv"):
+        table = _parse_csv(_decode(data, path), "\t" if suffix == ".tsv" else ",", path)
+    else:
+        table = pd.DataFrame(_parse_json(_decode(data, path), path))
+    if table.empty:
+        raise UserError(f"{path} has no rows; give a file with at least one row.")
+    return table
+
+
+def _read_bytes(path: Path, packer: str) -> bytes:
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file; check the path.")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); give a file that can be read.") from None
+    if not packer or not data:
+        return data
+    try:
+        return _PACKERS[packer](data)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"{path} cannot be unpacked ({_one_line(error)}); pack it again or drop {packer}.") from None
+
+
+def _decode(data: bytes, path: Path) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path} is not UTF-8 text (byte {error.start}); convert it, for example with 'iconv -f latin1 -t utf-8'."
+        ) from None
+
+
+def _parse_csv(text: str, separator: str, path: Path) -> pd.DataFrame:
+    quoting = csv.QUOTE_NONE if separator == "\t" and _quotes_are_text(text) else csv.QUOTE_MINIMAL
+    try:
+        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, quoting=quoting)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UserError(
+            f"{path} cannot be parsed ({_one_line(error)}); every line needs the fields of the header, "
+            f"separated by {'tabs' if separator == chr(9) else 'commas'}."
+        ) from None
+    if not isinstance(table.index, pd.RangeIndex):
+        raise UserError(f"{path}: its rows have more fields than its header; quote the fields that hold separators.")
+    return table
+
+
+def _quotes_are_text(text: str) -> bool:
+    """Whether a TSV file does without quoting, as GLUE's own files do: a quote mark may then open a field alone."""
+    lines = [line.rstrip("\r").split("\t") for line in text.split("\n") if line.strip("\r")]
+    fields = [field for line in lines for field in line if field.startswith('"')]
+    return len({len(line) for line in lines}) == 1 and not all(_QUOTED_FIELD.fullmatch(field) for field in fields)
+
+
+def _parse_json(text: str, path: Path) -> list[dict[str, Any]]:
+    rows = []
+    line = 0
+    try:
+        if text.lstrip().startswith("["):
+            rows = json.loads(text)
+        else:
+            for line, record in enumerate(text.split("\n"), start=1):  # noqa: B007 (the handler reads it)
+                if record.strip():
+                    rows.append(json.loads(record))
+    except json.JSONDecodeError as error:
+        where = f"line {line}: {error.msg}" if line else _one_line(error)
+        raise UserError(f"{path} cannot be parsed ({where}); {_JSON_ALLOWED}") from None
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise UserError(f"{path}: row {number} is not a JSON object; {_JSON_ALLOWED}")
+    return rows
+
+
+def _parse_parquet(data: bytes, path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(io.BytesIO(data))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path} cannot be parsed as Parquet ({_one_line(error)}); write it again.") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")

@@ -1,0 +1,96 @@
+"""Find the rows of a split: a file of the user's, a local copy of GLUE, or the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import pandas as pd
+
+from minidisc.config import DataSettings
+from minidisc.errors import UserError
+from minidisc.tasks.glue import GLUE, HUB_ID
+from minidisc.tasks.reading import read_table
+
+OWN_TASKS = ("classification", "regression")
+_HUB_SPLITS = {"train": ("train",), "validation": ("validation", "validation_matched", "dev", "test")}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of one split.
+
+    Attributes:
+        table: one row of the data a row.
+        name: what the user knows the rows by, for error messages.
+        split: the file's name or the Hub's split.
+        label_names: per label column that has them, the class names that the Hub's data set declares.
+    """
+
+    table: pd.DataFrame
+    name: str
+    split: str
+    label_names: dict[str, tuple[str, ...]]
+
+
+def find_source(settings: DataSettings, split: str) -> Source:
+    """Read a split (``train`` or ``validation``): from its own file if given, else as the task says.
+
+    Raises:
+        UserError: if nothing says where the split is, or it cannot be read.
+    """
+    file = settings.train_file if split == "train" else settings.validation_file
+    task = settings.task
+    if file:
+        return _from_file(Path(file))
+    if task is None or task in OWN_TASKS:
+        raise UserError(f"--{split}-file is missing; give the {split} rows, or name a data set with --task.")
+    if settings.data_dir:
+        return _from_folder(settings.data_dir, task, split)
+    return _from_hub(task, split)
+
+
+def _from_file(path: Path) -> Source:
+    return Source(read_table(path), str(path), path.name, {})
+
+
+def _from_folder(data_dir: str, task: str, split: str) -> Source:
+    if task not in GLUE:
+        raise UserError(f"--data-dir serves the tasks {', '.join(GLUE)}, not {task!r}; give --{split}-file instead.")
+    folder = Path(data_dir, task)
+    names = [split, f"{split}_matched", f"{split}_subset"]
+    for name in names:
+        path = folder / f"{name}.jsonl.gz"
+        if path.exists():
+            return _from_file(path)
+    raise UserError(f"{folder} holds no {split}.jsonl.gz; point --data-dir at the folder above glue/, or correct it.")
+
+
+def _from_hub(task: str, split: str) -> Source:
+    arguments = (HUB_ID, task.removeprefix("glue/")) if task in GLUE else (task,)
+    bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        splits = datasets.load_dataset(*arguments)
+    except Exception as error:  # whatever the network, the Hub or a dataset's files raise
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:200].rstrip(".")
+        raise UserError(
+            f"data set {task!r} cannot be had from the Hugging Face Hub ({reason}); "
+            + (
+                "check the network, or give a local copy with --data-dir."
+                if task in GLUE
+                else "check its id and the network, or give --train-file and --validation-file."
+            )
+        ) from None
+    finally:
+        if bars:
+            datasets.enable_progress_bars()
+    for name in _HUB_SPLITS[split]:
+        if name in splits:
+            columns = splits[name].features.items()
+            label_names = {
+                column: tuple(feature.names) for column, feature in columns if isinstance(feature, datasets.ClassLabel)
+            }
+            return Source(splits[name].to_pandas(), f"split {name!r} of {task}", name, label_names)
+    raise UserError(f"data set {task!r} has no {split} split, only {', '.join(splits)}; give --{split}-file.")

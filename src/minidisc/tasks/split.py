@@ -1,0 +1,78 @@
+"""Keep part of the training rows for selection."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import datasets
+import numpy as np
+
+from minidisc.errors import UserError
+
+MINIMUM_HELD_ROWS = 8
+
+
+def hold_out(
+    rows: datasets.Dataset, fraction: float, maximum: int, seed: int
+) -> tuple[datasets.Dataset, datasets.Dataset]:
+    """Split rows in two.
+
+    Only labelled rows whose texts occur once are held out, so that no text stands on both sides. Classes keep their
+    shares; each has at least one row on either side where it has enough of them.
+
+    Args:
+        rows: columns ``text_a``, ``text_b`` if rows are pairs, and ``label``: int for classes, else float.
+        fraction: part of the labelled rows to hold out.
+        maximum: hold out at most so many.
+        seed: seed of the draw.
+
+    Returns:
+        The rest, and the rows held out; both in the order of ``rows``.
+
+    Raises:
+        UserError: if fewer than 8 rows would be held out.
+    """
+    columns = rows.to_dict()
+    texts = list(zip(*(columns[name] for name in ("text_a", "text_b") if name in columns), strict=True))
+    copies = Counter(texts)
+    labels = columns["label"]
+    labelled = [row for row, label in enumerate(labels) if label is not None]
+    single = [row for row in labelled if copies[texts[row]] == 1]
+    size = min(round(fraction * len(labelled)), maximum, len(single))
+    if size < MINIMUM_HELD_ROWS:
+        raise UserError(
+            f"only {size} of {len(labelled)} labelled training rows can be kept for selection, at least "
+            f"{MINIMUM_HELD_ROWS} are needed; raise --selection-fraction, or use --select-on validation."
+        )
+    generator = np.random.default_rng(seed)
+    if rows.features["label"].dtype == "int64":
+        held = _draw_stratified(generator, np.array([labels[row] for row in labelled]), labelled, set(single), size)
+    else:
+        held = generator.choice(single, size=size, replace=False).tolist()
+    chosen = set(held)
+    return _take(rows, [row for row in range(len(rows)) if row not in chosen]), _take(rows, sorted(chosen))
+
+
+def _draw_stratified(
+    generator: np.random.Generator, labels: np.ndarray, labelled: list[int], single: set[int], size: int
+) -> list[int]:
+    classes, totals = np.unique(labels, return_counts=True)
+    members = [np.array(labelled)[labels == label] for label in classes]
+    candidates = [[row for row in rows.tolist() if row in single] for rows in members]
+    limits = np.minimum([len(rows) for rows in candidates], totals - 1)
+    counts = np.zeros(len(classes), dtype=int)
+    # One row a class first, largest class first; then always to the class that lacks most of its share.
+    for position in np.argsort(-totals, kind="stable")[:size]:
+        counts[position] = min(1, limits[position])
+    shares = size * totals / totals.sum()
+    while counts.sum() < min(size, limits.sum()):
+        counts[np.where(counts < limits, shares - counts, -np.inf).argmax()] += 1
+    return [
+        row
+        for rows, count in zip(candidates, counts, strict=True)
+        for row in generator.choice(rows, size=count, replace=False).tolist()
+    ]
+
+
+def _take(rows: datasets.Dataset, indices: list[int]) -> datasets.Dataset:
+    return datasets.Dataset.from_dict(rows[indices], features=rows.features)

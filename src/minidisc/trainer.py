@@ -1,0 +1,158 @@
+"""The sandwich: one trainer for a teacher and all the sub-networks that learn from it.
+
+METHOD: at each step the batch goes once through the frozen teacher and through the sub-networks; the loss of each
+against the teacher is averaged; one optimiser step (arXiv 2205.14570, section 3). Of many candidates only the
+largest, the smallest and a few random ones are trained in a step (the sandwich rule, arXiv 1903.05134).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from minidisc.architectures import STUDENT_PREFIX, architecture_for
+from minidisc.config import random_candidates
+from minidisc.errors import UserError
+from minidisc.losses import distillation_loss, distilled_layers
+from minidisc.measure import Shape
+from minidisc.nested import NestedNetwork
+from minidisc.prediction import model_inputs, predict_subnetworks
+from minidisc.resumable import ResumableArguments, ResumableTrainer
+from minidisc.subnetworks import SubnetworkSpec
+from minidisc.tasks import Task
+
+
+@dataclass
+class SandwichArguments(ResumableArguments):
+    """Arguments of the sandwich beside those of transformers' Trainer."""
+
+    candidates_per_step: str = field(
+        default="largest+smallest+1", metadata={"help": "all, or largest+smallest+K with K random ones"}
+    )
+    dropout: float = field(default=0.0, metadata={"help": "dropout of the sub-networks in training"})
+
+
+class SandwichTrainer(ResumableTrainer):
+    """Trains sub-networks of one weight-shared network against a frozen teacher.
+
+    With a single candidate this is plain distillation.
+
+    Args:
+        model: a network ordered by importance that contains every candidate (see `minidisc.extraction.extract`);
+            its weights are trained, its class becomes nested.
+        args: see `SandwichArguments`; ``output_dir`` holds checkpoints and snapshots.
+        teacher: frozen; same tokenizer, hidden size and number of layers as ``model``.
+        candidates: the sub-networks, in any order.
+        task: scores the candidates.
+        outputs: the model's output for each of the task's classes (see `minidisc.tasks.align_labels`).
+        train_rows: encoded rows; labels are not used.
+        selection_rows: encoded rows with labels, on which every candidate is scored.
+        tokenizer: pads batches.
+        progress: see `ResumableTrainer`.
+
+    Raises:
+        UserError: a candidate that the model does not contain.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        args: SandwichArguments,
+        *,
+        teacher: Any,
+        candidates: Sequence[SubnetworkSpec],
+        task: Task,
+        outputs: Sequence[int],
+        train_rows: Any,
+        selection_rows: Any,
+        tokenizer: Any,
+        progress: Any = None,
+    ) -> None:
+        super().__init__(model, args, train_rows, tokenizer, [c.name for c in candidates], progress)
+        family = model.config.model_type.removeprefix(STUDENT_PREFIX)
+        architecture = architecture_for(family)
+        self.candidates = list(candidates)
+        self.task = task
+        self.network = NestedNetwork(model, architecture)
+        self.teacher = teacher.to(args.device).eval()
+        self._outputs = list(outputs)
+        self._selection_rows = selection_rows
+        self._by_size = sorted(self.candidates, key=lambda c: sum(c.neurons))
+        self._random = random_candidates(args.candidates_per_step)
+        self._shape = Shape.of(model, architecture)
+        self._teacher_spec = _spec_of(teacher, self._shape)
+        own = _spec_of(model, self._shape)
+        for spec in self.candidates:
+            if not own.contains(spec):
+                raise UserError(f"candidate {spec.name} is wider than the model in some layer; extract a wider model.")
+        self._states = distilled_layers(self._shape.layers)
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = args.dropout
+
+    def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        """One batch through the teacher and the step's sub-networks, each sent backward at once, largest last."""
+        inputs = model_inputs(inputs, self.args.device)
+        chosen = self.step_candidates(self.state.global_step)
+        model.train()
+        total = torch.zeros((), device=self.args.device)
+        with self.compute_loss_context_manager():
+            with torch.no_grad():
+                target = self.teacher(**inputs, output_hidden_states=True)
+            states = [target.hidden_states[i] for i in self._states]
+            with self.network.shared_embeddings():
+                for spec in chosen:
+                    self.network.activate(spec)
+                    output = model(**inputs, output_hidden_states=True)
+                    loss = distillation_loss(
+                        output.logits,
+                        target.logits,
+                        [output.hidden_states[i] for i in self._states],
+                        states,
+                        inputs["attention_mask"],
+                    )
+                    loss = loss / (len(chosen) * self.current_gradient_accumulation_steps)
+                    self.accelerator.backward(loss)
+                    total += loss.detach()
+        self.network.activate(None)
+        return total
+
+    def step_candidates(self, step: int) -> list[SubnetworkSpec]:
+        """The sub-networks that are trained in a step, smallest first; drawn from (seed, step) alone."""
+        smallest, *between, largest = self._by_size if len(self._by_size) > 1 else [self._by_size[0]] * 2
+        if self._random is not None and self._random < len(between):
+            random = np.random.default_rng((self.args.seed, step))
+            drawn = random.choice(len(between), self._random, replace=False)
+            between = [between[i] for i in sorted(drawn)]
+        return [smallest, *between, largest] if len(self._by_size) > 1 else [smallest]
+
+    def score(self) -> list[dict[str, float]]:
+        """Metrics of every candidate on the selection rows."""
+        logits = predict_subnetworks(
+            self.network,
+            self.candidates,
+            self._selection_rows,
+            self.data_collator,
+            self.args.per_device_eval_batch_size,
+        )
+        labels = np.asarray(self._selection_rows["label"])
+        return [self.task.evaluate(values[:, self._outputs], labels) for values in logits]
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """FLOPs of the step just done: the teacher forward, each sub-network forward and (twice that) backward."""
+        rows, length = inputs["input_ids"].shape
+        trained = self.step_candidates(self.state.global_step)
+        forward = sum(self._shape.forward_flops(spec, rows, length) for spec in trained)
+        return int(self._shape.forward_flops(self._teacher_spec, rows, length) + 3 * forward)
+
+
+def _spec_of(model: Any, shape: Shape) -> SubnetworkSpec:
+    config = model.config
+    heads = getattr(config, "heads_per_layer", None) or [shape.heads] * shape.layers
+    neurons = getattr(config, "neurons_per_layer", None) or [shape.neurons] * shape.layers
+    return SubnetworkSpec(0.0, tuple(heads), tuple(neurons))

@@ -1,0 +1,18 @@
+import os
+
+# Before torch is imported: tiny matrices on many threads are ten times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+
+from tests.integration import tiny
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory):
+    """A folder with a tiny fine-tuned teacher and rows of text; nothing may change it."""
+    folder = tmp_path_factory.mktemp("workplace")
+    tiny.write_rows(folder)
+    tiny.write_teacher(folder)
+    return folder

@@ -1,0 +1,152 @@
+"""Every mistake a user can make ends in one clear line and exit code 2, and leaves nothing behind."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from minidisc.cli.main import main
+from tests.integration import tiny
+
+# (name, flags that are changed, words that the line must hold); None takes a flag away.
+CASES = [
+    ("no teacher", {"teacher": None}, ["--teacher is missing"]),
+    ("teacher folder is not there", {"teacher": "./nowhere"}, ["./nowhere does not exist"]),
+    ("teacher is no Hub id either", {"teacher": "nobody/nothing"}, ["'nobody/nothing'", "or a Hub id"]),
+    ("teacher folder is empty", {"teacher": "{empty}"}, ["holds no config.json"]),
+    ("unknown family", {"teacher": "{gpt2}"}, ["'gpt2' is not known", "bert, distilbert, electra, roberta"]),
+    ("pickled weights only", {"teacher": "{pickled}"}, ["safetensors"]),
+    ("training file is not there", {"train-file": "absent.csv"}, ["absent.csv"]),
+    ("no rows given", {"train-file": None, "validation-file": None}, ["--train-file"]),
+    ("file of an unknown kind", {"train-file": "{odd.xlsx}"}, ["odd.xlsx", ".csv"]),
+    ("empty file", {"train-file": "{empty.csv}"}, ["empty"]),
+    ("text column is missing", {"text-columns": "review"}, ["'review'", "'text', 'label'"]),
+    ("three text columns", {"text-columns": "a,b,c"}, ["--text-columns"]),
+    ("label column is missing", {"label-column": "stars"}, ["'text', 'label'", "--label-column"]),
+    (
+        "one class only",
+        {"train-file": "{one_class.csv}", "validation-file": "{one_class.csv}"},
+        ["all labels are the same"],
+    ),
+    ("NaN labels", {"validation-file": "{nan.csv}"}, ["no label"]),
+    ("too few rows", {"train-file": "{few.csv}"}, ["too few training rows"]),
+    (
+        "labels are not the teacher's",
+        {"train-file": "{other.csv}", "validation-file": "{other.csv}"},
+        ["'ham', 'spam'", "'contra', 'pro'"],
+    ),
+    ("regression rows, classifying teacher", {"task": "regression"}, ["number"]),
+    ("sparsity of 1", {"target-sparsity": "1"}, ["--target-sparsity is 1", "[0, 1)"]),
+    ("negative sparsity", {"target-sparsity": "-0.5"}, ["--target-sparsity is -0.5"]),
+    ("sparsity of 0", {"target-sparsity": "0"}, ["as large as the teacher"]),
+    ("sparsity is no number", {"target-sparsity": "much"}, ["target_sparsity is 'much'", "float"]),
+    (
+        "sparsity so small that nothing is removed",
+        {"target-sparsity": "0.001", "grid": None, "schedule": "direct"},
+        ["the teacher"],
+    ),
+    ("no candidate above the student", {"grid": "0.8,0.85"}, ["--grid"]),
+    ("grid holds 1", {"grid": "0.5,1"}, ["--grid holds 1"]),
+    ("unknown sampling", {"candidates-per-step": "some"}, ["largest+smallest+K"]),
+    ("unknown schedule", {"schedule": "maxi"}, ["minidisc, direct"]),
+    ("longer than the teacher's positions", {"max-length": "64"}, ["positions for 32 tokens"]),
+    ("device is not there", {"device": "tpu"}, ["auto, cpu, cuda, mps"]),
+    ("unknown option", {"sparsity": "0.5"}, ["--sparsity"]),
+    ("unknown benchmark", {"task": "glue/imdb"}, ["glue/sst2"]),
+    ("configuration file is not there", {"config": "absent.yaml"}, ["absent.yaml"]),
+    ("configuration of unknown settings", {"config": "{unknown.yaml}"}, ["'sparsty'"]),
+    ("configuration is no mapping", {"config": "{list.yaml}"}, ["YAML mapping"]),
+    ("output folder holds something else", {"output-dir": "{full}"}, ["is not empty"]),
+    ("output folder is a file", {"output-dir": "{odd.xlsx}"}, ["is a file"]),
+]
+
+
+@pytest.fixture(scope="module")
+def mistakes(workplace, tmp_path_factory):
+    """Files and folders that are wrong, each in one way."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    lines = (workplace / "train.csv").read_text().splitlines()
+    (folder / "empty").mkdir()
+    (folder / "empty.csv").write_text("")
+    (folder / "odd.xlsx").write_text("not a table")
+    (folder / "few.csv").write_text("\n".join(lines[:8]) + "\n")
+    (folder / "one_class.csv").write_text("\n".join([lines[0], *(x for x in lines if x.endswith(",pro"))]) + "\n")
+    (folder / "nan.csv").write_text("\n".join([*lines[:30], "no label here,"]) + "\n")
+    (folder / "other.csv").write_text("\n".join(lines).replace(",pro", ",spam").replace(",contra", ",ham") + "\n")
+    (folder / "unknown.yaml").write_text("sparsty: 0.5\n")
+    (folder / "list.yaml").write_text("- 1\n- 2\n")
+    (folder / "gpt2").mkdir()
+    (folder / "gpt2" / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    (folder / "full").mkdir()
+    (folder / "full" / "thesis.txt").write_text("years of work")
+    (folder / "pickled").mkdir()
+    for file in (workplace / "teacher").iterdir():
+        if file.suffix == ".json":
+            (folder / "pickled" / file.name).write_bytes(file.read_bytes())
+    (folder / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04N.")
+    return folder
+
+
+@pytest.mark.parametrize(("name", "changes", "words"), CASES, ids=[case[0] for case in CASES])
+def test_one_clear_line_and_exit_code_2(workplace, mistakes, tmp_path, monkeypatch, capsys, name, changes, words):
+    monkeypatch.chdir(tmp_path)
+    flags = {
+        "teacher": str(workplace / "teacher"),
+        "train-file": str(workplace / "train.csv"),
+        "validation-file": str(workplace / "validation.csv"),
+        "target-sparsity": "0.75",
+        "grid": "0.25,0.5",
+        "max-length": "16",
+        "output-dir": str(tmp_path / "run"),
+    }
+    for flag, value in changes.items():
+        if value is not None and value.startswith("{"):
+            value = str(mistakes / value.strip("{}"))
+        flags[flag] = value
+    arguments = [part for flag, value in flags.items() if value is not None for part in (f"--{flag}", value)]
+    before = sorted(mistakes.rglob("*"))
+    with pytest.raises(SystemExit) as stopped:
+        main(["compress", *arguments])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert error.startswith("minidisc: ")
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "run").exists()
+    assert sorted(mistakes.rglob("*")) == before
+
+
+def test_the_command_itself_exits_with_2_and_prints_no_traceback(tmp_path):
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "minidisc",
+            "compress",
+            "--teacher",
+            "./nowhere",
+            "--output-dir",
+            str(tmp_path / "run"),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stderr == (
+        "minidisc: ./nowhere does not exist; give the folder of a Hugging Face model, or a Hub id.\n"
+    )
+    assert result.stdout == ""
+
+
+def test_a_full_disk_is_refused(workplace, tmp_path, monkeypatch):
+    import shutil
+
+    from minidisc import compress
+    from minidisc.errors import UserError
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
+    with pytest.raises(UserError, match="has 0\\.0 GB free"):
+        compress(**tiny.settings(workplace, tmp_path / "run"))

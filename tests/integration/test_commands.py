@@ -1,0 +1,73 @@
+"""The commands as a user gives them, in this process; `test_bad_input` has their errors."""
+
+import json
+
+import pytest
+import yaml
+
+from minidisc.cli.main import main
+from tests.integration import tiny
+
+
+def run(capsys, *arguments):
+    """What a command prints."""
+    main([str(argument) for argument in arguments])
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def small(workplace):
+    """Flags of a compression of a second or two."""
+    values = {**tiny.settings(workplace, "unused", epochs=1), "grid": "0.25,0.5"}
+    del values["output_dir"]
+    return [part for name, value in values.items() for part in ("--" + name.replace("_", "-"), str(value))]
+
+
+def test_finetune_compress_evaluate(workplace, tmp_path, capsys, small):
+    out = run(
+        capsys,
+        *("finetune", "--model", workplace / "backbone", "--output-dir", tmp_path / "teacher"),
+        *("--train-file", workplace / "train.csv", "--validation-file", workplace / "validation.csv"),
+        *("--epochs", "1", "--device", "cpu"),
+    )
+    assert "teacher: accuracy " in out
+    assert (tmp_path / "teacher" / "model.safetensors").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
+
+    out = run(capsys, "compress", *small, "--output-dir", tmp_path / "run")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    lines = out.splitlines()
+    assert any(line.startswith("estimate: about ") for line in lines)
+    for row in results["candidates"]:
+        assert any(f"{100 * row['sparsity']:g} %" in line and f"{row['tradeoff']:.4f}" in line for line in lines)
+    assert [line.split()[0] for line in lines[-3:]] == ["teacher", "student", "report"]
+    assert f"accuracy {results['student']['metrics']['accuracy']:.3f}" in lines[-2]
+    assert lines[-1].endswith("report.html")
+
+    flags = ("--model", tmp_path / "run" / "student", "--validation-file", workplace / "validation.csv")
+    answer = json.loads(run(capsys, "evaluate", *flags, "--json"))
+    assert answer["metrics"] == results["student"]["metrics"]
+    assert answer["parameters"] == results["student"]["sizes"]["all"]
+    assert f"accuracy {answer['metrics']['accuracy']:.3f} on 60 rows" in run(capsys, "evaluate", *flags)
+
+
+def test_a_runs_own_settings_repeat_it_and_flags_win(tmp_path, capsys, small):
+    run(capsys, "compress", *small, "--output-dir", tmp_path / "one", "--schedule", "direct")
+    config = tmp_path / "one" / "run.yaml"
+    run(capsys, "compress", "--config", config, "--output-dir", tmp_path / "two")
+    run(capsys, "compress", "--config", config, "--output-dir", tmp_path / "three", "--target-sparsity", "0.5")
+    weights = [(tmp_path / name / "student" / "model.safetensors").read_bytes() for name in ("one", "two")]
+    assert weights[0] == weights[1]
+    settings = [yaml.safe_load((tmp_path / name / "run.yaml").read_text())["settings"] for name in ("one", "three")]
+    assert settings[0].pop("target_sparsity") == 0.75
+    assert settings[1].pop("target_sparsity") == 0.5
+    assert settings[0].pop("output_dir") != settings[1].pop("output_dir")
+    assert settings[0] == settings[1]
+
+
+def test_help_lists_only_what_works(capsys):
+    out = run(capsys, "--help")
+    commands = [line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.startswith("  ")]
+    assert {"finetune", "compress", "evaluate", "demo"} <= set(commands)
+    for later in ("compare", "export", "report"):
+        assert later not in commands

@@ -1,0 +1,178 @@
+"""The main job on a tiny teacher: what the run folder holds, and what each option does."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import minidisc
+from minidisc.tasks import read_table
+from tests.integration import tiny
+
+
+@pytest.fixture(scope="module")
+def run(workplace, tmp_path_factory):
+    return minidisc.compress(**tiny.settings(workplace, tmp_path_factory.mktemp("runs") / "run"))
+
+
+def _accuracy(folder, workplace):
+    """Counted by hand, with nothing of minidisc but the model's class."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    table = read_table(workplace / "validation.csv")
+    right = 0
+    for text, label in zip(table["text"], table["label"], strict=True):
+        with torch.no_grad():
+            logits = model(**tokenizer(text, truncation=True, max_length=16, return_tensors="pt")).logits
+        right += model.config.id2label[int(logits.argmax())] == label
+    return right / len(table)
+
+
+def test_the_run_folder_keeps_its_contract(run):
+    names = {path.name for path in run.output_dir.iterdir()}
+    expected = {"run.yaml", "importance.safetensors", "candidates.json", "student", "results.json", "report.html"}
+    assert expected <= names
+    assert "checkpoints" not in names
+    assert ("assistant" in names) == bool(run.assistants)
+    scores = load_file(run.output_dir / "importance.safetensors")
+    assert scores["heads"].shape == (3, 4)
+    assert scores["neurons"].shape == (3, 64)
+
+
+def test_reported_metrics_are_what_the_saved_models_score(run, workplace):
+    assert run.teacher.metrics["accuracy"] == pytest.approx(_accuracy(workplace / "teacher", workplace))
+    for model in [*run.assistants, run.student]:
+        assert model.metrics["accuracy"] == pytest.approx(_accuracy(model.path, workplace))
+    assert run.teacher.metrics["accuracy"] > 0.8
+
+
+def test_reported_sizes_are_those_of_the_saved_models(run):
+    for model in [*run.assistants, run.student]:
+        tensors = load_file(model.path / "model.safetensors")
+        assert model.sizes.all == sum(t.numel() for t in tensors.values())
+        embeddings = sum(t.numel() for name, t in tensors.items() if ".embeddings." in name)
+        assert model.sizes.without_embeddings == model.sizes.all - embeddings
+        assert (model.path / "model.safetensors").stat().st_size < 4 * model.sizes.all + 32_000
+
+
+def test_the_table_holds_every_candidate_and_the_choice_follows_from_it(run):
+    rows = json.loads((run.output_dir / "candidates.json").read_text())
+    assert [row["sparsity"] for row in rows] == [0.25, 0.5, 0.75]
+    for row in rows:
+        assert row["tradeoff"] == pytest.approx(row["metric"] + 0.2 * row["sparsity"])
+    best = max(rows, key=lambda row: (row["tradeoff"], row["sparsity"]))
+    chosen = [row["sparsity"] for row in rows if row["chosen"]]
+    assert chosen == ([best["sparsity"]] if best["sparsity"] < 0.75 else [])
+    assert chosen == [assistant.sparsity for assistant in run.assistants]
+
+
+def test_student_keeps_labels_and_its_narrow_layers(run):
+    config = json.loads((run.student.path / "config.json").read_text())
+    assert config["id2label"] == {"0": "contra", "1": "pro"}
+    target = run.candidates[-1]
+    assert config["heads_per_layer"] == target["heads"]
+    assert config["neurons_per_layer"] == target["neurons"]
+    assert sum(target["heads"]) == 3
+    assert sum(target["neurons"]) == 48
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({"schedule": "direct"}, ["student"]),
+        ({"stages": 1}, ["sandwich-1"]),
+        ({"second_stage": "sandwich", "tradeoff_lambda": 0.0}, None),
+        ({"stages": 3, "tradeoff_lambda": 0.0}, None),
+        ({"candidates_per_step": "all", "gradient_accumulation_steps": 2, "batch_size": 8}, None),
+        ({"select_on": "validation"}, None),
+    ],
+)
+def test_schedules_and_options(workplace, tmp_path, changes, stages):
+    result = minidisc.compress(**tiny.settings(workplace, tmp_path / "run", epochs=1, **changes))
+    assert result.student.metrics["accuracy"] == pytest.approx(_accuracy(result.student.path, workplace))
+    costs = result.results["cost"]["stages"]
+    if stages:
+        assert [name for name in costs if name != "importance"] == stages
+    for name, cost in costs.items():
+        assert cost["flops"] > 0
+        if name != "importance":
+            assert cost["steps"] == (10 if changes.get("select_on") else 8)
+    if changes.get("stages") == 3:
+        sparsities = [assistant.sparsity for assistant in result.assistants]
+        assert sparsities == sorted(sparsities)
+
+
+def test_training_text_needs_no_labels(workplace, tmp_path):
+    table = read_table(workplace / "train.csv").drop(columns="label")
+    table.to_csv(tmp_path / "unlabelled.csv", index=False)
+    result = minidisc.compress(
+        **tiny.settings(workplace, tmp_path / "run", epochs=1, train_file=str(tmp_path / "unlabelled.csv"))
+    )
+    rows = result.results["rows"]
+    assert rows["train"]["count"] == 160
+    assert rows["selection"]["count"] + rows["validation"]["count"] == 60
+
+
+def test_regression(workplace, tmp_path):
+    from minidisc.config import FinetuneSettings
+    from minidisc.finetuning import finetune
+
+    for name in ("train", "validation"):
+        table = read_table(workplace / f"{name}.csv")
+        random = np.random.default_rng(0)
+        table["label"] = (table["label"] == "pro") * 2.0 + random.normal(0, 0.3, len(table))
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    files = {"train_file": str(tmp_path / "train.csv"), "validation_file": str(tmp_path / "validation.csv")}
+    finetune(
+        FinetuneSettings(
+            model=str(workplace / "backbone"),
+            output_dir=str(tmp_path / "teacher"),
+            **files,
+            epochs=8,
+            batch_size=16,
+            learning_rate=3e-3,
+            device="cpu",
+        )
+    )
+    result = minidisc.compress(
+        **{**tiny.settings(workplace, tmp_path / "run", epochs=1), **files, "teacher": str(tmp_path / "teacher")}
+    )
+    assert result.results["task"]["kind"] == "regression"
+    assert result.teacher.metrics["pearson"] > 0.5
+
+
+def test_a_teacher_with_labels_in_another_order_is_mapped_by_name(workplace, tmp_path, run):
+    """The same teacher with its two outputs exchanged, names too, gives the same run."""
+    model = AutoModelForSequenceClassification.from_pretrained(workplace / "teacher")
+    with torch.no_grad():
+        model.classifier.weight.copy_(model.classifier.weight.flip(0))
+        model.classifier.bias.copy_(model.classifier.bias.flip(0))
+    model.config.id2label = {0: "pro", 1: "contra"}
+    model.config.label2id = {"pro": 0, "contra": 1}
+    model.save_pretrained(tmp_path / "teacher")
+    AutoTokenizer.from_pretrained(workplace / "teacher").save_pretrained(tmp_path / "teacher")
+    result = minidisc.compress(
+        **{**tiny.settings(workplace, tmp_path / "run"), "teacher": str(tmp_path / "teacher")},
+    )
+    assert result.teacher.metrics == pytest.approx(run.teacher.metrics)
+    assert result.student.metrics["accuracy"] == pytest.approx(_accuracy(result.student.path, workplace))
+
+
+def test_an_untrained_teacher_is_named(workplace, tmp_path, caplog):
+    with caplog.at_level("WARNING", logger="minidisc"):
+        minidisc.compress(
+            **{
+                **tiny.settings(workplace, tmp_path / "run", epochs=1, schedule="direct"),
+                "teacher": str(workplace / "backbone"),
+            }
+        )
+    assert "not fine-tuned" in caplog.text
+
+
+def test_a_teacher_that_was_fine_tuned_raises_no_warning(workplace, tmp_path, caplog):
+    with caplog.at_level("WARNING", logger="minidisc"):
+        minidisc.compress(**tiny.settings(workplace, tmp_path / "run", epochs=1, schedule="direct"))
+    assert not [record for record in caplog.records if record.name == "minidisc"]

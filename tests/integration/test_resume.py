@@ -1,0 +1,149 @@
+"""A run that is killed again and again ends with the very weights of one that is left alone."""
+
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+import minidisc
+from minidisc.errors import UserError
+from tests.integration import tiny
+
+
+def _child(settings):
+    # On this easy task the student's own size may win, and then there is no second stage to be killed in.
+    schedule = sys.modules["minidisc.schedules.minidisc"]
+    schedule.choose_assistant = lambda candidates: candidates[0]
+    minidisc.compress(**settings, resume=True)
+
+
+@pytest.fixture(scope="module")
+def context():
+    # A server that has imported everything once: a new process then starts in a moment, and without this one's state.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["minidisc.pipeline", "minidisc.trainer", "tests.integration.tiny"])
+    return context
+
+
+def _bytes(run):
+    return {
+        name: (run / name / "model.safetensors").read_bytes()
+        for name in ("assistant", "student")
+        if (run / name).is_dir()
+    }
+
+
+def kill(context, settings, delay):
+    """Start the run, kill -9 it after ``delay`` seconds; True if it was still at work."""
+    process = context.Process(target=_child, args=(settings,))
+    process.start()
+    process.join(delay)
+    alive = process.is_alive()
+    if alive:
+        os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return alive
+
+
+def finish(context, settings):
+    """Let the run go to its end."""
+    process = context.Process(target=_child, args=(settings,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+KILLS = 10
+
+
+def test_ten_runs_killed_at_random_moments_end_with_the_same_weights(workplace, tmp_path, context):
+    def settings(name, second_stage):
+        return tiny.settings(workplace, tmp_path / name, second_stage=second_stage)
+
+    finish(context, settings("warm-up", "student"))
+    wholes, seconds = {}, 0.0
+    for second_stage in ("student", "sandwich"):
+        start = time.monotonic()
+        finish(context, settings(second_stage, second_stage))
+        seconds = time.monotonic() - start
+        wholes[second_stage] = _bytes(tmp_path / second_stage)
+        assert set(wholes[second_stage]) == {"assistant", "student"}
+
+    moments = random.Random(0)
+    kills = attempts = 0
+    while kills < KILLS and attempts < 4 * KILLS:
+        second_stage, name = ("student", "sandwich")[attempts % 2], f"killed-{attempts}"
+        run = settings(name, second_stage)
+        if kill(context, run, moments.uniform(0.05, 0.95) * seconds):
+            kills += 1
+            finish(context, run)
+        else:
+            # It was over before its moment came: the machine has become faster since it was timed.
+            seconds *= 0.8
+        attempts += 1
+        assert _bytes(tmp_path / name) == wholes[second_stage]
+        candidates = [(tmp_path / each / "candidates.json").read_text() for each in (second_stage, name)]
+        assert candidates[0] == candidates[1]
+    assert kills == KILLS
+
+
+def test_the_kill_test_would_notice_another_student(workplace, tmp_path, context):
+    finish(context, tiny.settings(workplace, tmp_path / "one", epochs=1, seed=0))
+    finish(context, tiny.settings(workplace, tmp_path / "two", epochs=1, seed=1))
+    one, two = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("one", "two"))
+    assert any(one[name].shape != two[name].shape or (one[name] != two[name]).any() for name in one)
+
+
+def test_a_finished_run_is_read_again_not_repeated(workplace, tmp_path):
+    settings = tiny.settings(workplace, tmp_path / "run", epochs=1)
+    first = minidisc.compress(**settings)
+    before = {path: path.stat().st_mtime_ns for path in first.output_dir.rglob("*")}
+    again = minidisc.compress(**settings, resume=True)
+    assert again == first
+    assert before == {path: path.stat().st_mtime_ns for path in first.output_dir.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"target_sparsity": 0.6}, ["target_sparsity was 0.75 and is now 0.6"]),
+        ({"seed": 3, "learning_rate": 0.1}, ["learning_rate was 0.001", "seed was 0 and is now 3"]),
+        ({"max_train_rows": 120}, ["max_train_rows", "rows was"]),
+    ],
+)
+def test_a_folder_of_other_settings_is_refused_and_left_alone(workplace, tmp_path, changes, words):
+    settings = tiny.settings(workplace, tmp_path / "run", epochs=1, schedule="direct")
+    minidisc.compress(**settings)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    with pytest.raises(UserError) as caught:
+        minidisc.compress(**{**settings, **changes}, resume=True)
+    for word in words:
+        assert word in str(caught.value)
+    with pytest.raises(UserError, match="already holds a run; add --resume"):
+        minidisc.compress(**settings)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+
+
+def test_other_weights_under_the_same_name_are_another_teacher(workplace, tmp_path):
+    import shutil
+
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    shutil.copytree(workplace / "teacher", tmp_path / "teacher")
+    settings = {
+        **tiny.settings(workplace, tmp_path / "run", epochs=1, schedule="direct"),
+        "teacher": str(tmp_path / "teacher"),
+    }
+    minidisc.compress(**settings)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "teacher")
+    with torch.no_grad():
+        model.classifier.bias.add_(1)
+    model.save_pretrained(tmp_path / "teacher")
+    with pytest.raises(UserError, match="teacher_weights"):
+        minidisc.compress(**settings, resume=True)

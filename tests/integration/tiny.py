@@ -1,0 +1,112 @@
+"""A task that a tiny model learns in seconds: the label is whether more good words than bad ones occur."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+GOOD, BAD = ["fine", "warm", "bright", "clever"], ["dull", "cold", "flat", "clumsy"]
+OTHER = [f"word{i}" for i in range(30)]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+
+
+def write_rows(folder: Path, train: int = 160, validation: int = 60) -> None:
+    """train.csv and validation.csv with columns text, label (pro or contra)."""
+    generator = random.Random(0)
+    for name, count in (("train", train), ("validation", validation)):
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label"])
+            for number in range(count):
+                label = number % 2
+                words = generator.choices(OTHER, k=generator.randint(2, 9))
+                words += generator.choices(BAD if label else GOOD, k=2)
+                generator.shuffle(words)
+                writer.writerow([f"{name}{number} " + " ".join(words), "contra" if label else "pro"])
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Whole words; unknown ones are [UNK]."""
+    words = {word: i for i, word in enumerate(SPECIAL + GOOD + BAD + OTHER)}
+    core = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    core.pre_tokenizer = Whitespace()
+    core.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", words["[CLS]"]), ("[SEP]", words["[SEP]"])],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=32,
+    )
+
+
+def backbone(**changes: Any) -> BertForSequenceClassification:
+    """An untrained BERT of 3 layers, 4 heads, hidden size 32."""
+    torch.manual_seed(0)
+    values: dict[str, Any] = {
+        "vocab_size": len(SPECIAL + GOOD + BAD + OTHER),
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 32,
+        **changes,
+    }
+    return BertForSequenceClassification(BertConfig(**values))
+
+
+def write_teacher(folder: Path) -> None:
+    """``backbone`` as a pre-trained model, ``teacher`` fine-tuned from it by the tool itself."""
+    from minidisc.config import FinetuneSettings
+    from minidisc.finetuning import finetune
+
+    backbone().save_pretrained(folder / "backbone")
+    tokenizer().save_pretrained(folder / "backbone")
+    finetune(
+        FinetuneSettings(
+            model=str(folder / "backbone"),
+            output_dir=str(folder / "teacher"),
+            train_file=str(folder / "train.csv"),
+            validation_file=str(folder / "validation.csv"),
+            epochs=12,
+            batch_size=16,
+            learning_rate=3e-3,
+            max_length=16,
+            device="cpu",
+        )
+    )
+
+
+def settings(folder: Path, run: Path, **changes: Any) -> dict[str, Any]:
+    """Keyword arguments of `minidisc.compress` for a run of a few seconds."""
+    return {
+        "teacher": str(folder / "teacher"),
+        "train_file": str(folder / "train.csv"),
+        "validation_file": str(folder / "validation.csv"),
+        "output_dir": str(run),
+        "target_sparsity": 0.75,
+        "grid": (0.25, 0.5),
+        "neuron_multiple": 1,
+        "epochs": 3,
+        "evaluations_per_epoch": 2,
+        "batch_size": 16,
+        "learning_rate": 1e-3,
+        "max_length": 16,
+        "dropout": 0.1,
+        "device": "cpu",
+        **changes,
+    }

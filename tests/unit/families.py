@@ -1,0 +1,175 @@
+"""The test matrix: one row a family. Everything is built offline, and small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+LAYERS, HIDDEN, HEADS, NEURONS, VOCABULARY, LENGTH = 3, 32, 4, 48, 60, 16
+HEAD_SIZE = HIDDEN // HEADS
+PAD = 0
+
+_COMMON: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "intermediate_size": NEURONS,
+    "max_position_embeddings": LENGTH,
+    "pad_token_id": PAD,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A row of the matrix: how to build a tiny model, and, apart from the code under test, where its parts lie."""
+
+    name: str
+    family: str
+    model_class: type
+    build_config: Callable[..., Any]
+    dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    token_types: int = 0
+    layers: str = "encoder.layer"
+    attention_output: str = "attention.output.dense"
+    ffn_down: str = "output.dense"
+    embeddings: str = "embeddings"
+
+    def config(self, dropout: float = 0.0, attention: str = "sdpa", **changes: Any) -> Any:
+        config = self.build_config(**dict.fromkeys(self.dropouts, dropout), **changes)
+        config._attn_implementation = attention
+        return config
+
+    def model(self, seed: int = 0, **changes: Any) -> Any:
+        """A model in evaluation mode in which every parameter, biases and LayerNorms too, is random."""
+        model = self.model_class(self.config(**changes))
+        randomise(model, seed)
+        return model.eval()
+
+    def inputs(self, rows: int = 4, length: int = 11, seed: int = 0, padding: bool = True) -> dict[str, torch.Tensor]:
+        """Random tokens; with ``padding`` all rows but the first are shorter than ``length``."""
+        generator = torch.Generator().manual_seed(seed)
+        ids = torch.randint(5, VOCABULARY, (rows, length), generator=generator)
+        mask = torch.ones_like(ids)
+        if padding:
+            for row in range(1, rows):
+                mask[row, int(torch.randint(3, length, (1,), generator=generator)) :] = 0
+        inputs = {"input_ids": ids * mask + PAD * (1 - mask), "attention_mask": mask}
+        if self.token_types:
+            inputs["token_type_ids"] = torch.randint(0, self.token_types, ids.shape, generator=generator) * mask
+        return inputs
+
+    def parts(self, model: Any) -> list[tuple[nn.Linear, nn.Linear]]:
+        """For every layer the linear maps that heads and neurons flow into."""
+        layers = attrgetter(self.layers)(model.base_model)
+        return [(attrgetter(self.attention_output)(x), attrgetter(self.ffn_down)(x)) for x in layers]
+
+
+def training_rows(family: Family, lengths: Sequence[int], seed: int = 0) -> datasets.Dataset:
+    """Encoded rows of the given lengths with one of two labels, as `minidisc.tasks.encode` makes them."""
+    random = np.random.default_rng(seed)
+    ids = [random.integers(5, VOCABULARY, n).tolist() for n in lengths]
+    columns = {"input_ids": ids, "attention_mask": [[1] * n for n in lengths]}
+    if family.token_types:
+        columns["token_type_ids"] = [random.integers(0, family.token_types, n).tolist() for n in lengths]
+    labels = random.integers(0, 2, len(lengths)).tolist()
+    return datasets.Dataset.from_dict({**columns, "length": list(lengths), "label": labels})
+
+
+def randomise(model: nn.Module, seed: int) -> None:
+    """Random weights, biases and LayerNorms, so that nothing is hidden by zeros and ones."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
+            if "norm" in name.lower() and name.endswith("weight"):
+                parameter.add_(1)
+
+
+def _bert(**changes: Any) -> BertConfig:
+    return BertConfig(**{**_COMMON, **changes})
+
+
+def _roberta(**changes: Any) -> RobertaConfig:
+    # RoBERTa's positions count from behind the padding index.
+    return RobertaConfig(**{**_COMMON, "type_vocab_size": 1, "max_position_embeddings": LENGTH + 1, **changes})
+
+
+def _distilbert(**changes: Any) -> DistilBertConfig:
+    names = {
+        "hidden_size": "dim",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+    }
+    return DistilBertConfig(**{names.get(k, k): v for k, v in {**_COMMON, **changes}.items()})
+
+
+def _electra(**changes: Any) -> ElectraConfig:
+    return ElectraConfig(**{**_COMMON, "embedding_size": HIDDEN, **changes})
+
+
+def _electra_projected(**changes: Any) -> ElectraConfig:
+    return _electra(**{"embedding_size": 20, **changes})
+
+
+BERT = Family("bert", "bert", BertForSequenceClassification, _bert, token_types=2)
+ROBERTA = Family("roberta", "roberta", RobertaForSequenceClassification, _roberta)
+DISTILBERT = Family(
+    "distilbert",
+    "distilbert",
+    DistilBertForSequenceClassification,
+    _distilbert,
+    dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
+    layers="transformer.layer",
+    attention_output="attention.out_lin",
+    ffn_down="ffn.lin2",
+)
+ELECTRA = Family("electra", "electra", ElectraForSequenceClassification, _electra, token_types=2)
+ELECTRA_PROJECTED = Family(
+    "electra-projected", "electra", ElectraForSequenceClassification, _electra_projected, token_types=2
+)
+
+MATRIX = [BERT, ROBERTA, DISTILBERT, ELECTRA, ELECTRA_PROJECTED]
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Whole words; ``[PAD]`` is 0, and the words are ``w5`` … ``w59``."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = special + [f"w{i}" for i in range(len(special), VOCABULARY)]
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=LENGTH,
+    )

@@ -1,0 +1,134 @@
+import bz2
+import gzip
+import io
+import itertools
+import json
+
+import pandas as pd
+import pytest
+
+from minidisc.errors import UserError
+from minidisc.tasks import read_table
+
+ROWS = [
+    {"text": 'a "quoted", text', "label": 1},
+    {"text": "NA", "label": 0},
+    {"text": "naïve 漢字", "label": 1},
+]
+
+
+def parquet():
+    buffer = io.BytesIO()
+    pd.DataFrame(ROWS).to_parquet(buffer)
+    return buffer.getvalue()
+
+
+CONTENT = {
+    ".csv": pd.DataFrame(ROWS).to_csv(index=False).encode(),
+    ".tsv": pd.DataFrame(ROWS).to_csv(index=False, sep="\t").encode(),
+    ".jsonl": "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS).encode() + b"\n\n",
+    ".json": json.dumps(ROWS, indent=1).encode(),
+    ".parquet": parquet(),
+}
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".bz2", ".GZ"])
+@pytest.mark.parametrize("suffix", CONTENT)
+def test_every_format(tmp_path, suffix, packed):
+    pack = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress}[packed.lower()]
+    path = tmp_path / f"rows{suffix}{packed}"
+    path.write_bytes(pack(CONTENT[suffix]))
+    table = read_table(path)
+    assert table["text"].tolist() == [row["text"] for row in ROWS]
+    assert [int(label) for label in table["label"]] == [1, 0, 1]
+
+
+def test_json_lines_may_be_called_json_and_start_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_bytes(b"\xef\xbb\xbf" + CONTENT[".jsonl"])
+    assert read_table(path)["text"].tolist() == [row["text"] for row in ROWS]
+
+
+def test_json_keeps_text_that_looks_like_a_date_or_a_number(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "2020-01-01", "label": "01"}\n{"text": "12", "label": null}\n')
+    table = read_table(path)
+    assert table["text"].tolist() == ["2020-01-01", "12"]
+    assert table["label"][0] == "01"
+
+
+def test_csv_keeps_words_that_pandas_takes_for_missing(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\nNA,1\nnull,\nnan,2\n")
+    table = read_table(path)
+    assert table["text"].tolist() == ["NA", "null", "nan"]
+    assert table["label"].tolist() == ["1", "", "2"]
+
+
+def test_csv_keeps_text_that_looks_like_a_number(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\n007,1.50\n1e3,true\n")
+    assert read_table(path).to_dict("list") == {"text": ["007", "1e3"], "label": ["1.50", "true"]}
+
+
+def test_tsv_whose_quotes_are_text_loses_no_rows(tmp_path):
+    path = tmp_path / "rows.tsv"
+    path.write_text('text\tlabel\n"open\t1\nplain\t0\n"a" b\t1\nclosed"\t0\n')
+    assert read_table(path)["text"].tolist() == ['"open', "plain", '"a" b', 'closed"']
+
+
+def test_tsv_with_quoted_tabs_and_line_breaks(tmp_path):
+    path = tmp_path / "rows.tsv"
+    path.write_text('text\tlabel\n"a\tb"\t1\n"c\nd ""e"""\t0\n')
+    assert read_table(path)["text"].tolist() == ["a\tb", 'c\nd "e"']
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.csv", None, "no such file"),
+        ("rows.txt", b"x", "unknown kind of file; allowed are .csv"),
+        ("rows.pkl", b"x", "unknown kind of file"),
+        ("rows.gz", b"x", "unknown kind of file"),
+        ("rows", b"x", "unknown kind of file"),
+        ("rows.csv", b"", "is empty"),
+        ("rows.jsonl", b" \n", "is empty"),
+        ("rows.csv.gz", gzip.compress(b""), "is empty"),
+        ("rows.csv.gz", b"", "is empty"),
+        ("rows.csv", b"text,label\n", "has no rows"),
+        ("rows.json", b"[]", "has no rows"),
+        ("rows.csv", b"text,label\na,1\nb,2,3\n", "Expected 2 fields in line 3, saw 3"),
+        ("rows.csv", b"text,label\na,b,1\nc,d,2\n", "more fields than its header"),
+        ("rows.csv", b'text,label\n"a,1\n', "cannot be parsed"),
+        ("rows.jsonl", b'{"text": "a"}\n{"text": \n', "line 2"),
+        ("rows.jsonl", b'{"text": "a"}\n3\n', "row 2 is not a JSON object"),
+        ("rows.json", b'[{"text": "a"}', "cannot be parsed"),
+        ("rows.json", b'["a"]', "row 1 is not a JSON object"),
+        ("rows.parquet", b"no parquet at all", "cannot be parsed as Parquet"),
+        ("rows.parquet", CONTENT[".parquet"][:-30], "cannot be parsed as Parquet"),
+        ("rows.csv", "text,label\nnaïve,1\n".encode("latin1"), "is not UTF-8 text (byte 13); convert it"),
+        ("rows.csv", "text,label\na,1\n".encode("utf-16"), "is not UTF-8 text"),
+        ("rows.csv.gz", b"text,label\na,1\n", "cannot be unpacked"),
+        ("rows.csv.gz", gzip.compress(b"text,label\na,1\n")[:-10], "cannot be unpacked"),
+        ("rows.csv.bz2", b"text,label\na,1\n", "cannot be unpacked"),
+        ("rows.csv.bz2", bz2.compress(b"text,label\na,1\n")[:-10], "cannot be unpacked"),
+    ],
+    # Numbers, not contents: gzip writes the time into its header, and workers must agree on the names.
+    ids=itertools.count(),
+)
+def test_errors(tmp_path, name, content, message):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_table(path)
+    text = str(caught.value)
+    assert message in text
+    assert str(path) in text
+    assert "\n" not in text
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "rows.csv").mkdir()
+    with pytest.raises(UserError, match="cannot be read"):
+        read_table(tmp_path / "rows.csv")

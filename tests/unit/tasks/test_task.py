@@ -1,0 +1,131 @@
+import warnings
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+from sklearn.metrics import f1_score, matthews_corrcoef
+
+from minidisc.tasks import GLUE, METRICS, Task
+
+# True positives 3, false negatives 1, false positives 2, true negatives 4.
+LABELS = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+PREDICTIONS = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0])
+CONFUSION = {
+    "accuracy": 7 / 10,
+    "f1": 2 * 3 / (2 * 3 + 1 + 2),
+    "matthews": (3 * 4 - 2 * 1) / np.sqrt((3 + 2) * (3 + 1) * (4 + 2) * (4 + 1)),
+}
+
+
+def one_hot(predictions, classes=2):
+    return np.eye(classes)[predictions]
+
+
+def binary(*metrics):
+    return Task("t", "classification", ("text",), "label", ("no", "yes"), True, metrics)
+
+
+def regression():
+    return Task("t", "regression", ("text",), "label", None, False, ("pearson", "spearman"))
+
+
+def correlation(a, b):
+    a, b = a - a.mean(), b - b.mean()
+    return (a @ b) / np.sqrt((a @ a) * (b @ b))
+
+
+@pytest.mark.parametrize(("name", "value"), CONFUSION.items())
+def test_classification_metrics_on_a_table_counted_by_hand(name, value):
+    assert METRICS[name](PREDICTIONS, LABELS) == pytest.approx(value)
+    assert binary(name).evaluate(one_hot(PREDICTIONS), LABELS)["metric"] == pytest.approx(value)
+
+
+def test_predictions_and_labels_are_not_swapped():
+    predictions, labels = np.array([1, 1, 1, 0, 2]), np.array([1, 0, 0, 0, 0])
+    assert METRICS["f1"](np.minimum(predictions, 1), labels) == f1_score(labels, np.minimum(predictions, 1))
+    assert METRICS["matthews"](predictions, labels) == pytest.approx(matthews_corrcoef(labels, predictions))
+
+
+def test_metric_is_the_mean():
+    values = binary("accuracy", "f1").evaluate(one_hot(PREDICTIONS), LABELS)
+    assert set(values) == {"accuracy", "f1", "metric"}
+    assert values["metric"] == pytest.approx((CONFUSION["accuracy"] + CONFUSION["f1"]) / 2)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1)])
+def test_correlations(shape):
+    predictions = np.array([0.1, 0.4, 0.35, 2.0, 1.5, 9.0], dtype=np.float32)
+    labels = np.array([0.0, 1.0, 1.0, 2.5, 3.0, 3.5])
+    values = regression().evaluate(predictions.reshape(shape), labels)
+    assert values["pearson"] == pytest.approx(correlation(predictions.astype(float), labels))
+    assert values["spearman"] == pytest.approx(correlation(rankdata(predictions), rankdata(labels)))
+    assert values["metric"] == pytest.approx((values["pearson"] + values["spearman"]) / 2)
+    assert values["pearson"] < 0.9 < values["spearman"]
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e8])
+def test_constant_predictions_score_zero_without_a_warning(value):
+    labels = np.array([0, 1, 1, 0, 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        constant = np.full(5, value, dtype=np.float32)
+        assert regression().evaluate(constant, labels) == {"pearson": 0, "spearman": 0, "metric": 0}
+        assert binary("matthews").evaluate(one_hot(np.ones(5, int)), np.array([1, 1, 0, 0, 1]))["metric"] == 0
+        assert binary("matthews").evaluate(one_hot(np.ones(5, int)), np.ones(5, int))["metric"] == 0
+        assert binary("f1").evaluate(one_hot(np.zeros(5, int)), np.zeros(5, int))["metric"] == 0
+
+
+def test_almost_constant_predictions_give_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = regression().evaluate(0.1 + np.array([0, 1, 2, 3, 5]) * 1e-15, np.arange(5))
+    assert values["spearman"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite(bad):
+    logits = one_hot(PREDICTIONS)
+    logits[[2, 5], 1] = bad
+    with pytest.raises(FloatingPointError, match="2 of 10 rows"):
+        binary("accuracy").evaluate(logits, LABELS)
+    with pytest.raises(FloatingPointError, match="1 of 2 rows"):
+        regression().evaluate(np.array([1.0, bad]), np.array([1.0, 2.0]))
+
+
+def test_chance_is_what_the_majority_class_scores():
+    assert binary("accuracy").chance(LABELS) == pytest.approx(0.6)
+    assert binary("accuracy", "f1").chance(LABELS) == pytest.approx(0.3)
+    # Class 1 in 6 of 10 rows, always predicted: precision 0.6, recall 1.
+    assert binary("accuracy", "f1").chance(1 - LABELS) == pytest.approx((0.6 + 0.75) / 2)
+    assert binary("matthews").chance(LABELS) == 0
+    assert regression().chance(np.array([0.5, 1.5])) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "columns", "metrics"),
+    [
+        ("cola", 2, 1, ("matthews",)),
+        ("sst2", 2, 1, ("accuracy",)),
+        ("mrpc", 2, 2, ("accuracy", "f1")),
+        ("stsb", None, 2, ("pearson", "spearman")),
+        ("qqp", 2, 2, ("accuracy", "f1")),
+        ("mnli", 3, 2, ("accuracy",)),
+        ("qnli", 2, 2, ("accuracy",)),
+        ("rte", 2, 2, ("accuracy",)),
+        ("wnli", 2, 2, ("accuracy",)),
+    ],
+)
+def test_glue(name, classes, columns, metrics):
+    task = GLUE[f"glue/{name}"]
+    assert task.name == f"glue/{name}"
+    assert len(task.text_columns) == columns
+    assert task.metrics == metrics
+    assert (task.label_names and len(task.label_names)) == classes
+    assert task.kind == ("classification" if classes else "regression")
+    assert task.named is (classes is not None)
+
+
+def test_glue_has_nine_tasks_and_rte_and_wnli_differ():
+    assert len(GLUE) == 9
+    assert GLUE["glue/rte"].label_names == tuple(reversed(GLUE["glue/wnli"].label_names))
+    assert GLUE["glue/mnli"].label_names == ("entailment", "neutral", "contradiction")

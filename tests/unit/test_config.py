@@ -1,0 +1,159 @@
+import dataclasses
+
+import pytest
+
+from minidisc.config import (
+    CompressSettings,
+    DataSettings,
+    EvaluateSettings,
+    FinetuneSettings,
+    TrainingSettings,
+    fingerprint,
+    random_candidates,
+    settings_from,
+)
+from minidisc.errors import UserError
+
+COMPRESS = {"teacher": "t", "output_dir": "o"}
+FINETUNE = {"model": "m", "output_dir": "o"}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("target_sparsity", "0.95", 0.95),
+        ("target-sparsity", 0.5, 0.5),
+        ("learning_rate", "3e-5", 3e-5),
+        ("epochs", 2, 2.0),
+        ("batch_size", "16", 16),
+        ("batch_size", 16.0, 16),
+        ("max_steps", None, None),
+        ("max_steps", "100", 100),
+        ("max_steps", "1e3", 1000),
+        ("grid", "0.5,0.7", (0.5, 0.7)),
+        ("grid", "0.5, 0.7", (0.5, 0.7)),
+        ("grid", [0.5, "0.7"], (0.5, 0.7)),
+        ("grid", None, None),
+        ("text_columns", "a,b", ("a", "b")),
+        ("text_columns", ["a"], ("a",)),
+        ("text-columns", " a , b ", ("a", "b")),
+        ("keep_checkpoints", True, True),
+        ("task", "glue/sst2", "glue/sst2"),
+        ("seed", 0, 0),
+    ],
+)
+def test_conversion(name, given, expected):
+    settings = settings_from(CompressSettings, {**COMPRESS, name: given})
+    value = getattr(settings, name.replace("-", "_"))
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "message"),
+    [
+        (CompressSettings, {"teachr": "x"}, "unknown setting 'teachr'; allowed are batch_size, "),
+        (CompressSettings, {"batch_size": "many"}, "batch_size is 'many'; int is expected"),
+        (CompressSettings, {"batch_size": 1.5}, "batch_size is 1.5; int is expected"),
+        (CompressSettings, {"batch_size": [1]}, "batch_size is [1]; int is expected"),
+        (CompressSettings, {"learning_rate": "fast"}, "learning_rate is 'fast'; float is expected"),
+        (CompressSettings, {"grid": "0.5;0.7"}, "grid is '0.5;0.7'"),
+        (CompressSettings, {"grid": 0.5}, "grid is 0.5"),
+        (CompressSettings, {"keep_checkpoints": "yes"}, "keep_checkpoints is 'yes'; bool is expected"),
+        (CompressSettings, {"teacher": None}, "--teacher is missing"),
+        (CompressSettings, {"output_dir": ""}, "--output-dir is missing"),
+        (CompressSettings, {"target_sparsity": 90}, "--target-sparsity is 90; "),
+        (CompressSettings, {"target_sparsity": 1}, "--target-sparsity is 1; "),
+        (CompressSettings, {"target_sparsity": -0.1}, "--target-sparsity is -0.1; "),
+        (CompressSettings, {"target_sparsity": 0}, "--target-sparsity 0 gives a student as large as the teacher"),
+        (CompressSettings, {"target_sparsity": "nan"}, "target_sparsity is 'nan'"),
+        (CompressSettings, {"tradeoff_lambda": 1.1}, "--tradeoff-lambda is 1.1; allowed is [0, 1]"),
+        (CompressSettings, {"grid": "0.5,1"}, "--grid holds 1; "),
+        (CompressSettings, {"grid": "0,0.5"}, "--grid holds 0; "),
+        (CompressSettings, {"neuron_multiple": 0}, "--neuron-multiple is 0; "),
+        (CompressSettings, {"stages": 0}, "--stages is 0; "),
+        (CompressSettings, {"schedule": "slow"}, "--schedule is 'slow'; allowed are minidisc, "),
+        (CompressSettings, {"second_stage": "x"}, "--second-stage is 'x'; allowed are student, sandwich"),
+        (CompressSettings, {"select_on": "test"}, "--select-on is 'test'; allowed are train, validation"),
+        (CompressSettings, {"selection_fraction": 1}, "--selection-fraction is 1; "),
+        (CompressSettings, {"calibration_rows": 0}, "--calibration-rows is 0; "),
+        (CompressSettings, {"dropout": 1}, "--dropout is 1; "),
+        (CompressSettings, {"candidates_per_step": "some"}, "--candidates-per-step is 'some'; allowed are 'all' and "),
+        (CompressSettings, {"epochs": 0}, "--epochs is 0"),
+        (CompressSettings, {"epochs": "nan"}, "epochs is 'nan'"),
+        (CompressSettings, {"batch_size": 0}, "--batch-size is 0; "),
+        (CompressSettings, {"gradient_accumulation_steps": 0}, "--gradient-accumulation-steps is 0; "),
+        (CompressSettings, {"learning_rate": -1}, "--learning-rate is -1"),
+        (CompressSettings, {"max_steps": 0}, "--max-steps is 0; "),
+        (CompressSettings, {"warmup": 1}, "--warmup is 1"),
+        (CompressSettings, {"patience": 0}, "--patience is 0; "),
+        (CompressSettings, {"seed": -1}, "--seed is -1; "),
+        (CompressSettings, {"device": "tpu"}, "--device is 'tpu'; allowed are auto, cpu, cuda, mps"),
+        (CompressSettings, {"precision": "fp16"}, "--precision is 'fp16'; allowed are fp32, bf16"),
+        (CompressSettings, {"max_length": 3}, "--max-length is 3; "),
+        (CompressSettings, {"text_columns": "a,b,c"}, "--text-columns names 3 columns; "),
+        (CompressSettings, {"max_train_rows": 0}, "--max-train-rows is 0; "),
+        (FinetuneSettings, {"model": None}, "--model is missing"),
+        (FinetuneSettings, {"output_dir": None}, "--output-dir is missing"),
+        (FinetuneSettings, {"teacher": "x"}, "unknown setting 'teacher'"),
+        (EvaluateSettings, {"output_dir": None, "model": "m"}, "unknown setting 'output_dir'"),
+    ],
+)
+def test_one_line_says_what_is_wrong(cls, values, message):
+    base = COMPRESS if cls is CompressSettings else FINETUNE if cls is FinetuneSettings else {}
+    with pytest.raises(UserError) as caught:
+        settings_from(cls, {**base, **values})
+    text = str(caught.value)
+    assert message in text
+    assert "\n" not in text
+    assert text.endswith((".", "…"))
+
+
+def test_the_source_is_named():
+    with pytest.raises(UserError, match=r"^run\.yaml: unknown setting 'x'"):
+        settings_from(CompressSettings, {"x": 1}, "run.yaml")
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["target_sparsity", "tradeoff_lambda", "learning_rate", "dropout", "selection_fraction", "stages", "batch_size"],
+)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_what_is_no_number_is_refused(field, value):
+    with pytest.raises(UserError):
+        settings_from(CompressSettings, {**COMPRESS, field: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("all", None), ("largest+smallest+0", 0), ("largest+smallest+1", 1), ("largest+smallest+12", 12)],
+)
+def test_random_candidates(text, expected):
+    assert random_candidates(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "All", "largest", "largest+smallest", "largest+smallest+", "largest+smallest+-1", "smallest+1"],
+)
+def test_other_rules_are_refused(text):
+    with pytest.raises(UserError, match="candidates-per-step"):
+        random_candidates(text)
+
+
+@pytest.mark.parametrize("cls", [DataSettings, TrainingSettings, FinetuneSettings, EvaluateSettings, CompressSettings])
+def test_every_setting_has_a_help_text(cls):
+    for field in dataclasses.fields(cls):
+        assert field.metadata["help"]
+
+
+def test_settings_survive_plain_values():
+    settings = settings_from(CompressSettings, {**COMPRESS, "grid": "0.5,0.8", "task": "glue/rte", "max_steps": 7})
+    assert settings_from(CompressSettings, dataclasses.asdict(settings)) == settings
+
+
+def test_fingerprint_tells_values_apart_but_not_their_order():
+    assert fingerprint({"a": 1, "b": [2, 3]}) == fingerprint({"b": [2, 3], "a": 1})
+    assert len({fingerprint(v) for v in ({"a": 1}, {"a": 2}, {"a": "1"}, {"b": 1}, [1], [1, 2], [2, 1])}) == 7
+    # sha256sum of the text {"a": 1}; Python's own hash would differ from process to process.
+    assert fingerprint({"a": 1}) == "f9d86028c6e0d64e"

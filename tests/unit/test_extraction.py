@@ -1,0 +1,95 @@
+import copy
+
+import pytest
+import torch
+
+from minidisc.extraction import extract
+from minidisc.subnetworks import SubnetworkSpec
+from tests.unit.families import BERT, HEAD_SIZE, HEADS, LAYERS, NEURONS
+
+LARGE = SubnetworkSpec(0.3, (3, 4, 2), (30, 48, 17))
+SMALL = SubnetworkSpec(0.9, (1, 0, 2), (0, 9, 16))
+
+
+def test_widths_and_weights(family):
+    model = family.model()
+    small = extract(model, SMALL)
+    full, dense = model.state_dict(), small.state_dict()
+    assert list(full) == list(dense)
+    narrower = 0
+    for name, value in dense.items():
+        whole = full[name]
+        assert value.dim() == whole.dim()
+        torch.testing.assert_close(value, whole[tuple(slice(n) for n in value.shape)], rtol=0, atol=0)
+        narrower += value.shape != whole.shape
+    assert narrower == 10 * LAYERS
+    for i, (attention_output, ffn_down) in enumerate(family.parts(small)):
+        assert (attention_output.in_features, attention_output.out_features) == (SMALL.heads[i] * HEAD_SIZE, 32)
+        assert (ffn_down.in_features, ffn_down.out_features) == (SMALL.neurons[i], 32)
+
+
+def test_of_an_extracted_model(family):
+    model = family.model()
+    once, twice = extract(model, SMALL), extract(extract(model, LARGE), SMALL)
+    assert once.config.to_dict() == twice.config.to_dict()
+    inputs = family.inputs()
+    with torch.no_grad():
+        assert torch.equal(once(**inputs).logits, twice(**inputs).logits)
+
+
+def test_full_width_is_the_model(family):
+    model, inputs = family.model(), family.inputs()
+    whole = extract(model, SubnetworkSpec(0.0, (HEADS,) * LAYERS, (NEURONS,) * LAYERS))
+    with torch.no_grad():
+        assert torch.equal(whole(**inputs).logits, model(**inputs).logits)
+
+
+def test_other_weights_may_be_given():
+    model, other = BERT.model(seed=1), BERT.model(seed=2)
+    given, expected = extract(model, SMALL, other.state_dict()), extract(other, SMALL)
+    for name, value in expected.state_dict().items():
+        assert torch.equal(given.state_dict()[name], value)
+
+
+def test_leaves_everything_else_alone():
+    model = BERT.model().train()
+    before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    config = copy.deepcopy(model.config.to_dict())
+    small = extract(model, SMALL)
+    assert not small.training
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.fill_(7)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(random, torch.get_rng_state())
+    assert model.config.to_dict() == config
+    assert model.training
+
+
+def test_configuration():
+    names = {0: "negative", 1: "neutral", 2: "positive"}
+    model = BERT.model_class(
+        BERT.build_config(
+            id2label=names,
+            label2id={v: k for k, v in names.items()},
+            hidden_dropout_prob=0.17,
+            attention_probs_dropout_prob=0.23,
+            classifier_dropout=0.31,
+            layer_norm_eps=1e-6,
+            problem_type="single_label_classification",
+        )
+    )
+    config = extract(model, SMALL).config
+    assert config.model_type == "minidisc_bert"
+    assert config.heads_per_layer == [1, 0, 2]
+    assert config.neurons_per_layer == [0, 9, 16]
+    assert config.id2label == names
+    assert (config.hidden_dropout_prob, config.attention_probs_dropout_prob) == (0.17, 0.23)
+    assert (config.classifier_dropout, config.layer_norm_eps) == (0.31, 1e-6)
+    assert config.problem_type == "single_label_classification"
+    assert (config.num_attention_heads, config.intermediate_size) == (HEADS, NEURONS)
+
+
+def test_wider_than_the_model_is_refused():
+    with pytest.raises((RuntimeError, ValueError, AssertionError)):
+        extract(extract(BERT.model(), SMALL), LARGE)

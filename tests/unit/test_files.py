@@ -1,0 +1,97 @@
+import json
+
+import pytest
+
+from minidisc.files import new_file, new_folder, read_json, write_json
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+def test_new_file(tmp_path, old):
+    path = tmp_path / "deep" / "file.txt"
+    if old is not None:
+        path.parent.mkdir()
+        path.write_text(old)
+    with new_file(path) as temporary:
+        temporary.write_text("new")
+        assert contents(tmp_path).get("deep/file.txt") == old
+    assert contents(tmp_path) == {"deep/file.txt": "new"}
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_failed_file_leaves_the_old_one(tmp_path, old):
+    path = tmp_path / "file.txt"
+    if old is not None:
+        path.write_text(old)
+
+    def fail():
+        with new_file(path) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            fail()
+        assert path.exists() == (old is not None)
+        assert old is None or path.read_text() == old
+    # What is left of the failure does not stand in the way of the next attempt.
+    with new_file(path) as temporary:
+        temporary.write_text("new")
+    assert contents(tmp_path) == {"file.txt": "new"}
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_new_folder(tmp_path, old):
+    path = tmp_path / "deep" / "folder"
+    if old:
+        path.mkdir(parents=True)
+        (path / "a").write_text("old a")
+        (path / "b").write_text("old b")
+    with new_folder(path) as temporary:
+        (temporary / "a").write_text("new a")
+        (temporary / "sub").mkdir()
+        (temporary / "sub" / "c").write_text("new c")
+        assert path.exists() == old
+    assert contents(tmp_path) == {"deep/folder/a": "new a", "deep/folder/sub/c": "new c"}
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_failed_folder_leaves_the_old_one(tmp_path, old):
+    path = tmp_path / "folder"
+    if old:
+        path.mkdir()
+        (path / "a").write_text("old a")
+
+    def fail():
+        with new_folder(path) as temporary:
+            (temporary / "half").write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.exists() == old
+    assert not old or contents(path) == {"a": "old a"}
+    with new_folder(path) as temporary:
+        assert not list(temporary.iterdir())
+        (temporary / "a").write_text("new a")
+    assert contents(tmp_path) == {"folder/a": "new a"}
+
+
+def test_json(tmp_path):
+    value = {"a": [1, 2.5, None, True], "name": "λ-tradeoff"}
+    write_json(tmp_path / "sub" / "x.json", value)
+    assert read_json(tmp_path / "sub" / "x.json") == value
+    text = (tmp_path / "sub" / "x.json").read_bytes().decode("utf-8")
+    assert "λ" in text
+    assert text.endswith("}\n")
+    assert json.loads(text) == value
+
+
+def test_json_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    write_json(tmp_path / "x.json", [1])
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "x.json", [object()])
+    assert read_json(tmp_path / "x.json") == [1]

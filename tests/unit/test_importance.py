@@ -1,0 +1,137 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from minidisc.architectures import architecture_for
+from minidisc.importance import Importance, compute_importance
+from tests.unit.families import BERT, HEAD_SIZE, HEADS, LAYERS, NEURONS
+
+
+def classification(logits, labels):
+    return F.cross_entropy(logits, labels)
+
+
+def regression(logits, labels):
+    return ((logits[:, 0] - labels) ** 2).mean()
+
+
+TASKS = {
+    "classification": (classification, 3, torch.tensor([0, 2, 1, 2])),
+    "regression": (regression, 1, torch.tensor([0.5, -1.0, 3.0, 0.1])),
+}
+
+
+def batches_of(family, labels, count=2):
+    return [{**family.inputs(rows=len(labels), length=9 + 2 * i, seed=i), "labels": labels} for i in range(count)]
+
+
+def mask_gradients(family, model, batches, loss_of):
+    """The definition, word for word: masks of ones, their gradients batch by batch, |.|, sum, norm."""
+    model = copy.deepcopy(model).eval()
+    head_masks = torch.ones(LAYERS, HEADS, requires_grad=True)
+    neuron_masks = torch.ones(LAYERS, NEURONS, requires_grad=True)
+    for i, (attention_output, ffn_down) in enumerate(family.parts(model)):
+        attention_output.register_forward_pre_hook(
+            lambda _, args, i=i: (args[0] * head_masks[i].repeat_interleave(HEAD_SIZE),)
+        )
+        ffn_down.register_forward_pre_hook(lambda _, args, i=i: (args[0] * neuron_masks[i],))
+    sums = [np.zeros((LAYERS, HEADS)), np.zeros((LAYERS, NEURONS))]
+    for batch in batches:
+        inputs = {k: v for k, v in batch.items() if k != "labels"}
+        loss = loss_of(model(**inputs).logits, batch["labels"])
+        for total, gradient in zip(sums, torch.autograd.grad(loss, [head_masks, neuron_masks]), strict=True):
+            total += gradient.abs().double().numpy()
+    return [total / np.linalg.norm(total, axis=1, keepdims=True) for total in sums]
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("task", TASKS)
+def test_scores_are_the_gradients_of_masks(family, task, attention):
+    loss_of, outputs, labels = TASKS[task]
+    # Dropout would show if the model were not put in evaluation mode.
+    model = family.model(num_labels=outputs, dropout=0.4, attention=attention).train()
+    batches = batches_of(family, labels)
+    importance = compute_importance(model, architecture_for(family.family), batches, loss_of)
+    heads, neurons = mask_gradients(family, model, batches, loss_of)
+    np.testing.assert_allclose(importance.heads.numpy(), heads, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(importance.neurons.numpy(), neurons, rtol=1e-5, atol=1e-6)
+    assert importance.heads.dtype == importance.neurons.dtype == torch.float32
+
+
+def test_the_absolute_value_is_taken_per_batch():
+    loss_of, _, labels = TASKS["classification"]
+    batch = {**BERT.inputs(), "labels": labels}
+    model, architecture = BERT.model(num_labels=3), architecture_for("bert")
+
+    def opposite(logits, labels):
+        opposite.sign = -opposite.sign
+        return opposite.sign * loss_of(logits, labels)
+
+    opposite.sign = 1
+    once = compute_importance(model, architecture, [batch], loss_of)
+    twice = compute_importance(model, architecture, [batch, batch], opposite)
+    torch.testing.assert_close(once.heads, twice.heads)
+    torch.testing.assert_close(once.neurons, twice.neurons)
+
+
+def hooks_of(model):
+    return [h for m in model.modules() for h in (*m._forward_pre_hooks, *m._forward_hooks, *m._backward_hooks)]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt])
+def test_the_model_is_left_as_it_was(training, error):
+    loss_of, _, labels = TASKS["classification"]
+    model = BERT.model(num_labels=3, dropout=0.4).train(training)
+    model.bert.embeddings.requires_grad_(False)
+    flags = {name: p.requires_grad for name, p in model.named_parameters()}
+    before = copy.deepcopy(model.state_dict())
+
+    def failing(logits, labels):
+        if error is not None:
+            raise error
+        return loss_of(logits, labels)
+
+    arguments = (model, architecture_for("bert"), batches_of(BERT, labels), failing)
+    if error is None:
+        with torch.no_grad():  # a caller's no_grad does not matter either
+            compute_importance(*arguments)
+    else:
+        with pytest.raises(error):
+            compute_importance(*arguments)
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == flags
+    assert False in flags.values()
+    assert all(p.grad is None for p in model.parameters())
+    assert all(module.training == training for module in model.modules())
+    assert not hooks_of(model)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_batches_are_not_changed():
+    loss_of, _, labels = TASKS["classification"]
+    batches = batches_of(BERT, labels)
+    compute_importance(BERT.model(num_labels=3), architecture_for("bert"), batches, loss_of)
+    assert all("labels" in batch for batch in batches)
+
+
+def test_a_layer_without_effect_scores_zero():
+    loss_of, _, labels = TASKS["classification"]
+    model = BERT.model(num_labels=3)
+    attention_output, ffn_down = BERT.parts(model)[1]
+    torch.nn.init.zeros_(attention_output.weight)
+    torch.nn.init.zeros_(ffn_down.weight)
+    importance = compute_importance(model, architecture_for("bert"), batches_of(BERT, labels), loss_of)
+    assert not importance.heads[1].any()
+    assert not importance.neurons[1].any()
+    torch.testing.assert_close(importance.heads[[0, 2]].norm(dim=1), torch.ones(2))
+
+
+def test_saved_scores_are_read_back(tmp_path):
+    importance = Importance(torch.rand(LAYERS, HEADS), torch.rand(LAYERS, NEURONS))
+    importance.save(tmp_path / "importance.safetensors")
+    again = Importance.load(tmp_path / "importance.safetensors")
+    assert torch.equal(again.heads, importance.heads)
+    assert torch.equal(again.neurons, importance.neurons)

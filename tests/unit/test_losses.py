@@ -1,0 +1,120 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from minidisc.losses import (
+    distillation_loss,
+    distilled_layers,
+    hidden_state_loss,
+    logit_loss,
+    task_loss,
+)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        (12, [0, 2, 4, 6, 8, 10, 12]),
+        (24, [0, 4, 8, 12, 16, 20, 24]),
+        (6, [0, 1, 2, 3, 4, 5, 6]),
+        (4, [0, 1, 2, 3, 4]),
+        (3, [0, 1, 2, 3]),
+        (2, [0, 1, 2]),
+        (1, [0, 1]),
+    ],
+)
+def test_distilled_layers(layers, expected):
+    assert distilled_layers(layers) == expected
+
+
+def test_task_loss_of_classes_by_hand():
+    # softmax(0, ln 3) = (1/4, 3/4); softmax(ln 2, 0) = (2/3, 1/3)
+    logits = torch.tensor([[0.0, math.log(3)], [math.log(2), 0.0]])
+    loss = task_loss(logits, torch.tensor([1, 1]))
+    assert loss.item() == pytest.approx(-(math.log(3 / 4) + math.log(1 / 3)) / 2, rel=1e-6)
+
+
+def test_task_loss_of_numbers_by_hand():
+    assert task_loss(torch.tensor([[1.0], [4.0]]), torch.tensor([0.0, 2.0])).item() == pytest.approx(2.5)
+    # A single row must not be taken for a scalar.
+    assert task_loss(torch.tensor([[3.0]]), torch.tensor([1.0])).item() == pytest.approx(4.0)
+
+
+def test_logit_loss_is_divergence_plus_entropy():
+    student, teacher = normal(5, 3, seed=1), normal(5, 3, seed=2)
+    q, p = student.log_softmax(-1), teacher.softmax(-1)
+    truth = nn.KLDivLoss(reduction="batchmean")(q, p) + torch.distributions.Categorical(p).entropy().mean()
+    torch.testing.assert_close(logit_loss(student, teacher), truth)
+
+
+def test_logit_loss_is_least_at_the_teacher():
+    teacher = normal(5, 3)
+    student = teacher.clone().requires_grad_()
+    logit_loss(student, teacher).backward()
+    torch.testing.assert_close(student.grad, torch.zeros(5, 3), atol=1e-7, rtol=0)
+
+
+def test_logit_loss_of_a_single_output_is_squared_error():
+    student, teacher = torch.tensor([[1.0], [2.0]]), torch.tensor([[0.0], [5.0]])
+    assert logit_loss(student, teacher).item() == pytest.approx((1 + 9) / 2)
+
+
+MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
+
+
+def states(seed, count=3):
+    return [normal(3, 4, 5, seed=100 * seed + i) for i in range(count)]
+
+
+def per_token(student, teacher, mask):
+    """Mean over the states of the mean over tokens of nn.MSELoss of a token."""
+    means = []
+    for s, t in zip(student, teacher, strict=True):
+        tokens = [(r, c) for r in range(mask.shape[0]) for c in range(mask.shape[1]) if mask[r, c]]
+        means.append(sum(nn.MSELoss()(s[r, c], t[r, c]) for r, c in tokens) / len(tokens))
+    return sum(means) / len(means)
+
+
+def test_hidden_state_loss_token_by_token():
+    student, teacher = states(1), states(2)
+    torch.testing.assert_close(hidden_state_loss(student, teacher, MASK), per_token(student, teacher, MASK))
+
+
+def test_hidden_state_loss_without_padding_is_plain_mse():
+    student, teacher = states(1), states(2)
+    truth = nn.MSELoss()(torch.stack(student), torch.stack(teacher))
+    torch.testing.assert_close(hidden_state_loss(student, teacher, torch.ones_like(MASK)), truth)
+
+
+def test_padding_has_no_influence():
+    student, teacher = [s.requires_grad_() for s in states(1)], states(2)
+    loss = hidden_state_loss(student, teacher, MASK)
+    loss.backward()
+    padding = MASK == 0
+    for state in student:
+        assert not state.grad[padding].any()
+        assert state.grad[~padding].all()
+    disturbed = [t.masked_fill(padding[..., None], 1e4) for t in teacher]
+    torch.testing.assert_close(hidden_state_loss(student, disturbed, MASK), loss)
+    longer = [nn.functional.pad(s.detach(), (0, 0, 0, 2), value=9.0) for s in student]
+    wider = [nn.functional.pad(t, (0, 0, 0, 2), value=-9.0) for t in teacher]
+    mask = nn.functional.pad(MASK, (0, 2))
+    torch.testing.assert_close(hidden_state_loss(longer, wider, mask), loss)
+
+
+def test_hidden_states_must_be_as_many():
+    with pytest.raises(ValueError, match="zip"):
+        hidden_state_loss(states(1), states(2, count=2), MASK)
+
+
+def test_distillation_loss_is_the_mean_of_both():
+    student, teacher = normal(3, 2, seed=5), normal(3, 2, seed=6)
+    cross_entropy = -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1).mean()
+    truth = (per_token(states(1), states(2), MASK) + cross_entropy) / 2
+    torch.testing.assert_close(distillation_loss(student, teacher, states(1), states(2), MASK), truth)

@@ -1,0 +1,91 @@
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from minidisc.architectures import architecture_for
+from minidisc.extraction import extract
+from minidisc.measure import Cost, Shape, measured, peak_memory, processor
+from minidisc.subnetworks import SubnetworkSpec
+from tests.unit.families import BERT, HEAD_SIZE, HEADS, HIDDEN, LAYERS, NEURONS
+
+SPECS = [
+    SubnetworkSpec(0.0, (HEADS,) * LAYERS, (NEURONS,) * LAYERS),
+    SubnetworkSpec(0.5, (2, 3, 1), (17, 30, 25)),
+    SubnetworkSpec(0.9, (1, 0, 0), (0, 8, 5)),
+]
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
+def test_sizes_are_those_of_the_dense_model(family, spec):
+    model = family.model()
+    small = extract(model, spec)
+    sizes = Shape.of(model, architecture_for(family.family)).sizes(spec)
+    assert sizes.all == count(small)
+    assert sizes.without_embeddings == count(small) - count(getattr(small.base_model, family.embeddings))
+    nothing = extract(model, SubnetworkSpec(1.0, (0,) * LAYERS, (0,) * LAYERS))
+    assert sizes.prunable == count(small) - count(nothing)
+
+
+def test_shape_of(family):
+    shape = Shape.of(family.model(), architecture_for(family.family))
+    assert (shape.hidden, shape.head_size, shape.layers) == (HIDDEN, HEAD_SIZE, LAYERS)
+    assert (shape.heads, shape.neurons) == (HEADS, NEURONS)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
+def test_flops_are_those_that_torch_counts(family, spec):
+    model = family.model(attention="eager")
+    small = extract(model, spec)
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        small(**family.inputs(rows=3, length=7, padding=False))
+    stack = family.layers.split(".")[0]
+    counts = counter.get_flop_counts()
+    (layers,) = [ops for name, ops in counts.items() if name.endswith(f".{family.family}.{stack}")]
+    predicted = Shape.of(model, architecture_for(family.family)).forward_flops(spec, 3, 7)
+    assert predicted == sum(layers.values())
+
+
+def test_costs_add_up_but_memory_does_not():
+    total = Cost(1, 2.0, 3.0, 4.0, 500) + Cost(10, 20.0, 30.0, 40.0, 50)
+    assert total == Cost(11, 22.0, 33.0, 44.0, 500)
+
+
+def test_measured_counts_waiting_as_wall_time_only():
+    cost = Cost(seconds=1.0)
+    with measured(cost) as same:
+        time.sleep(0.05)
+    assert same is cost
+    assert 1.05 <= cost.seconds < 6
+    assert cost.cpu_seconds < 0.05
+    assert cost.peak_memory == peak_memory()
+
+
+def test_measured_counts_a_block_that_fails():
+    cost = Cost()
+    with pytest.raises(KeyError), measured(cost):
+        raise KeyError
+    assert cost.seconds > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to know the truth")
+def test_peak_memory_is_what_the_kernel_says():
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
+    assert peak_memory() == pytest.approx(1024 * int(line.split()[1]), rel=0.02)
+
+
+def test_processor_names_cores():
+    assert processor().endswith("cores")
+
+
+def test_shape_of_the_teacher_counts_every_parameter_once():
+    model = BERT.model()
+    shape = Shape.of(model, architecture_for("bert"))
+    assert shape.all_parameters == sum(v.numel() for v in model.state_dict().values())

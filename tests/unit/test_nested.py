@@ -1,0 +1,161 @@
+import copy
+import warnings
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from minidisc.architectures import architecture_for
+from minidisc.extraction import extract
+from minidisc.importance import Importance
+from minidisc.nested import NestedNetwork, order_by_importance
+from minidisc.subnetworks import SubnetworkSpec, full_width
+from tests.unit.families import BERT, HEAD_SIZE, HEADS, LAYERS, NEURONS
+
+TOLERANCE = {"atol": 1e-5, "rtol": 0}
+
+
+def random_importance(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return Importance(torch.rand(LAYERS, HEADS, generator=generator), torch.rand(LAYERS, NEURONS, generator=generator))
+
+
+def ordered(family, importance, **changes):
+    """A random teacher and the nested network of its ordered copy."""
+    teacher = family.model(**changes)
+    model = copy.deepcopy(teacher)
+    order_by_importance(model, architecture_for(family.family), importance)
+    return teacher, NestedNetwork(model, architecture_for(family.family))
+
+
+@torch.no_grad()
+def masked(family, teacher, importance, spec):
+    """The teacher without what ``spec`` removes: a head or neuron whose output nobody reads does not exist."""
+    model = copy.deepcopy(teacher)
+    for i, (attention_output, ffn_down) in enumerate(family.parts(model)):
+        by_score = sorted(range(HEADS), key=lambda h, i=i: -importance.heads[i, h].item())
+        for head in by_score[spec.heads[i] :]:
+            attention_output.weight[:, head * HEAD_SIZE : (head + 1) * HEAD_SIZE] = 0
+        by_score = sorted(range(NEURONS), key=lambda n, i=i: -importance.neurons[i, n].item())
+        ffn_down.weight[:, by_score[spec.neurons[i] :]] = 0
+    return model
+
+
+def logits(model, inputs):
+    with torch.no_grad():
+        return model(**inputs).logits
+
+
+widths = st.builds(
+    SubnetworkSpec,
+    st.just(0.5),
+    st.tuples(*[st.integers(0, HEADS)] * LAYERS),
+    st.tuples(*[st.integers(0, NEURONS)] * LAYERS),
+)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_full_width_is_the_teacher(family, attention):
+    teacher, network = ordered(family, random_importance(1), attention=attention)
+    inputs = family.inputs()
+    expected = logits(teacher, inputs)
+    torch.testing.assert_close(logits(network.model, inputs), expected, **TOLERANCE)
+    network.activate(SubnetworkSpec(0.5, (1,) * LAYERS, (3,) * LAYERS))
+    assert (logits(network.model, inputs) - expected).abs().max() > 1e-2
+    for spec in (None, full_width(LAYERS, HEADS, NEURONS)):
+        network.activate(spec)
+        torch.testing.assert_close(logits(network.model, inputs), expected, **TOLERANCE)
+
+
+def test_ordering_moves_weights_but_keeps_names_and_shapes(family):
+    teacher, network = ordered(family, random_importance(1))
+    before, after = teacher.state_dict(), network.model.state_dict()
+    assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in after.items()}
+    assert list(before) == list(after)
+    changed = {k for k in before if not torch.equal(before[k], after[k])}
+    # Weights and biases of query, key, value and FFN up, weights alone of attention output and FFN down.
+    assert len(changed) == 10 * LAYERS
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_every_subnetwork_is_the_masked_teacher_and_the_extracted_model(family, attention):
+    importance = random_importance(2)
+    teacher, network = ordered(family, importance, attention=attention)
+    inputs = family.inputs(seed=1)
+
+    @settings(max_examples=8)
+    @given(widths)
+    @example(SubnetworkSpec(0.99, (0,) * LAYERS, (0,) * LAYERS))
+    @example(SubnetworkSpec(0.5, (HEADS, 0, 1), (0, NEURONS, 1)))
+    def check(spec):
+        expected = logits(masked(family, teacher, importance, spec), inputs)
+        network.activate(spec)
+        torch.testing.assert_close(logits(network.model, inputs), expected, **TOLERANCE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            small = extract(network.model, spec)
+        assert small.config._attn_implementation == attention
+        torch.testing.assert_close(logits(small, inputs), expected, **TOLERANCE)
+
+    check()
+
+
+SPECS = [
+    SubnetworkSpec(0.9, (1, 0, 1), (5, 0, 0)),
+    SubnetworkSpec(0.5, (2, 2, 1), (20, 30, 10)),
+    SubnetworkSpec(0.2, (3, 4, 3), (40, 48, 33)),
+]
+
+
+def gradients(model):
+    return {name: p.grad for name, p in model.named_parameters()}
+
+
+def test_shared_embeddings_give_the_gradients_of_separate_passes(family):
+    _, network = ordered(family, random_importance(3))
+    _, separate = ordered(family, random_importance(3))
+    inputs = family.inputs(seed=2)
+    weights = torch.tensor([[0.3, -1.2]])
+    for spec in SPECS:
+        separate.activate(spec)
+        (separate.model(**inputs).logits * weights).sum().backward()
+    embeddings = []
+    getattr(network.model.base_model, family.embeddings).register_forward_hook(lambda *a: embeddings.append(a[2]))
+    with network.shared_embeddings():
+        for spec in SPECS:
+            network.activate(spec)
+            (network.model(**inputs).logits * weights).sum().backward()
+    assert all(e is embeddings[0] for e in embeddings)
+    expected = gradients(separate.model)
+    for name, gradient in gradients(network.model).items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+    # The largest sub-network has no more than this, so nothing beyond it may have learned.
+    attention_output, ffn_down = family.parts(network.model)[0]
+    assert not attention_output.weight.grad[:, 3 * HEAD_SIZE :].any()
+    assert not ffn_down.weight.grad[:, 40:].any()
+    assert ffn_down.weight.grad[:, :40].any(dim=0).all()
+
+
+def test_shared_embeddings_give_the_logits_of_separate_passes():
+    _, network = ordered(BERT, random_importance(3))
+    for seed in (4, 5):
+        inputs = BERT.inputs(seed=seed)
+        for context in (torch.no_grad, torch.enable_grad):
+            with context(), network.shared_embeddings():
+                shared = []
+                for spec in SPECS:
+                    network.activate(spec)
+                    shared.append(network.model(**inputs).logits.detach())
+            for spec, values in zip(SPECS, shared, strict=True):
+                network.activate(spec)
+                torch.testing.assert_close(values, logits(network.model, inputs), **TOLERANCE)
+
+
+def test_after_an_error_embeddings_are_no_longer_shared():
+    teacher, network = ordered(BERT, random_importance(3))
+    with pytest.raises(KeyboardInterrupt), network.shared_embeddings():
+        network.model(**BERT.inputs(seed=1))
+        raise KeyboardInterrupt
+    inputs = BERT.inputs(seed=2)
+    torch.testing.assert_close(logits(network.model, inputs), logits(teacher, inputs), **TOLERANCE)

@@ -1,0 +1,397 @@
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from minidisc.architectures import architecture_for
+from minidisc.config import TrainingSettings
+from minidisc.errors import UserError
+from minidisc.extraction import extract
+from minidisc.measure import Shape
+from minidisc.resumable import trainer_arguments
+from minidisc.subnetworks import SubnetworkSpec
+from minidisc.tasks import Task
+from minidisc.trainer import SandwichArguments, SandwichTrainer
+from tests.unit.families import BERT, HEAD_SIZE, tiny_tokenizer, training_rows
+
+SMALL = SubnetworkSpec(0.9, (1, 0, 1), (5, 0, 8))
+MIDDLE = SubnetworkSpec(0.7, (1, 2, 1), (20, 12, 8))
+LARGE = SubnetworkSpec(0.5, (3, 2, 2), (20, 40, 30))
+CANDIDATES = [LARGE, SMALL, MIDDLE]
+TASK = Task("t", "classification", ("text",), "label", ("no", "yes"), True, ("accuracy",))
+
+
+def trainer_for(folder, family=BERT, *, rows=(9,) * 8, candidates=CANDIDATES, double=False, **changes):
+    """A trainer of a full-width network with random weights against another one."""
+    extra = {name: changes.pop(name) for name in ("candidates_per_step", "dropout", "optim") if name in changes}
+    student, teacher = family.model(seed=1, dropout=changes.pop("student_dropout", 0.0)), family.model(seed=2)
+    if double:
+        student, teacher = student.double(), teacher.double()
+    task, outputs = changes.pop("task", TASK), changes.pop("outputs", [0, 1])
+    progress = changes.pop("progress", None)
+    settings = TrainingSettings(**{"device": "cpu", "learning_rate": 1e-3, "warmup": 0.0, "batch_size": 4, **changes})
+    return SandwichTrainer(
+        student,
+        SandwichArguments(**{**trainer_arguments(settings, folder), "candidates_per_step": "all", **extra}),
+        teacher=teacher,
+        candidates=candidates,
+        task=task,
+        outputs=outputs,
+        train_rows=training_rows(family, rows),
+        selection_rows=training_rows(family, [5, 9, 3, 12, 7, 7], seed=3),
+        tokenizer=tiny_tokenizer(),
+        progress=progress,
+    )
+
+
+def as_batch(rows):
+    """Rows padded by hand."""
+    longest = max(rows["length"])
+    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in rows.column_names]
+    return {name: torch.tensor([row + [0] * (longest - len(row)) for row in rows[name]]) for name in names}
+
+
+# The sandwich rule.
+
+
+def many(count):
+    return [SubnetworkSpec(1 - n / 100, (1,) * 3, (n,) * 3) for n in range(1, count + 1)]
+
+
+def chooser(tmp_path, rule, candidates, seed=0):
+    return trainer_for(tmp_path, candidates=candidates, candidates_per_step=rule, seed=seed).step_candidates
+
+
+@pytest.mark.parametrize("extra", [0, 1, 3])
+def test_sandwich_rule(tmp_path, extra):
+    candidates = many(8)
+    shuffled = [candidates[i] for i in (3, 0, 7, 5, 1, 2, 6, 4)]
+    choose = chooser(tmp_path, f"largest+smallest+{extra}", shuffled)
+    seen = set()
+    for step in range(60):
+        chosen = choose(step)
+        assert len(chosen) == len(set(chosen)) == 2 + extra
+        assert (chosen[0], chosen[-1]) == (candidates[0], candidates[-1])
+        assert chosen == sorted(chosen, key=lambda c: c.neurons)
+        seen.update(chosen[1:-1])
+    assert seen == (set(candidates[1:-1]) if extra else set())
+
+
+def test_sandwich_rule_is_drawn_from_seed_and_step_alone(tmp_path):
+    candidates = many(8)
+    rule = "largest+smallest+1"
+    one, same, other = (chooser(tmp_path, rule, candidates, seed) for seed in (0, 0, 1))
+    torch.manual_seed(5)
+    np.random.seed(5)
+    drawn = [one(step) for step in range(30)]
+    assert drawn == [same(step) for step in reversed(range(30))][::-1]
+    assert drawn != [other(step) for step in range(30)]
+    assert len({tuple(chosen) for chosen in drawn}) > 1
+
+
+@pytest.mark.parametrize("rule", ["all", "largest+smallest+6", "largest+smallest+99"])
+def test_sandwich_of_all(tmp_path, rule):
+    candidates = many(8)
+    assert chooser(tmp_path, rule, candidates[::-1])(3) == candidates
+
+
+@pytest.mark.parametrize(("count", "rule"), [(1, "all"), (1, "largest+smallest+1"), (2, "largest+smallest+1")])
+def test_sandwich_of_few(tmp_path, count, rule):
+    candidates = many(count)
+    assert chooser(tmp_path, rule, candidates)(0) == candidates
+
+
+@pytest.mark.parametrize(("heads", "neurons"), [((1, 5, 1), (8, 8, 8)), ((1, 1, 1), (8, 8, 49))])
+def test_a_candidate_wider_than_the_model_is_refused(tmp_path, heads, neurons):
+    # A slice beyond the end would silently be a smaller candidate.
+    with pytest.raises(UserError, match="wider than the model"):
+        trainer_for(tmp_path, candidates=[SubnetworkSpec(0.5, heads, neurons)])
+
+
+# The training itself.
+
+
+def columns_of(spec, layer):
+    return spec.heads[layer] * HEAD_SIZE, spec.neurons[layer]
+
+
+def reference(family, batch, chosen, factors, learning_rate, weight_decay, clip):
+    """The same training by masked weights and plain torch: no slices, no trainer."""
+    student, teacher = family.model(seed=1).double(), family.model(seed=2).double()
+    names = {id(p): name for name, p in student.named_parameters()}
+    decayed = {
+        id(m.weight) for m in student.modules() if isinstance(m, (nn.Linear, nn.Embedding)) and m.weight is not None
+    }
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": [p for p in student.parameters() if id(p) in decayed], "weight_decay": weight_decay},
+            {"params": [p for p in student.parameters() if id(p) not in decayed], "weight_decay": 0.0},
+        ],
+        lr=learning_rate,
+    )
+    with torch.no_grad():
+        target = teacher(**batch, output_hidden_states=True)
+    tokens = batch["attention_mask"].bool()
+    for factor in factors:
+        losses = []
+        for spec in chosen:
+            weights = dict(student.named_parameters())
+            for i, maps in enumerate(family.parts(student)):
+                for linear, kept in zip(maps, columns_of(spec, i), strict=True):
+                    mask = torch.zeros_like(linear.weight)
+                    mask[:, :kept] = 1
+                    weights[names[id(linear.weight)]] = linear.weight * mask
+            output = functional_call(student, weights, (), {**batch, "output_hidden_states": True})
+            # Single precision here as in the loss: what a rounding changes in it, AdamW would make large.
+            soft = F.cross_entropy(output.logits.float(), target.logits.float().softmax(-1))
+            pairs = zip(output.hidden_states, target.hidden_states, strict=True)
+            hidden = torch.stack([F.mse_loss(s[tokens], t[tokens]) for s, t in pairs]).mean()
+            losses.append((soft + hidden) / 2)
+        optimiser.zero_grad()
+        (sum(losses) / len(losses)).backward()
+        nn.utils.clip_grad_norm_(student.parameters(), clip)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * factor
+        optimiser.step()
+    return student.state_dict()
+
+
+def assert_training_is_the_references(tmp_path, family, rule, chosen):
+    lengths = (9, 4, 12, 7, 7, 5)
+    trainer = trainer_for(
+        tmp_path,
+        family,
+        rows=lengths,
+        double=True,
+        batch_size=len(lengths),
+        epochs=4,
+        warmup=0.5,
+        weight_decay=0.1,
+        max_grad_norm=0.5,
+        candidates_per_step=rule,
+    )
+    trainer.fit()
+    assert trainer.state.global_step == 4
+    batch = as_batch(training_rows(family, lengths))
+    # Linear rise over two steps, linear fall over the other two.
+    expected = reference(family, batch, chosen, (0, 0.5, 1, 0.5), 1e-3, 0.1, 0.5)
+    start = family.model(seed=1).double().state_dict()
+    for name, value in trainer.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+        # No gradient reaches the bias of a key, and no weight decay either.
+        assert "k" in name.split(".")[-2] or (value - start[name]).abs().max() > 1e-5
+
+
+def test_training_is_plain_adamw_on_the_mean_loss(family, tmp_path):
+    assert_training_is_the_references(tmp_path, family, "all", CANDIDATES)
+
+
+def test_candidates_that_are_not_drawn_have_no_part_in_a_step(tmp_path):
+    assert_training_is_the_references(tmp_path, BERT, "largest+smallest+0", [SMALL, LARGE])
+
+
+def test_the_teacher_does_not_change(tmp_path):
+    trainer = trainer_for(tmp_path, epochs=2)
+    before = copy.deepcopy(trainer.teacher.state_dict())
+    trainer.fit()
+    assert all(torch.equal(before[name], value) for name, value in trainer.teacher.state_dict().items())
+    assert not trainer.teacher.training
+    assert all(p.grad is None for p in trainer.teacher.parameters())
+
+
+def test_only_the_largest_candidates_prefix_learns(tmp_path):
+    trainer = trainer_for(tmp_path, epochs=2, weight_decay=0.0)
+    before = copy.deepcopy(trainer.model.state_dict())
+    trainer.fit()
+    after = trainer.model.state_dict()
+    for i, (attention_output, ffn_down) in enumerate(BERT.parts(trainer.model)):
+        for linear, kept in zip((attention_output, ffn_down), columns_of(LARGE, i), strict=True):
+            (name,) = [n for n, p in trainer.model.named_parameters() if p is linear.weight]
+            assert torch.equal(after[name][:, kept:], before[name][:, kept:])
+            assert not torch.equal(after[name][:, :kept], before[name][:, :kept])
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path):
+    # Ten rows: the last update of an epoch has one micro-batch only.
+    weights = []
+    for name, size, steps in (("whole", 4, 1), ("parts", 2, 2)):
+        trainer = trainer_for(
+            tmp_path / name,
+            rows=(8,) * 10,
+            double=True,
+            epochs=3,
+            batch_size=size,
+            gradient_accumulation_steps=steps,
+            candidates_per_step="largest+smallest+1",
+            optim="sgd",
+            learning_rate=0.1,
+        )
+        trainer.fit()
+        assert trainer.state.global_step == 9
+        weights.append(trainer.model.state_dict())
+    start = BERT.model(seed=1).state_dict()
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, atol=1e-6, rtol=0)
+    assert (weights[0]["classifier.weight"] - start["classifier.weight"]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_dropout_is_the_trainers_own_and_drawn_from_the_step(tmp_path, family, dropout):
+    trainer = trainer_for(tmp_path, family, student_dropout=0.5, dropout=dropout)
+    batch = as_batch(training_rows(family, (9,) * 8))
+    trainer.current_gradient_accumulation_steps = 1
+    losses = []
+    for step in (1, 2, 1):
+        trainer.state.global_step = step
+        losses.append(trainer.training_step(trainer.model, dict(batch)).item())
+    assert losses[0] == losses[2]
+    assert (losses[0] == losses[1]) == (dropout == 0)
+    if dropout == 0:
+        with torch.no_grad():
+            expected = family.model(seed=1)(**batch).logits
+            torch.testing.assert_close(trainer.model.train()(**batch).logits, expected, atol=1e-5, rtol=0)
+
+
+def test_dropout_differs_between_accumulated_batches(tmp_path):
+    trainer = trainer_for(tmp_path, dropout=0.3)
+    batch = as_batch(training_rows(BERT, (9,) * 8))
+    trainer.current_gradient_accumulation_steps = 2
+    losses = [trainer.training_step(trainer.model, dict(batch)).item() for _ in range(2)]
+    assert losses[0] != losses[1]
+
+
+# Scores.
+
+
+class Recorder:
+    """A task that remembers what it is asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def evaluate(self, logits, labels):
+        self.asked.append((logits, labels))
+        return {"metric": 0.5}
+
+
+@pytest.mark.parametrize("outputs", [[0, 1], [1, 0]])
+def test_candidates_are_scored_row_by_row(tmp_path, family, outputs):
+    task = Recorder()
+    trainer = trainer_for(tmp_path, family, task=task, outputs=outputs)
+    assert trainer.score() == [{"metric": 0.5}] * 3
+    rows = training_rows(family, [5, 9, 3, 12, 7, 7], seed=3)
+    for spec, (logits, labels) in zip(CANDIDATES, task.asked, strict=True):
+        dense = extract(family.model(seed=1), spec)
+        with torch.no_grad():
+            alone = torch.cat([dense(**as_batch(rows.select([i]))).logits for i in range(len(rows))])
+        np.testing.assert_allclose(logits, alone.numpy()[:, outputs], atol=1e-5)
+        assert labels.tolist() == rows["label"][:]
+
+
+class Scripted:
+    """A task whose metrics are given; notes the weights that were evaluated."""
+
+    def __init__(self, *scripts):
+        self.scripts = scripts
+        self.weights = []
+        self.calls = 0
+        self.trainer = None
+
+    def evaluate(self, logits, labels):
+        evaluation, network = divmod(self.calls, len(self.scripts))
+        self.calls += 1
+        if network == 0:
+            self.weights.append(copy.deepcopy(self.trainer.model.state_dict()))
+        return {"metric": self.scripts[network][evaluation], "other": 10 * evaluation + network}
+
+
+def scripted(tmp_path, *scripts, **changes):
+    task = Scripted(*scripts)
+    task.trainer = trainer_for(tmp_path, task=task, candidates=CANDIDATES[: len(scripts)], batch_size=8, **changes)
+    task.trainer.fit()
+    return task, task.trainer
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_each_network_keeps_its_best_metric_with_its_weights(tmp_path):
+    scripts = [0.1, 0.5, 0.5, 0.4, 0.1, 0.0], [0.2, 0.2, 0.3, 0.6, 0.5, 0.5], [0.9, 0.2, 0.3, 0.8, 0.1, 0.8]
+    task, trainer = scripted(tmp_path, *scripts, epochs=5)
+    assert [(b.step, b.metrics) for b in trainer.best] == [
+        (1, {"metric": 0.5, "other": 10}),
+        (3, {"metric": 0.6, "other": 31}),
+        (0, {"metric": 0.9, "other": 2}),
+    ]
+    for network, evaluation in enumerate((1, 3, 0)):
+        assert_same(trainer.best_state(network), task.weights[evaluation])
+    assert_same(trainer.model.state_dict(), task.weights[5])
+    assert not torch.equal(task.weights[1]["classifier.weight"], task.weights[3]["classifier.weight"])
+    names = [spec.name for spec in CANDIDATES]
+    assert [entry["step"] for entry in trainer.history] == [0, 1, 2, 3, 4, 5]
+    assert [entry["metrics"][names[1]]["metric"] for entry in trainer.history] == scripts[1]
+
+
+def test_metrics_below_zero_are_kept_too(tmp_path):
+    task, trainer = scripted(tmp_path, [-0.5, -0.1, -0.3], epochs=2)
+    assert (trainer.best[0].step, trainer.best[0].metrics["metric"]) == (1, -0.1)
+    assert_same(trainer.best_state(0), task.weights[1])
+
+
+@pytest.mark.parametrize(
+    ("patience", "stopped"),
+    # No network gains at steps 2, 4, 5 and 6.
+    [(1, 2), (2, 5), (3, 6), (4, 8)],
+)
+def test_training_stops_when_no_network_gains_for_long(tmp_path, patience, stopped):
+    scripts = [0.1, 0.5, 0.5, 0.4, 0.1, 0.0, 0.0, 0.6, 0.1], [0.2, 0.2, 0.1, 0.6, 0.6, 0.5, 0.6, 0.5, 0.4]
+    _, trainer = scripted(tmp_path, *scripts, epochs=8, patience=patience)
+    assert trainer.state.global_step == stopped
+    assert trainer.history[-1]["step"] == stopped
+    assert trainer.cost.steps == stopped
+
+
+@pytest.mark.parametrize(("often", "steps"), [(2, [0, 2, 4]), (9, [0, 1, 2, 3, 4])])
+def test_evaluations_in_an_epoch(tmp_path, often, steps):
+    trainer = trainer_for(tmp_path, task=Recorder(), batch_size=2, epochs=1, evaluations_per_epoch=often, patience=99)
+    trainer.fit()
+    assert [entry["step"] for entry in trainer.history] == steps
+
+
+def test_the_last_step_is_evaluated(tmp_path):
+    trainer = trainer_for(tmp_path, batch_size=4, max_steps=3)
+    trainer.fit()
+    assert [entry["step"] for entry in trainer.history] == [0, 2, 3]
+
+
+def test_progress(tmp_path):
+    calls = []
+    trainer = trainer_for(tmp_path, epochs=1, progress=lambda *values: calls.append(values))
+    trainer.fit()
+    assert [(step, total, loss is None) for step, total, loss, _ in calls[1:]] == [
+        (1, 2, False),
+        (2, 2, False),
+        (2, 2, True),
+    ]
+    assert math.isfinite(calls[1][2])
+    assert set(calls[-1][3]) == {"50 %", "70 %", "90 %"}
+
+
+def test_cost(tmp_path):
+    trainer = trainer_for(tmp_path, rows=(9,) * 8, epochs=2)
+    trainer.fit()
+    shape = Shape.of(BERT.model(), architecture_for("bert"))
+    full = SubnetworkSpec(0.0, (4,) * 3, (48,) * 3)
+    # Per batch of 4: the teacher forward, and three candidates forward and, twice as dear, backward.
+    batch = shape.forward_flops(full, 4, 9) + 3 * sum(shape.forward_flops(c, 4, 9) for c in CANDIDATES)
+    assert trainer.cost.flops == pytest.approx(4 * batch)
+    assert trainer.cost.steps == 4
+    assert trainer.cost.cpu_seconds > 0
+    assert 0 < trainer.cost.seconds < 60
