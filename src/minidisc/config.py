@@ -13,6 +13,7 @@ from minidisc.errors import UserError
 
 Schedule = Literal["minidisc", "direct"]
 SecondStage = Literal["student", "sandwich"]
+SecondTeacher = Literal["assistant", "teacher", "both"]
 SelectOn = Literal["train", "validation"]
 Precision = Literal["fp32", "bf16"]
 
@@ -132,6 +133,10 @@ class CompressSettings(DataSettings, TrainingSettings):
     stages: int = option(2, "2: one teacher assistant; 3: two assistants; 1: the student straight from the sandwich")
     schedule: Schedule = option("minidisc", "minidisc, or direct (no assistant)")
     second_stage: SecondStage = option("student", "last stage trains the student alone, or a sandwich again")
+    second_teacher: SecondTeacher = option(
+        "assistant", "who teaches after the first stage: the assistant, the teacher, or both at once"
+    )
+    train_embeddings: bool = option(True, "train the embeddings too, or keep the teacher's")
     candidates_per_step: str = option(
         "largest+smallest+1", "sub-networks trained in a step: all, or largest+smallest+K with K random ones"
     )
@@ -166,6 +171,7 @@ class CompressSettings(DataSettings, TrainingSettings):
         _require(self.stages >= 1, f"--stages is {self.stages}; it must be at least 1 (2 is the method's default).")
         _choice("schedule", self.schedule, get_args(Schedule))
         _choice("second_stage", self.second_stage, get_args(SecondStage))
+        _choice("second_teacher", self.second_teacher, get_args(SecondTeacher))
         _choice("select_on", self.select_on, get_args(SelectOn))
         fraction = self.selection_fraction
         _require(

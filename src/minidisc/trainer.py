@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class SandwichArguments(ResumableArguments):
         default="largest+smallest+1", metadata={"help": "all, or largest+smallest+K with K random ones"}
     )
     dropout: float = field(default=0.0, metadata={"help": "dropout of the sub-networks in training"})
+    train_embeddings: bool = field(default=True, metadata={"help": "train the embeddings too, or keep the model's"})
 
 
 class SandwichTrainer(ResumableTrainer):
@@ -46,7 +48,8 @@ class SandwichTrainer(ResumableTrainer):
         model: a network ordered by importance that contains every candidate (see `minidisc.extraction.extract`);
             its weights are trained, its class becomes nested.
         args: see `SandwichArguments`; ``output_dir`` holds checkpoints and snapshots.
-        teacher: frozen; same tokenizer, hidden size and number of layers as ``model``.
+        teacher: frozen; same tokenizer, hidden size and number of layers as ``model``. Several are given as a list:
+            the loss is then the mean of the losses against each.
         candidates: the sub-networks, in any order.
         task: scores the candidates.
         outputs: the model's output for each of the task's classes (see `minidisc.tasks.align_labels`).
@@ -79,48 +82,47 @@ class SandwichTrainer(ResumableTrainer):
         self.candidates = list(candidates)
         self.task = task
         self.network = NestedNetwork(model, architecture)
-        self.teacher = teacher.to(args.device).eval()
+        self.teachers = [t.to(args.device).eval() for t in (teacher if isinstance(teacher, list) else [teacher])]
         self._outputs = list(outputs)
         self._selection_rows = selection_rows
         self._by_size = sorted(self.candidates, key=lambda c: sum(c.neurons))
         self._random = random_candidates(args.candidates_per_step)
         self._shape = Shape.of(model, architecture)
-        self._teacher_spec = _spec_of(teacher, self._shape)
+        self._teacher_specs = [_spec_of(t, self._shape) for t in self.teachers]
         own = _spec_of(model, self._shape)
         for spec in self.candidates:
             if not own.contains(spec):
                 raise UserError(f"candidate {spec.name} is wider than the model in some layer; extract a wider model.")
         self._states = distilled_layers(self._shape.layers)
+        attrgetter(architecture.embeddings)(model.base_model).requires_grad_(args.train_embeddings)
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = args.dropout
 
     def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        """One batch through the teacher and the step's sub-networks, each sent backward at once, largest last."""
+        """One batch through the teachers and the step's sub-networks, each sent backward at once, largest last."""
         inputs = model_inputs(inputs, self.args.device)
         chosen = self.step_candidates(self.state.global_step)
         model.train()
         total = torch.zeros((), device=self.args.device)
         with self.compute_loss_context_manager():
             with torch.no_grad():
-                target = self.teacher(**inputs, output_hidden_states=True)
-            states = [target.hidden_states[i] for i in self._states]
+                targets = [self._logits_and_states(teacher, inputs) for teacher in self.teachers]
             with self.network.shared_embeddings():
                 for spec in chosen:
                     self.network.activate(spec)
-                    output = model(**inputs, output_hidden_states=True)
-                    loss = distillation_loss(
-                        output.logits,
-                        target.logits,
-                        [output.hidden_states[i] for i in self._states],
-                        states,
-                        inputs["attention_mask"],
-                    )
-                    loss = loss / (len(chosen) * self.current_gradient_accumulation_steps)
+                    logits, states = self._logits_and_states(model, inputs)
+                    mask = inputs["attention_mask"]
+                    loss = sum(distillation_loss(logits, t_logits, states, t_states, mask) for t_logits, t_states in targets)
+                    loss = loss / (len(targets) * len(chosen) * self.current_gradient_accumulation_steps)
                     self.accelerator.backward(loss)
                     total += loss.detach()
         self.network.activate(None)
         return total
+
+    def _logits_and_states(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        output = model(**inputs, output_hidden_states=True)
+        return output.logits, [output.hidden_states[i] for i in self._states]
 
     def step_candidates(self, step: int) -> list[SubnetworkSpec]:
         """The sub-networks that are trained in a step, smallest first; drawn from (seed, step) alone."""
@@ -144,11 +146,12 @@ class SandwichTrainer(ResumableTrainer):
         return [self.task.evaluate(values[:, self._outputs], labels) for values in logits]
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """FLOPs of the step just done: the teacher forward, each sub-network forward and (twice that) backward."""
+        """FLOPs of the step just done: the teachers forward, each sub-network forward and (twice that) backward."""
         rows, length = inputs["input_ids"].shape
         trained = self.step_candidates(self.state.global_step)
+        targets = sum(self._shape.forward_flops(spec, rows, length) for spec in self._teacher_specs)
         forward = sum(self._shape.forward_flops(spec, rows, length) for spec in trained)
-        return int(self._shape.forward_flops(self._teacher_spec, rows, length) + 3 * forward)
+        return int(targets + 3 * forward)
 
 
 def _spec_of(model: Any, shape: Shape) -> SubnetworkSpec:

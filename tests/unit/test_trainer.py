@@ -23,22 +23,24 @@ SMALL = SubnetworkSpec(0.9, (1, 0, 1), (5, 0, 8))
 MIDDLE = SubnetworkSpec(0.7, (1, 2, 1), (20, 12, 8))
 LARGE = SubnetworkSpec(0.5, (3, 2, 2), (20, 40, 30))
 CANDIDATES = [LARGE, SMALL, MIDDLE]
+EXTRA = ("candidates_per_step", "dropout", "optim", "train_embeddings")
 TASK = Task("t", "classification", ("text",), "label", ("no", "yes"), True, ("accuracy",))
 
 
 def trainer_for(folder, family=BERT, *, rows=(9,) * 8, candidates=CANDIDATES, double=False, **changes):
     """A trainer of a full-width network with random weights against another one."""
-    extra = {name: changes.pop(name) for name in ("candidates_per_step", "dropout", "optim") if name in changes}
-    student, teacher = family.model(seed=1, dropout=changes.pop("student_dropout", 0.0)), family.model(seed=2)
+    extra = {name: changes.pop(name) for name in EXTRA if name in changes}
+    student = family.model(seed=1, dropout=changes.pop("student_dropout", 0.0))
+    teachers = [family.model(seed=seed) for seed in changes.pop("teachers", [2])]
     if double:
-        student, teacher = student.double(), teacher.double()
+        student, teachers = student.double(), [teacher.double() for teacher in teachers]
     task, outputs = changes.pop("task", TASK), changes.pop("outputs", [0, 1])
     progress = changes.pop("progress", None)
     settings = TrainingSettings(**{"device": "cpu", "learning_rate": 1e-3, "warmup": 0.0, "batch_size": 4, **changes})
     return SandwichTrainer(
         student,
         SandwichArguments(**{**trainer_arguments(settings, folder), "candidates_per_step": "all", **extra}),
-        teacher=teacher,
+        teacher=teachers if len(teachers) > 1 else teachers[0],
         candidates=candidates,
         task=task,
         outputs=outputs,
@@ -197,11 +199,41 @@ def test_candidates_that_are_not_drawn_have_no_part_in_a_step(tmp_path):
 
 def test_the_teacher_does_not_change(tmp_path):
     trainer = trainer_for(tmp_path, epochs=2)
-    before = copy.deepcopy(trainer.teacher.state_dict())
+    (teacher,) = trainer.teachers
+    before = copy.deepcopy(teacher.state_dict())
     trainer.fit()
-    assert all(torch.equal(before[name], value) for name, value in trainer.teacher.state_dict().items())
-    assert not trainer.teacher.training
-    assert all(p.grad is None for p in trainer.teacher.parameters())
+    assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
+    assert not teacher.training
+    assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_the_loss_against_two_teachers_is_the_mean_of_the_losses_against_each(tmp_path):
+    batch = as_batch(training_rows(BERT, (9, 4, 12)))
+    results = []
+    for teachers in ([2], [3], [2, 3]):
+        trainer = trainer_for(tmp_path, teachers=teachers, double=True)
+        trainer.current_gradient_accumulation_steps = 1
+        loss = trainer.train_batch(trainer.model, dict(batch)).item()
+        results.append((loss, {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}))
+    (one, one_grad), (other, other_grad), (both, both_grad) = results
+    assert one != other
+    assert both == pytest.approx((one + other) / 2, rel=1e-6)
+    for name, grad in both_grad.items():
+        torch.testing.assert_close(grad, (one_grad[name] + other_grad[name]) / 2, atol=1e-6, rtol=0)
+
+
+def test_embeddings_can_be_kept(family, tmp_path):
+    ends = []
+    for train in (True, False):
+        trainer = trainer_for(tmp_path / str(train), family, train_embeddings=train)
+        before = copy.deepcopy(trainer.model.state_dict())
+        trainer.fit()
+        after = trainer.model.state_dict()
+        ends.append({name for name, value in after.items() if not torch.equal(value, before[name])})
+    trained, kept = ends
+    assert trained - kept
+    assert all(".embeddings." in name for name in trained - kept)
+    assert kept and not any(".embeddings." in name for name in kept)
 
 
 def test_only_the_largest_candidates_prefix_learns(tmp_path):

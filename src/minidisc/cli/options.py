@@ -52,7 +52,9 @@ def _parameter(name: str, kind: Any, default: Any, help: str, shown: Any) -> ins
     if isinstance(shown, tuple):
         shown = ",".join(map(str, shown))
     flag = "--" + name.removeprefix("as_").replace("_", "-")
-    if shown is not None and not isinstance(shown, bool):
+    if shown is True:
+        flag += "/--no-" + flag.removeprefix("--")
+    elif shown is not None and not isinstance(shown, bool):
         help += f" [{shown}]"
     option = typer.Option(flag, help=help, show_default=False, metavar=None if kind in (bool, bool | None) else "…")
     annotation = Annotated[kind, option]

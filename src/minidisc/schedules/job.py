@@ -53,6 +53,7 @@ class Job:
     ) -> SandwichTrainer:
         """Train candidates of ``source`` (with the weights ``state``) against ``teacher``; or take up where it was.
 
+        ``teacher`` may be a list, see `SandwichTrainer`.
         The shared network is only as wide as the largest candidate, since nothing beyond it would ever be used.
         """
         largest = min(candidates, key=lambda c: c.sparsity)
@@ -62,6 +63,7 @@ class Job:
                 **trainer_arguments(self.settings, self.folder / "checkpoints" / stage),
                 candidates_per_step=self.settings.candidates_per_step,
                 dropout=self.settings.dropout,
+                train_embeddings=self.settings.train_embeddings,
             ),
             teacher=teacher,
             candidates=candidates,

@@ -31,7 +31,9 @@ def minidisc(job: Job) -> Outcome:
             return outcome
         assistant = extract(source, chosen.spec, _best_state(trainer, chosen.spec.name))
         outcome.assistants.append(Assistant(chosen, assistant))
-        teacher = assistant
+        teacher = {"assistant": assistant, "teacher": job.teacher, "both": [assistant, job.teacher]}[
+            job.settings.second_teacher
+        ]
         remaining = [c for c in remaining if c.sparsity > chosen.spec.sparsity]
 
     if job.settings.second_stage == "sandwich":
