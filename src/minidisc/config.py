@@ -11,9 +11,12 @@ from typing import Any, Literal, get_args
 
 from minidisc.errors import UserError
 
-Schedule = Literal["minidisc", "direct"]
+Schedule = Literal["minidisc", "direct", "finetune", "maxidisc", "chain"]
+Student = Literal["pruned", "layers"]
+Loss = Literal["hidden+logits", "logits", "pkd", "minilm", "labels"]
 SecondStage = Literal["student", "sandwich"]
 SecondTeacher = Literal["assistant", "teacher", "both"]
+NoGap = Literal["stop", "train"]
 SelectOn = Literal["train", "validation"]
 Precision = Literal["fp32", "bf16"]
 
@@ -29,15 +32,17 @@ class DataSettings:
 
     task: str | None = option(
         None,
-        "glue/NAME (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), a Hub dataset id, or, for own files, "
-        "'classification' or 'regression' (found out from the labels when not given)",
+        "glue/NAME (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), conll2003, a Hub dataset id, or, for own "
+        "files, 'classification', 'regression' or 'token-classification' (found out from the rows when not given)",
     )
-    train_file: str | None = option(None, "training rows: CSV, TSV, JSONL or Parquet, also .gz or .bz2")
+    train_file: str | None = option(None, "training rows: CSV, TSV, JSONL, Parquet or CoNLL columns, also .gz or .bz2")
     validation_file: str | None = option(None, "validation rows, same formats")
-    data_dir: str | None = option(None, "local copy of the benchmark: DIR/glue/NAME/{train,validation}.jsonl.gz")
-    text_columns: tuple[str, ...] | None = option(None, "one text column, or two separated by a comma")
-    label_column: str | None = option(None, "column of labels (default: 'label')")
-    max_length: int = option(128, "tokens a row is cut to")
+    data_dir: str | None = option(None, "local copy of the benchmark: DIR/TASK/{train,validation}.jsonl.gz")
+    text_columns: tuple[str, ...] | None = option(
+        None, "one text column (for token classification, of lists of words), or two separated by a comma"
+    )
+    label_column: str | None = option(None, "column of labels, or of tag lists (default: 'label', 'ner_tags')")
+    max_length: int = option(128, "tokens a row is cut to; a word that is cut off counts as predicted O")
     max_train_rows: int | None = option(None, "use only this many training rows, drawn with --seed")
 
     def __post_init__(self) -> None:
@@ -131,10 +136,28 @@ class CompressSettings(DataSettings, TrainingSettings):
     )
     neuron_multiple: int = option(8, "FFN neurons of a layer are rounded to this multiple")
     stages: int = option(2, "2: one teacher assistant; 3: two assistants; 1: the student straight from the sandwich")
-    schedule: Schedule = option("minidisc", "minidisc, or direct (no assistant)")
+    schedule: Schedule = option(
+        "minidisc",
+        "minidisc; direct (no assistant); finetune (no teacher either); maxidisc (every candidate as assistant, the "
+        "best student wins); chain (the assistants of --assistants)",
+    )
+    assistants: tuple[float, ...] | None = option(
+        None, "sparsities of the fixed assistants of --schedule chain, comma-separated"
+    )
+    student: Student = option("pruned", "pruned, or layers (every k-th layer is kept; for direct and finetune)")
+    loss: Loss = option(
+        "hidden+logits",
+        "what students learn by: hidden+logits, logits, pkd (states, logits and labels), minilm (attention relations "
+        "and logits), labels (no teacher)",
+    )
     second_stage: SecondStage = option("student", "last stage trains the student alone, or a sandwich again")
     second_teacher: SecondTeacher = option(
         "assistant", "who teaches after the first stage: the assistant, the teacher, or both at once"
+    )
+    no_gap: NoGap = option(
+        "stop",
+        "when the student's own size has the best tradeoff: stop after the first stage, as in the paper, or train the "
+        "student on against the teacher",
     )
     train_embeddings: bool = option(True, "train the embeddings too, or keep the teacher's")
     candidates_per_step: str = option(
@@ -170,7 +193,24 @@ class CompressSettings(DataSettings, TrainingSettings):
         _require(self.neuron_multiple >= 1, f"--neuron-multiple is {self.neuron_multiple}; it must be at least 1.")
         _require(self.stages >= 1, f"--stages is {self.stages}; it must be at least 1 (2 is the method's default).")
         _choice("schedule", self.schedule, get_args(Schedule))
+        _choice("student", self.student, get_args(Student))
+        _choice("loss", self.loss, get_args(Loss))
+        _require(
+            self.student == "pruned" or self.schedule in ("direct", "finetune"),
+            f"--student layers goes with --schedule direct or finetune, not {self.schedule}.",
+        )
+        _require(
+            (self.schedule == "chain") == bool(self.assistants),
+            "--schedule chain and --assistants go together; give both, such as --schedule chain --assistants 0.6,0.8.",
+        )
+        chain = (0.0, *(self.assistants or ()), self.target_sparsity)
+        _require(
+            list(chain) == sorted(set(chain)),
+            f"--assistants is {','.join(f'{s:g}' for s in chain[1:-1])}; the sparsities must rise, all between 0 and "
+            f"the target ({self.target_sparsity:g}).",
+        )
         _choice("second_stage", self.second_stage, get_args(SecondStage))
+        _choice("no_gap", self.no_gap, get_args(NoGap))
         _choice("second_teacher", self.second_teacher, get_args(SecondTeacher))
         _choice("select_on", self.select_on, get_args(SelectOn))
         fraction = self.selection_fraction
@@ -181,6 +221,34 @@ class CompressSettings(DataSettings, TrainingSettings):
         _require(self.calibration_rows >= 1, f"--calibration-rows is {self.calibration_rows}; it must be at least 1.")
         _require(0 <= self.dropout < 1, f"--dropout is {self.dropout:g}; allowed is [0, 1).")
         random_candidates(self.candidates_per_step)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareSettings(CompressSettings):
+    """`minidisc compare`: several methods on one teacher and task, on equal terms."""
+
+    seed: int = option(0, "seed that draws --max-train-rows, the same rows for every cell")
+    methods: tuple[str, ...] = option(
+        ("minidisc", "direct"),
+        "methods, comma-separated: a schedule, and settings of compress where they differ, such as "
+        "minidisc:stages=3:second_stage=sandwich or chain:assistants=0.6/0.8; direct:flops_of=minidisc gets as many "
+        "FLOPs as another method spent",
+    )
+    target_sparsities: tuple[float, ...] = option((0.9,), "target sparsities, comma-separated")
+    seeds: tuple[int, ...] = option((0, 1, 2), "seeds of training, comma-separated")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("methods", "target_sparsities", "seeds"):
+            values = getattr(self, name)
+            _require(bool(values), f"{_flag(name)} is empty; give at least one.")
+            _require(len(set(values)) == len(values), f"{_flag(name)} holds something twice; give each once.")
+        _require(min(self.seeds) >= 0, f"--seeds holds {min(self.seeds)}; seeds must not be negative.")
+        for target in self.target_sparsities:
+            _require(
+                0 < target < 1,
+                f"--target-sparsities holds {target:g}; each is the fraction removed, between 0 and 1, such as 0.9.",
+            )
 
 
 def random_candidates(candidates_per_step: str) -> int | None:
@@ -231,16 +299,14 @@ def _convert(name: str, value: Any, type_text: str, source: str) -> Any:
     try:
         if type_text.startswith("tuple"):
             parts = value.split(",") if isinstance(value, str) else list(value)
-            convert = float if "float" in type_text else str
+            convert = float if "float" in type_text else _whole if "int" in type_text else str
             return tuple(convert(part.strip() if isinstance(part, str) else part) for part in parts)
         if type_text.startswith("bool"):
             if isinstance(value, bool):
                 return value
             raise ValueError
         if type_text.startswith("int"):
-            if float(value) != int(float(value)):
-                raise ValueError
-            return int(float(value))
+            return _whole(value)
         if type_text.startswith("float"):
             if not math.isfinite(float(value)):
                 raise ValueError
@@ -248,6 +314,12 @@ def _convert(name: str, value: Any, type_text: str, source: str) -> Any:
         return str(value)
     except (TypeError, ValueError, OverflowError):
         raise UserError(f"{source}: {name} is {value!r}; {type_text} is expected.") from None
+
+
+def _whole(value: Any) -> int:
+    if float(value) != int(float(value)):
+        raise ValueError
+    return int(float(value))
 
 
 def _flag(name: str) -> str:

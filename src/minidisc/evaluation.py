@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from minidisc.config import EvaluateSettings
 from minidisc.devices import resolve_device
 from minidisc.prediction import predict
-from minidisc.tasks import Kind, align_labels, collator, encode, load_data
-from minidisc.teachers import load_classifier
+from minidisc.tasks import align_labels, collator, encode, label_array, load_data
+from minidisc.teachers import check_kind, kind_of, load_classifier, load_config
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
@@ -24,15 +22,16 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         UserError: if the model or the rows cannot be used.
     """
     device = resolve_device(settings.device)
-    loaded = load_classifier(settings.model, settings.trust_remote_code)
-    model, config = loaded.model, loaded.model.config
-    kind: Kind | None = "regression" if config.num_labels == 1 else None
-    data = load_data(settings, kind=kind, need_train=False)
+    config = load_config(settings.model, settings.trust_remote_code)
+    data = load_data(settings, kind=kind_of(config), model_names=config.id2label.values(), need_train=False)
+    check_kind(config, data.task.kind)
     outputs = align_labels(data.task, config.id2label, config.num_labels) or [0]
+    loaded = load_classifier(settings.model, settings.trust_remote_code, kind=data.task.kind)
     rows = encode(data.validation, loaded.tokenizer, settings.max_length)
-    logits = predict(model.to(device), rows, collator(loaded.tokenizer), settings.batch_size)
+    model = loaded.model.to(device)
+    logits = predict(model, rows, collator(loaded.tokenizer), settings.batch_size, outputs)
     return {
-        "metrics": data.task.evaluate(logits[:, outputs], np.asarray(rows["label"])),
+        "metrics": data.task.evaluate(logits, label_array(rows)),
         "rows": len(rows),
         "source": data.splits["validation"],
         "parameters": sum(p.numel() for p in model.parameters()),

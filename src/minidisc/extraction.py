@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
-from minidisc.architectures import STUDENT_PREFIX
+from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.files import new_folder
-from minidisc.modeling.classes import narrow_classes, narrow_config, write_code_file
+from minidisc.layers import prunable_layers
+from minidisc.modeling.classes import build_narrow, write_code_file
 from minidisc.subnetworks import SubnetworkSpec
 
 
@@ -22,17 +23,23 @@ def extract(model: Any, spec: SubnetworkSpec, state: dict[str, torch.Tensor] | N
         state: weights to use instead of the model's own, same names and shapes.
 
     Returns:
-        A sequence classification model on the CPU, in evaluation mode, that shares no memory with ``model``.
+        A model with the head of ``model``, on the CPU, in evaluation mode, that shares no memory with it.
     """
     state = model.state_dict() if state is None else state
-    config = narrow_config(model.config, spec.heads, spec.neurons)
-    _, model_class = narrow_classes(config.model_type.removeprefix(STUDENT_PREFIX))
-    with torch.random.fork_rng(devices=[]):
-        small = model_class._from_config(config, attn_implementation=model.config._attn_implementation)
+    small = build_narrow(model, spec.heads, spec.neurons)
+    architecture = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
+    blocks = {
+        id(parameter): count
+        for layer in prunable_layers(small, architecture)
+        for linear, count in (*layer.head_rows, *layer.neuron_rows)
+        for parameter in linear.parameters()
+    }
     with torch.no_grad():
-        for name, target in small.state_dict().items():
-            # Every pruned dimension keeps its first entries, every other one is whole: a slice serves both.
-            target.copy_(state[name][tuple(slice(0, n) for n in target.shape)])
+        for name, target in small.state_dict(keep_vars=True).items():
+            count = blocks.get(id(target), 1)
+            for block, source in zip(target.chunk(count), state[name].chunk(count), strict=True):
+                # Every pruned dimension keeps its first entries, every other one is whole: a slice serves both.
+                block.copy_(source[tuple(slice(0, n) for n in block.shape)])
     return small.eval()
 
 
@@ -41,4 +48,4 @@ def save_small(model: Any, tokenizer: Any, folder: Path) -> None:
     with new_folder(folder) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        write_code_file(temporary, model.config.model_type.removeprefix(STUDENT_PREFIX))
+        write_code_file(temporary, model)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from minidisc.config import FinetuneSettings
@@ -17,8 +16,11 @@ from minidisc.losses import task_loss
 from minidisc.measure import Cost
 from minidisc.prediction import model_inputs, predict
 from minidisc.resumable import ResumableArguments, ResumableTrainer, trainer_arguments
-from minidisc.tasks import Task, encode, load_data
+from minidisc.tasks import Task, encode, label_array, load_data
 from minidisc.teachers import load_classifier
+
+# What transformers calls the kinds of sequence classification.
+_PROBLEM_TYPES = {"classification": "single_label_classification", "regression": "regression"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class FinetuneResult:
 
 
 def finetune(settings: FinetuneSettings, progress: Any = None) -> FinetuneResult:
-    """Fine-tune a sequence classification model; the best evaluation's weights are kept.
+    """Fine-tune a sequence or token classification model; the best evaluation's weights are kept.
 
     Raises:
         UserError: if the model, the rows or the output folder cannot be used.
@@ -46,11 +48,12 @@ def finetune(settings: FinetuneSettings, progress: Any = None) -> FinetuneResult
     loaded = load_classifier(
         settings.model,
         settings.trust_remote_code,
+        kind=task.kind,
         new_head=True,
         num_labels=len(names),
         id2label=dict(enumerate(names)),
         label2id={name: i for i, name in enumerate(names)},
-        problem_type="regression" if task.kind == "regression" else "single_label_classification",
+        problem_type=_PROBLEM_TYPES.get(task.kind),
     )
     work = folder.with_name(f".{folder.name}.training")
     shutil.rmtree(work, ignore_errors=True)
@@ -93,4 +96,4 @@ class _FinetuneTrainer(ResumableTrainer):
     def score(self) -> list[dict[str, float]]:
         rows = self.validation_rows
         logits = predict(self.model, rows, self.data_collator, self.args.per_device_eval_batch_size)
-        return [self.task.evaluate(logits, np.asarray(rows["label"]))]
+        return [self.task.evaluate(logits, label_array(rows))]

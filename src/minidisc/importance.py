@@ -59,7 +59,7 @@ def compute_importance(
     layers = prunable_layers(model, architecture)
     size = head_size(model.config, architecture)
     taps = [layer.attention_output for layer in layers] + [layer.ffn_down for layer in layers]
-    sums: list[Tensor] = [torch.empty(0)] * len(taps)
+    sums: list[Tensor] = []
     heads = torch.zeros(len(layers), taps[0].in_features // size)
     neurons = torch.zeros(len(layers), taps[-1].in_features)
 
@@ -71,7 +71,8 @@ def compute_importance(
             saved = activation.detach()
 
             def keep(gradient: Tensor) -> None:
-                sums[index] = (saved * gradient).flatten(0, -2).sum(0).float().cpu()
+                # A layer that runs several times has one mask.
+                sums[index] = sums[index] + (saved * gradient).flatten(0, -2).sum(0).float().cpu()
 
             activation.register_hook(keep)
 
@@ -87,6 +88,7 @@ def compute_importance(
         for batch in batches:
             inputs = dict(batch)
             labels = inputs.pop("labels")
+            sums[:] = [torch.zeros(())] * len(taps)
             with torch.enable_grad():
                 loss_of(model(**inputs).logits, labels).backward()
             # A head's mask scales all its dimensions together, so they are summed before |·|.

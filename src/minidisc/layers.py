@@ -9,25 +9,41 @@ from typing import Any
 from torch import nn
 
 from minidisc.architectures import Architecture
+from minidisc.modeling.narrow import blocks_of, layers_of
 
 
 @dataclass(frozen=True)
 class PrunableLayer:
-    """The linear maps of one transformer layer that heads and neurons live in."""
+    """The linear maps of one transformer layer that heads and neurons live in.
 
-    query: nn.Linear
-    key: nn.Linear
-    value: nn.Linear
+    ``head_rows`` and ``neuron_rows`` are linear maps whose rows are heads or neurons, each with the number of equal
+    blocks that its rows consist of: three for [query | key | value], two for [up | gate], else one.
+    """
+
+    module: nn.Module
+    head_rows: list[tuple[nn.Linear, int]]
     attention_output: nn.Linear
-    ffn_up: nn.Linear
+    neuron_rows: list[tuple[nn.Linear, int]]
     ffn_down: nn.Linear
 
 
 def prunable_layers(model: Any, architecture: Architecture) -> list[PrunableLayer]:
     """All layers of ``model`` (any head, or the base model), first to last."""
-    names = PrunableLayer.__dataclass_fields__
-    layers = attrgetter(architecture.layers)(model.base_model)
-    return [PrunableLayer(**{n: attrgetter(getattr(architecture, n))(layer) for n in names}) for layer in layers]
+    layout = architecture.layout
+
+    def rows(layer: nn.Module, name: str) -> list[tuple[nn.Linear, int]]:
+        return [(attrgetter(path)(layer), blocks) for path, blocks in blocks_of(layer, layout[name]).items()]
+
+    return [
+        PrunableLayer(
+            module=layer,
+            head_rows=rows(layer, "head_rows"),
+            attention_output=attrgetter(architecture.attention_output)(layer),
+            neuron_rows=rows(layer, "neuron_rows"),
+            ffn_down=attrgetter(architecture.ffn_down)(layer),
+        )
+        for layer in layers_of(model, layout)
+    ]
 
 
 def head_size(config: Any, architecture: Architecture) -> int:

@@ -26,6 +26,9 @@ class Listener(Protocol):
     def stage(self, name: str) -> Callable[..., None]:
         """A training stage begins; returns its progress callback (see `ResumableTrainer`)."""
 
+    def cell(self, title: str, number: int, of: int, seconds_left: float | None) -> None:
+        """A cell of a comparison begins."""
+
 
 class LoggingListener:
     """The listener of Python callers: notes and warnings go to the logger ``minidisc``."""
@@ -41,6 +44,10 @@ class LoggingListener:
     def estimated(self, value: Estimate) -> None:
         """Log at level INFO."""
         _logger.info("estimate: %.0f s, %d bytes of memory, %d bytes of disk", value.seconds, value.memory, value.disk)
+
+    def cell(self, title: str, number: int, of: int, seconds_left: float | None) -> None:
+        """Log at level INFO."""
+        _logger.info("cell %d of %d: %s", number, of, title)
 
     def stage(self, name: str) -> Callable[..., None]:
         """Log every evaluation at level INFO."""

@@ -2,23 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What a network makes of a batch, as far as a loss compares it.
+
+    ``logits`` (rows, classes) or (rows, tokens, classes); ``states``, hidden states, each (rows, tokens, hidden);
+    ``relations``, the queries, keys and values of one layer, each (rows, tokens, width), or nothing where no loss
+    wants them or no layer has any.
+    """
+
+    logits: Tensor
+    states: Sequence[Tensor]
+    relations: Sequence[Tensor] = ()
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known of a batch: ``mask`` (rows, tokens), 1 for tokens and 0 for padding; ``labels`` or None.
+
+    Labels are as `task_loss` takes them. ``classes`` are the logits, in the order of the labels' integers.
+    """
+
+    mask: Tensor
+    labels: Tensor | None
+    classes: Sequence[int]
+
+
 def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy on integer labels; mean squared error on floating-point ones.
 
     Args:
-        logits: (rows, classes), or (rows, 1) for regression.
-        labels: (rows,).
+        logits: (rows, classes), or (rows, 1) for regression, or (rows, tokens, classes).
+        labels: (rows,), or (rows, tokens) with negative ones where a token has none.
     """
     if labels.is_floating_point():
         return F.mse_loss(logits.squeeze(-1).float(), labels)
-    return F.cross_entropy(logits.float(), labels)
+    labels = labels.flatten()
+    # Not the mean of PyTorch, which is NaN where no token of a batch has a label.
+    losses = F.cross_entropy(logits.flatten(0, -2).float(), labels, reduction="sum")
+    return losses / (labels >= 0).sum().clamp_min(1)
 
 
 def distilled_layers(layers: int) -> list[int]:
@@ -26,16 +57,21 @@ def distilled_layers(layers: int) -> list[int]:
     return sorted({round(i * layers / 6) for i in range(7)})
 
 
-def logit_loss(student: Tensor, teacher: Tensor) -> Tensor:
+def logit_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, temperature: float = 1.0) -> Tensor:
     """Soft cross-entropy of the teacher's distribution; for a single output, mean squared error.
 
     Args:
-        student: (rows, classes).
-        teacher: (rows, classes).
+        student: (rows, classes), or (rows, tokens, classes).
+        teacher: of the same shape.
+        mask: (rows, tokens), 1 for tokens and 0 for padding; outputs of tokens are compared where it is 1.
+        temperature: divides both logits; the loss is multiplied by its square (arXiv 1503.02531).
     """
+    if teacher.dim() == 3 and mask is not None:
+        student, teacher = student[mask.bool()], teacher[mask.bool()]
     if teacher.shape[-1] == 1:
         return F.mse_loss(student.float(), teacher.float())
-    return F.cross_entropy(student.float(), teacher.float().softmax(-1))
+    targets = (teacher.float() / temperature).softmax(-1)
+    return F.cross_entropy(student.float() / temperature, targets) * temperature**2
 
 
 def hidden_state_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -51,13 +87,78 @@ def hidden_state_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask
     return torch.stack(errors).mean()
 
 
-def distillation_loss(
-    student_logits: Tensor,
-    teacher_logits: Tensor,
-    student_states: Sequence[Tensor],
-    teacher_states: Sequence[Tensor],
-    mask: Tensor,
-) -> Tensor:
+def distillation_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
     """(hidden-state loss + logit loss) / 2: the loss of a candidate (arXiv 2205.14570, section 3); needs no labels."""
-    states = hidden_state_loss(student_states, teacher_states, mask)
-    return (states + logit_loss(student_logits, teacher_logits)) / 2
+    states = hidden_state_loss(student.states, teacher.states, truth.mask)
+    return (states + logit_loss(student.logits, teacher.logits, truth.mask)) / 2
+
+
+def logits_only(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
+    """Knowledge distillation on the logits alone (arXiv 1503.02531, temperature 1)."""
+    return logit_loss(student.logits, teacher.logits, truth.mask)
+
+
+def pkd_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
+    """Patient knowledge distillation: labels, softened logits, and the normalised states of the first token.
+
+    (1 − α) · task loss + α · logit loss + β · Σ over states ‖s/‖s‖ − t/‖t‖‖² (arXiv 1908.09355, equations 6 to 8),
+    with α = 0.5, β = 100 and temperature 10, the middle of the values that the paper searches.
+    """
+    assert truth.labels is not None
+    pairs = zip(student.states, teacher.states, strict=True)
+    distances = [F.mse_loss(F.normalize(s[:, 0], dim=-1), F.normalize(t[:, 0], dim=-1)) for s, t in pairs]
+    labels = task_loss(student.logits[..., list(truth.classes)], truth.labels)
+    logits = logit_loss(student.logits, teacher.logits, truth.mask, temperature=10.0)
+    return 0.5 * labels + 0.5 * logits + 100 * torch.stack(distances).sum()
+
+
+def minilm_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
+    """Self-attention relations of the last layer, and the logits, which they do not teach.
+
+    The relations are softmax(A·Aᵀ/√d) of the queries, the keys and the values, cut into 32 relation heads; the loss is
+    the teacher's cross-entropy on the student's, averaged over tokens and heads (arXiv 2012.15828, equation 7). A
+    student's last layer is the last one that kept a head.
+    """
+    loss = logit_loss(student.logits, teacher.logits, truth.mask)
+    if student.relations:
+        pairs = zip(student.relations, teacher.relations, strict=True)
+        loss = loss + torch.stack([relation_loss(s, t, truth.mask) for s, t in pairs]).mean()
+    return loss
+
+
+def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, heads: int = 32) -> Tensor:
+    """Cross-entropy of the teacher's token-to-token relations, averaged over tokens and relation heads.
+
+    Args:
+        student: (rows, tokens, width).
+        teacher: (rows, tokens, its own width).
+        mask: (rows, tokens), 1 for tokens and 0 for padding.
+        heads: relation heads; fewer where the widths are no multiples of it.
+    """
+    heads = math.gcd(heads, student.shape[-1], teacher.shape[-1])
+
+    def scores(vectors: Tensor) -> Tensor:
+        parts = vectors.float().unflatten(-1, (heads, -1)).transpose(1, 2)
+        products = parts @ parts.transpose(2, 3) / math.sqrt(parts.shape[-1])
+        return products.masked_fill(mask[:, None, None, :] == 0, torch.finfo(products.dtype).min)
+
+    losses = -(scores(teacher).softmax(-1) * scores(student).log_softmax(-1)).sum(-1)
+    return (losses * mask[:, None, :]).sum() / (mask.sum() * heads)
+
+
+def label_loss(student: Outputs, teacher: Outputs | None, truth: Truth) -> Tensor:
+    """No distillation: the task loss on labels."""
+    assert truth.labels is not None
+    return task_loss(student.logits[..., list(truth.classes)], truth.labels)
+
+
+LOSSES: dict[str, Callable[[Outputs, Outputs, Truth], Tensor]] = {
+    "hidden+logits": distillation_loss,
+    "logits": logits_only,
+    "pkd": pkd_loss,
+    "minilm": minilm_loss,
+    "labels": label_loss,
+}
+WITH_LABELS = ("pkd", "labels")
+WITH_RELATIONS = ("minilm",)
+WITHOUT_TEACHER = ("labels",)

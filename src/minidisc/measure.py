@@ -7,23 +7,31 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from minidisc.architectures import Architecture
-from minidisc.subnetworks import SubnetworkSpec
+from minidisc.layers import head_size, prunable_layers
+from minidisc.subnetworks import SubnetworkSpec, full_width
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What arithmetic needs to know of a family's model: ``hidden`` size, dimensions of a head, full widths."""
+    """What arithmetic needs to know of a family's model: ``hidden`` size, dimensions of a head, full widths.
+
+    ``head_parameters`` and ``neuron_parameters`` belong to one head and one neuron; a neuron is a row or column of
+    ``neuron_maps`` linear maps.
+    """
 
     hidden: int
     head_size: int
     layers: int
     heads: int
     neurons: int
+    head_parameters: int
+    neuron_parameters: int
+    neuron_maps: int
     all_parameters: int
     embedding_parameters: int
 
@@ -33,26 +41,32 @@ class Shape:
         config = model.config
         hidden, heads = getattr(config, architecture.hidden), getattr(config, architecture.heads)
         embeddings = _submodule(model.base_model, architecture.embeddings)
+        layers = prunable_layers(model, architecture)
+        size = head_size(config, architecture)
         return cls(
             hidden=hidden,
-            head_size=hidden // heads,
-            layers=len(_submodule(model.base_model, architecture.layers)),
+            head_size=size,
+            layers=len(layers),
             heads=heads,
             neurons=getattr(config, architecture.neurons),
+            head_parameters=size * (_row_parameters(layers[0].head_rows) + hidden),
+            neuron_parameters=_row_parameters(layers[0].neuron_rows) + hidden,
+            neuron_maps=1 + sum(blocks for _, blocks in layers[0].neuron_rows),
             all_parameters=sum(p.numel() for p in model.parameters()),
             embedding_parameters=sum(p.numel() for p in embeddings.parameters()),
         )
 
+    def full(self) -> SubnetworkSpec:
+        """The widths of the whole model."""
+        return full_width(self.layers, self.heads, self.neurons)
+
     def prunable(self, spec: SubnetworkSpec) -> int:
         """Weights and biases that belong to the heads and neurons of ``spec``."""
-        per_head = self.head_size * (4 * self.hidden + 3)
-        per_neuron = 2 * self.hidden + 1
-        return sum(spec.heads) * per_head + sum(spec.neurons) * per_neuron
+        return sum(spec.heads) * self.head_parameters + sum(spec.neurons) * self.neuron_parameters
 
     def sizes(self, spec: SubnetworkSpec) -> Sizes:
         """Parameters of the network that ``spec`` describes."""
-        full = SubnetworkSpec(0.0, (self.heads,) * self.layers, (self.neurons,) * self.layers)
-        removed = self.prunable(full) - self.prunable(spec)
+        removed = self.prunable(self.full()) - self.prunable(spec)
         left = self.all_parameters - removed
         return Sizes(self.prunable(spec), left - self.embedding_parameters, left)
 
@@ -62,7 +76,7 @@ class Shape:
         Embeddings, norms, activations and the classifier are left out: under two per cent of a full-width pass.
         """
         heads, tokens = sum(spec.heads), rows * length
-        linear = 2 * tokens * self.hidden * (4 * heads * self.head_size + 2 * sum(spec.neurons))
+        linear = 2 * tokens * self.hidden * (4 * heads * self.head_size + self.neuron_maps * sum(spec.neurons))
         attention = 4 * tokens * length * heads * self.head_size
         return float(linear + attention)
 
@@ -74,6 +88,13 @@ class Sizes:
     prunable: int
     without_embeddings: int
     all: int
+
+    @classmethod
+    def of(cls, model: Any, architecture: Architecture, prunable: int) -> Sizes:
+        """Count a model's parameters; how many are prunable is told."""
+        embeddings = _submodule(model.base_model, architecture.embeddings)
+        parameters = sum(p.numel() for p in model.parameters())
+        return cls(prunable, parameters - sum(p.numel() for p in embeddings.parameters()), parameters)
 
 
 @dataclass
@@ -94,7 +115,8 @@ class Cost:
 
 @contextmanager
 def measured(cost: Cost) -> Iterator[Cost]:
-    """Add the time that the block takes, and the process's peak memory so far, to ``cost``."""
+    """Add the time that the block takes, and the process's peak memory in it, to ``cost``."""
+    _reset_peak()
     wall, cpu = time.perf_counter(), time.process_time()
     try:
         yield cost
@@ -104,8 +126,21 @@ def measured(cost: Cost) -> Iterator[Cost]:
         cost.peak_memory = max(cost.peak_memory, peak_memory())
 
 
+_STATUS = "/proc/self/status"
+
+
+def _reset_peak() -> None:
+    with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="utf-8") as file:
+        file.write("5")
+
+
 def peak_memory() -> int:
-    """Largest resident size of this process so far, in bytes."""
+    """Largest resident size of this process, in bytes, since `measured` began (Linux) or since it started."""
+    if os.path.exists(_STATUS):
+        with open(_STATUS, encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
@@ -118,6 +153,11 @@ def processor() -> str:
             name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{name or 'processor'}, {count} cores"
+
+
+def _row_parameters(rows: list[tuple[Any, int]]) -> int:
+    """Parameters of one row of each block of some linear maps."""
+    return sum(blocks * (linear.in_features + (linear.bias is not None)) for linear, blocks in rows)
 
 
 def _submodule(module: Any, path: str) -> Any:

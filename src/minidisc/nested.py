@@ -24,20 +24,24 @@ from minidisc.subnetworks import SubnetworkSpec
 class NestedLinear(nn.Linear):
     """A linear map of which only the first ``active_out`` rows and ``active_in`` columns are used.
 
-    ``None`` means all of them. An existing ``nn.Linear`` becomes one by having its class swapped, so that parameter
-    names, saved files and optimisers do not notice.
+    ``None`` means all of them. Where the rows are several equal ``blocks``, the first ``active_out`` of each are used.
+    An existing ``nn.Linear`` becomes one by having its class swapped, so that parameter names, saved files and
+    optimisers do not notice.
     """
 
     active_out: int | None = None
     active_in: int | None = None
+    blocks: int = 1
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map (..., active_in) to (..., active_out)."""
-        return F.linear(
-            input,
-            self.weight[: self.active_out, : self.active_in],
-            None if self.bias is None else self.bias[: self.active_out],
-        )
+        """Map (..., active_in) to (..., blocks · active_out)."""
+        bias = None if self.bias is None else self._active_rows(self.bias)
+        return F.linear(input, self._active_rows(self.weight)[:, : self.active_in], bias)
+
+    def _active_rows(self, parameter: Tensor) -> Tensor:
+        if self.blocks == 1 or self.active_out is None:
+            return parameter[: self.active_out]
+        return parameter.unflatten(0, (self.blocks, -1))[:, : self.active_out].flatten(0, 1)
 
 
 class NestedNetwork:
@@ -53,8 +57,10 @@ class NestedNetwork:
         self._head_size = head_size(model.config, architecture)
         self._layers: list[Any] = prunable_layers(model, architecture)
         for layer in self._layers:
-            for linear in vars(layer).values():
+            for linear, blocks in (*layer.head_rows, *layer.neuron_rows):
                 linear.__class__ = NestedLinear
+                linear.blocks = blocks
+            layer.attention_output.__class__ = layer.ffn_down.__class__ = NestedLinear
         embeddings = attrgetter(architecture.embeddings)(model.base_model)
         self._embed = embeddings.forward
         self._sharing = False
@@ -67,10 +73,11 @@ class NestedNetwork:
         for i, layer in enumerate(self._layers):
             heads = None if spec is None else spec.heads[i] * self._head_size
             neurons = None if spec is None else spec.neurons[i]
-            for linear in (layer.query, layer.key, layer.value):
+            for linear, _ in layer.head_rows:
                 linear.active_out = heads
             layer.attention_output.active_in = heads
-            layer.ffn_up.active_out = neurons
+            for linear, _ in layer.neuron_rows:
+                linear.active_out = neurons
             layer.ffn_down.active_in = neurons
 
     @contextmanager
@@ -110,20 +117,21 @@ def order_by_importance(model: Any, architecture: Architecture, importance: Impo
     """
     size = head_size(model.config, architecture)
     for i, layer in enumerate(prunable_layers(model, architecture)):
-        heads = importance.heads[i].argsort(descending=True, stable=True).to(layer.query.weight.device)
+        heads = importance.heads[i].argsort(descending=True, stable=True).to(layer.ffn_down.weight.device)
         rows = (heads[:, None] * size + torch.arange(size, device=heads.device)).flatten()
-        for linear in (layer.query, layer.key, layer.value):
-            _permute_rows(linear, rows)
+        for linear, blocks in layer.head_rows:
+            _permute_rows(linear, rows, blocks)
         _permute_columns(layer.attention_output, rows)
         neurons = importance.neurons[i].argsort(descending=True, stable=True).to(rows.device)
-        _permute_rows(layer.ffn_up, neurons)
+        for linear, blocks in layer.neuron_rows:
+            _permute_rows(linear, neurons, blocks)
         _permute_columns(layer.ffn_down, neurons)
 
 
-def _permute_rows(linear: nn.Linear, order: Tensor) -> None:
-    linear.weight.copy_(linear.weight[order])
-    if linear.bias is not None:
-        linear.bias.copy_(linear.bias[order])
+def _permute_rows(linear: nn.Linear, order: Tensor, blocks: int) -> None:
+    for parameter in linear.parameters():
+        block = parameter.unflatten(0, (blocks, -1))
+        block.copy_(block[:, order])
 
 
 def _permute_columns(linear: nn.Linear, order: Tensor) -> None:

@@ -35,34 +35,74 @@ def batches_by_length(rows: Any, collate: Collate, batch_size: int) -> Iterator[
 
 
 @torch.no_grad()
-def predict(model: Any, rows: Any, collate: Collate, batch_size: int) -> np.ndarray:
-    """Logits, (rows, classes), in the rows' order; the model is put in evaluation mode."""
+def predict(
+    model: Any, rows: Any, collate: Collate, batch_size: int, outputs: Sequence[int] | None = None
+) -> np.ndarray:
+    """Logits in the rows' order, as `minidisc.tasks.Task.evaluate` takes them; the model is put in evaluation mode.
+
+    Args:
+        model: what predicts.
+        rows: encoded (see `minidisc.tasks.encode`).
+        collate: pads a list of rows to tensors.
+        batch_size: rows in a batch.
+        outputs: the model's outputs to keep, in this order; all if not given.
+
+    Returns:
+        (rows, outputs); for rows of words (rows,), of arrays (words, outputs) with the logits at the first token of
+        each word and -inf for a word that has none.
+    """
     model.eval()
-    logits: np.ndarray | None = None
+    words, order, found = _first_tokens(rows), [], []
     for positions, batch in batches_by_length(rows, collate, batch_size):
-        output = model(**model_inputs(batch, model.device)).logits.float().cpu().numpy()
-        if logits is None:
-            logits = np.zeros((len(rows), output.shape[1]), dtype=np.float32)
-        logits[positions] = output
-    assert logits is not None
-    return logits
+        logits = model(**model_inputs(batch, model.device)).logits
+        order += positions
+        found.append(_by_row(logits, positions, batch, words, outputs))
+    return np.concatenate(found)[np.argsort(order)]
 
 
 @torch.no_grad()
 def predict_subnetworks(
-    network: NestedNetwork, specs: Sequence[SubnetworkSpec], rows: Any, collate: Collate, batch_size: int
+    network: NestedNetwork,
+    specs: Sequence[SubnetworkSpec],
+    rows: Any,
+    collate: Collate,
+    batch_size: int,
+    outputs: Sequence[int] | None = None,
 ) -> list[np.ndarray]:
-    """Logits of every sub-network, each (rows, classes); the embeddings of a batch are computed once for all."""
+    """Logits of every sub-network, each as `predict` gives them; a batch's embeddings are computed once for all."""
     model = network.model.eval()
-    logits: list[np.ndarray] = []
+    words, order = _first_tokens(rows), []
+    found: list[list[np.ndarray]] = [[] for _ in specs]
     for positions, batch in batches_by_length(rows, collate, batch_size):
         inputs = model_inputs(batch, model.device)
+        order += positions
         with network.shared_embeddings():
-            for i, spec in enumerate(specs):
+            for spec, own in zip(specs, found, strict=True):
                 network.activate(spec)
-                output = model(**inputs).logits.float().cpu().numpy()
-                if i == len(logits):
-                    logits.append(np.zeros((len(rows), output.shape[1]), dtype=np.float32))
-                logits[i][positions] = output
+                own.append(_by_row(model(**inputs).logits, positions, batch, words, outputs))
     network.activate(None)
-    return logits
+    return [np.concatenate(own)[np.argsort(order)] for own in found]
+
+
+def _first_tokens(rows: Any) -> list[list[int]] | None:
+    return rows["first_tokens"][:] if "first_tokens" in rows.column_names else None
+
+
+def _by_row(
+    logits: torch.Tensor,
+    positions: list[int],
+    batch: dict[str, torch.Tensor],
+    first_tokens: list[list[int]] | None,
+    outputs: Sequence[int] | None,
+) -> np.ndarray:
+    """A batch's logits as an array of (rows, outputs), or (rows,) of arrays (words, outputs)."""
+    values = logits.float().cpu().numpy()[..., slice(None) if outputs is None else list(outputs)]
+    if first_tokens is None:
+        return values
+    result = np.empty(len(positions), dtype=object)
+    starts = batch["attention_mask"].argmax(1).tolist()  # behind the padding, where that stands on the left
+    for row, (position, start) in enumerate(zip(positions, starts, strict=True)):
+        tokens = np.asarray(first_tokens[position])
+        result[row] = np.full((len(tokens), values.shape[-1]), -np.inf, dtype=np.float32)
+        result[row][tokens >= 0] = values[row, tokens[tokens >= 0] + start]
+    return result

@@ -18,7 +18,7 @@ from minidisc.config import CompressSettings, random_candidates
 from minidisc.errors import UserError
 from minidisc.measure import Shape
 from minidisc.prediction import batches_by_length, model_inputs
-from minidisc.subnetworks import SubnetworkSpec, full_width
+from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, full_width
 from minidisc.tasks import Task, placeholder_names
 
 _BYTES = 4  # of an fp32 number
@@ -76,49 +76,54 @@ def estimate(
     settings: CompressSettings,
     teacher: Any,
     shape: Shape,
-    candidates: Sequence[SubnetworkSpec],
+    stages: Sequence[Sequence[SubnetworkSpec]],
     train_rows: Any,
     selection_rows: Any,
     collate: Any,
 ) -> Estimate:
-    """Time a forward pass of the teacher on a typical batch, and scale it by FLOPs."""
+    """Time a forward pass of the teacher on a typical batch, and scale it by FLOPs.
+
+    Args:
+        settings: of the run.
+        teacher: the full-width model.
+        shape: its shape.
+        stages: the sub-networks of every stage (see `minidisc.schedules.planned`).
+        train_rows: encoded rows.
+        selection_rows: encoded rows.
+        collate: pads a list of rows to tensors.
+    """
     length = int(np.mean(train_rows["length"]))
     rate = _forward_rate(teacher, shape, train_rows, collate, settings.batch_size)
     full = full_width(shape.layers, shape.heads, shape.neurons)
-
-    def flops(spec: SubnetworkSpec, rows: float) -> float:
-        return shape.forward_flops(spec, 1, length) * rows
-
     updates = math.ceil(len(train_rows) / settings.batch_size / settings.gradient_accumulation_steps)
     steps = settings.max_steps or math.ceil(settings.epochs * updates)
     rows = steps * settings.batch_size * settings.gradient_accumulation_steps
     evaluations = 1 + math.ceil(steps / updates * settings.evaluations_per_epoch)
     checked = evaluations * len(selection_rows)
-    target = candidates[-1]
-    trained = _mean_step(shape, candidates, settings.candidates_per_step)
-    sandwich = flops(full, rows) + 3 * trained * flops(full, rows)
-    sandwich += sum(flops(c, checked) for c in candidates)
-    student = flops(full, rows) + 3 * flops(target, rows) + flops(target, checked)
-    sandwiches = max(1, settings.stages - 1) if settings.schedule == "minidisc" else 0
-    alone = 1 if settings.stages > 1 or settings.schedule == "direct" else 0
-    total = sandwiches * sandwich + alone * student + 3 * flops(full, settings.calibration_rows)
+    full_flops = shape.forward_flops(full, 1, length)
+    total = 3 * full_flops * settings.calibration_rows
+    for candidates in stages:
+        total += rows * full_flops * (1 + 3 * _mean_step(shape, candidates, settings.candidates_per_step))
+        total += checked * sum(shape.forward_flops(c, 1, length) for c in candidates)
 
-    largest = shape.sizes(candidates[0] if sandwiches else target).all * _BYTES
+    widest = min((c for candidates in stages for c in candidates), key=lambda c: c.sparsity)
+    largest = shape.sizes(widest).all * _BYTES
     longest = int(np.max(train_rows["length"]))
     activations = _BYTES * settings.batch_size * longest * shape.layers * (10 * shape.hidden + 3 * shape.neurons)
     return Estimate(
         seconds=total / rate,
         # The teacher, its copy on the way to a device, and weights, gradients and two moments of what is trained.
         memory=2 * shape.all_parameters * _BYTES + 4 * largest + activations + 700 * 2**20,
-        disk=disk_needed(shape, len(candidates)),
+        disk=disk_needed(shape, settings),
     )
 
 
-def disk_needed(shape: Shape, candidates: int) -> int:
+def disk_needed(shape: Shape, settings: CompressSettings) -> int:
     """Bytes on disk while a run is at work, at the worst.
 
     The old and the new checkpoint, each of weights and two moments, and a snapshot per candidate.
     """
+    candidates = len(candidate_sparsities(settings.target_sparsity, settings.grid))
     return (6 + candidates) * shape.all_parameters * _BYTES
 
 

@@ -26,8 +26,10 @@ from minidisc.config import TrainingSettings
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
-from minidisc.measure import Cost, measured
+from minidisc.measure import Cost, measured, peak_memory
 from minidisc.tasks import collator
+
+_FIGURES = ("minidisc.json", "trainer_state.json")
 
 
 @dataclass
@@ -130,9 +132,17 @@ class ResumableTrainer(Trainer):
 
     def fit(self) -> None:
         """Train to the end, from the newest checkpoint in ``output_dir`` if there is one."""
-        self._started = (time.perf_counter(), time.process_time())
-        with measured(self.cost):
-            self._fit()
+        checkpoints = self._checkpoints()
+        if checkpoints:
+            self._restore(checkpoints[-1])
+        if not self._finished:
+            self._started = (time.perf_counter(), time.process_time())
+            with measured(self.cost):
+                self._train_from(checkpoints[-1] if checkpoints else None)
+            # What is written is what counts, also when it is read again.
+            self._restore_cost(read_json(self._checkpoints()[-1] / "minidisc.json"))
+        self.cost.steps = self.state.global_step
+        self.cost.flops = self.state.total_flos
 
     def best_state(self, network: int) -> dict[str, torch.Tensor]:
         """The weights with which a tracked network reached its best metric."""
@@ -140,19 +150,20 @@ class ResumableTrainer(Trainer):
         assert best is not None
         return load_file(self._snapshot(best.step))
 
-    def _fit(self) -> None:
-        checkpoints = self._checkpoints()
-        if checkpoints:
-            self._restore(checkpoints[-1])
-        else:
+    def keep_snapshots_only(self) -> None:
+        """Once finished, drop what only further training would need; the best weights and the figures stay."""
+        newest = self._checkpoints()[-1]
+        for file in newest.iterdir():
+            if file.name not in _FIGURES:
+                file.unlink()
+
+    def _train_from(self, checkpoint: Path | None) -> None:
+        if checkpoint is None:
             self.evaluate()
             for step in self._referenced():
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._write_weights(self._snapshot(step))
-        if not self._finished:
-            self.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
-        self.cost.steps = self.state.global_step
-        self.cost.flops = self.state.total_flos
+        self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
 
     # What transformers' Trainer calls.
 
@@ -215,6 +226,7 @@ class ResumableTrainer(Trainer):
                 "history": self.history,
                 "seconds": self.cost.seconds + time.perf_counter() - self._started[0],
                 "cpu_seconds": self.cost.cpu_seconds + time.process_time() - self._started[1],
+                "peak_memory": max(self.cost.peak_memory, peak_memory()),
             },
         )
         for file in staged.iterdir():
@@ -267,11 +279,16 @@ class ResumableTrainer(Trainer):
         self.best = [best and Best(**best) for best in saved["best"]]
         self._stale, self._finished = saved["stale"], saved["finished"]
         self.history = saved["history"]
-        self.cost.seconds += saved["seconds"]
-        self.cost.cpu_seconds += saved["cpu_seconds"]
-        self._load_from_checkpoint(str(checkpoint))
+        self._restore_cost(saved)
+        # A finished stage may have kept its snapshots only.
+        if (checkpoint / "model.safetensors").is_file():
+            self._load_from_checkpoint(str(checkpoint))
         state = read_json(checkpoint / "trainer_state.json")
         self.state.global_step, self.state.total_flos = state["global_step"], state["total_flos"]
+
+    def _restore_cost(self, saved: dict[str, Any]) -> None:
+        self.cost.seconds, self.cost.cpu_seconds = saved["seconds"], saved["cpu_seconds"]
+        self.cost.peak_memory = saved["peak_memory"]
 
 
 class LengthGroupedOrder(Sampler[int]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,14 @@ from minidisc.files import new_file
 _FREE = ("output_dir", "keep_checkpoints")
 
 
-def open_run(settings: CompressSettings, fingerprints: dict[str, str], resume: bool) -> Path:
+def open_run(settings: CompressSettings, fingerprints: dict[str, str], resume: bool, free: Sequence[str] = ()) -> Path:
     """Make the run folder and its ``run.yaml``, or check that it is the same run's.
 
     Args:
         settings: resolved settings; ``output_dir`` is the folder.
         fingerprints: hashes of what the settings only name: the teacher's weights and the rows.
         resume: whether an existing folder may be gone on with.
+        free: settings that may have changed since.
 
     Raises:
         UserError: the folder holds something else, another run, or a run that was not to be resumed.
@@ -43,9 +45,10 @@ def open_run(settings: CompressSettings, fingerprints: dict[str, str], resume: b
             raise UserError(
                 f"--output-dir {folder} already holds a run; add --resume to go on with it, or give another."
             )
-        _require_same(_read(file), record, folder)
-        return folder
-    if folder.exists() and any(folder.iterdir()):
+        _require_same(_read(file), record, folder, (*_FREE, *free))
+        if not free:
+            return folder
+    elif folder.exists() and any(folder.iterdir()):
         raise UserError(f"--output-dir {folder} is not empty and holds no run; give another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     with new_file(file) as temporary:
@@ -81,12 +84,12 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
-def _require_same(old: dict[str, Any], new: dict[str, Any], folder: Path) -> None:
+def _require_same(old: dict[str, Any], new: dict[str, Any], folder: Path, free: Sequence[str]) -> None:
     differences = []
     for part in ("settings", "fingerprints"):
         before, now = old.get(part) or {}, new[part]
         for key in sorted(before.keys() | now.keys()):
-            if key not in _FREE and before.get(key) != now.get(key):
+            if key not in free and before.get(key) != now.get(key):
                 differences.append(f"{key} was {before.get(key)!r} and is now {now.get(key)!r}")
     if differences:
         raise UserError(

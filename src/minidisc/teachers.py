@@ -10,15 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
 from minidisc.errors import UserError
 from minidisc.modeling.classes import register
+from minidisc.tasks import Kind
 
 
 @dataclass
 class Loaded:
-    """A sequence classification model with its tokenizer.
+    """A sequence or token classification model with its tokenizer.
 
     ``fresh`` names parameters that the folder had no weights for, such as a classifier that was never trained.
     """
@@ -49,14 +56,42 @@ def load_config(source: str, trust_remote_code: bool = False) -> Any:
         ) from None
 
 
+def kind_of(config: Any) -> Kind | None:
+    """The kind of task that a model's configuration speaks of, if it does."""
+    if _is_token_classifier(config):
+        return "token-classification"
+    return "regression" if config.num_labels == 1 else None
+
+
+def check_kind(config: Any, kind: Kind) -> None:
+    """Refuse a fine-tuned model for a task that it has the wrong head for.
+
+    Raises:
+        UserError: one label a word is asked of a model that gives one a sentence, or the other way round.
+    """
+    architecture = (getattr(config, "architectures", None) or [""])[0]
+    tokens = kind == "token-classification"
+    if architecture.endswith("ForSequenceClassification") if tokens else _is_token_classifier(config):
+        raise UserError(
+            f"the model is a {architecture}, which gives one label a {'sentence' if tokens else 'word'}, but the task "
+            f"is {kind}; use a model that was fine-tuned for it, or another --task."
+        )
+
+
 def load_classifier(
-    source: str, trust_remote_code: bool = False, *, new_head: bool = False, **config_changes: Any
+    source: str,
+    trust_remote_code: bool = False,
+    *,
+    kind: Kind | None = None,
+    new_head: bool = False,
+    **config_changes: Any,
 ) -> Loaded:
     """Load weights (safetensors only), tokenizer and configuration; fp32, on the CPU, in evaluation mode.
 
     Args:
         source: folder or Hub id.
         trust_remote_code: whether code that comes with the model may run.
+        kind: kind of task that the model is for, if not the one that its configuration speaks of.
         new_head: whether a classifier of another shape may be replaced by a freshly initialised one.
         config_changes: settings of the configuration to override.
 
@@ -70,8 +105,13 @@ def load_classifier(
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"{source!r} has no usable tokenizer: {_first_line(error)}") from None
+    tokens = (kind or kind_of(config)) == "token-classification"
+    if tokens:
+        _space_before_words(tokenizer)
     try:
-        model, report = AutoModelForSequenceClassification.from_pretrained(
+        model, report = (
+            AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
+        ).from_pretrained(
             source,
             config=config,
             trust_remote_code=trust_remote_code,
@@ -86,7 +126,7 @@ def load_classifier(
 
 
 def from_pretrained(source: str | os.PathLike, trust_remote_code: bool = False) -> Any:
-    """Load a student (or any sequence classification model) from a folder or the Hub, in evaluation mode.
+    """Load a student (or any sequence or token classification model) from a folder or the Hub, in evaluation mode.
 
     Raises:
         UserError: it is not there or cannot be loaded.
@@ -105,6 +145,22 @@ def fingerprint_of(source: str) -> str:
 
 
 _HAS_FILE_DIGEST = hasattr(hashlib, "file_digest")
+
+
+def _is_token_classifier(config: Any) -> bool:
+    return any(name.endswith("ForTokenClassification") for name in getattr(config, "architectures", None) or ())
+
+
+def _space_before_words(tokenizer: Any) -> None:
+    """Make a byte-level tokenizer, such as RoBERTa's, see the space that stands before a word in a text.
+
+    Given words one by one, it would otherwise take each for the continuation of the one before.
+    """
+    splitter = tokenizer.backend_tokenizer.pre_tokenizer if tokenizer.is_fast else None
+    if isinstance(splitter, ByteLevel):
+        splitter.add_prefix_space = True
+        # Some tokenizer classes are built anew from this setting when they are loaded, others from tokenizer.json.
+        tokenizer.add_prefix_space = tokenizer.init_kwargs["add_prefix_space"] = True
 
 
 def _may_be_hub_id(source: str) -> bool:

@@ -19,13 +19,14 @@ from torch import nn
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.config import random_candidates
 from minidisc.errors import UserError
-from minidisc.losses import distillation_loss, distilled_layers
+from minidisc.losses import LOSSES, WITH_RELATIONS, WITHOUT_TEACHER, Truth, distilled_layers
 from minidisc.measure import Shape
 from minidisc.nested import NestedNetwork
+from minidisc.outputs import OutputReader
 from minidisc.prediction import model_inputs, predict_subnetworks
-from minidisc.resumable import ResumableArguments, ResumableTrainer
+from minidisc.resumable import Best, ResumableArguments, ResumableTrainer
 from minidisc.subnetworks import SubnetworkSpec
-from minidisc.tasks import Task
+from minidisc.tasks import Task, label_array
 
 
 @dataclass
@@ -37,6 +38,7 @@ class SandwichArguments(ResumableArguments):
     )
     dropout: float = field(default=0.0, metadata={"help": "dropout of the sub-networks in training"})
     train_embeddings: bool = field(default=True, metadata={"help": "train the embeddings too, or keep the model's"})
+    loss: str = field(default="hidden+logits", metadata={"help": "a key of minidisc.losses.LOSSES"})
 
 
 class SandwichTrainer(ResumableTrainer):
@@ -48,12 +50,12 @@ class SandwichTrainer(ResumableTrainer):
         model: a network ordered by importance that contains every candidate (see `minidisc.extraction.extract`);
             its weights are trained, its class becomes nested.
         args: see `SandwichArguments`; ``output_dir`` holds checkpoints and snapshots.
-        teacher: frozen; same tokenizer, hidden size and number of layers as ``model``. Several are given as a list:
-            the loss is then the mean of the losses against each.
+        teacher: frozen; same tokenizer and hidden size as ``model``, and as many layers or more. Several are given
+            as a list: the loss is then the mean of the losses against each.
         candidates: the sub-networks, in any order.
         task: scores the candidates.
         outputs: the model's output for each of the task's classes (see `minidisc.tasks.align_labels`).
-        train_rows: encoded rows; labels are not used.
+        train_rows: encoded rows; labels are used by the losses of `minidisc.losses.WITH_LABELS` alone.
         selection_rows: encoded rows with labels, on which every candidate is scored.
         tokenizer: pads batches.
         progress: see `ResumableTrainer`.
@@ -82,47 +84,63 @@ class SandwichTrainer(ResumableTrainer):
         self.candidates = list(candidates)
         self.task = task
         self.network = NestedNetwork(model, architecture)
-        self.teachers = [t.to(args.device).eval() for t in (teacher if isinstance(teacher, list) else [teacher])]
+        teachers = [] if args.loss in WITHOUT_TEACHER else teacher if isinstance(teacher, list) else [teacher]
+        self.teachers = [network.to(args.device).eval() for network in teachers]
         self._outputs = list(outputs)
         self._selection_rows = selection_rows
         self._by_size = sorted(self.candidates, key=lambda c: sum(c.neurons))
         self._random = random_candidates(args.candidates_per_step)
         self._shape = Shape.of(model, architecture)
-        self._teacher_specs = [_spec_of(t, self._shape) for t in self.teachers]
         own = _spec_of(model, self._shape)
         for spec in self.candidates:
             if not own.contains(spec):
                 raise UserError(f"candidate {spec.name} is wider than the model in some layer; extract a wider model.")
-        self._states = distilled_layers(self._shape.layers)
+        self._loss = LOSSES[args.loss]
+        states = distilled_layers(self._shape.layers)
+        relations = args.loss in WITH_RELATIONS
+        self._read = OutputReader(model, architecture, states, relations)
+        self._read_teachers = []
+        self._teacher_specs = []
+        for network in self.teachers:
+            shape = Shape.of(network, architecture)
+            # A student with fewer layers is compared after as large a part of the teacher's.
+            matched = [round(i * shape.layers / self._shape.layers) for i in states]
+            self._read_teachers.append(OutputReader(network, architecture, matched, relations))
+            self._teacher_specs.append(_spec_of(network, shape))
         attrgetter(architecture.embeddings)(model.base_model).requires_grad_(args.train_embeddings)
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = args.dropout
 
+    def fit(self) -> None:
+        """Train to the end, from the newest checkpoint in ``output_dir`` if there is one."""
+        try:
+            super().fit()
+        finally:
+            for reader in (self._read, *self._read_teachers):
+                reader.close()
+
     def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """One batch through the teachers and the step's sub-networks, each sent backward at once, largest last."""
+        labels = inputs["labels"].to(self.args.device) if "labels" in inputs else None
         inputs = model_inputs(inputs, self.args.device)
+        truth = Truth(inputs["attention_mask"], labels, self._outputs)
         chosen = self.step_candidates(self.state.global_step)
         model.train()
         total = torch.zeros((), device=self.args.device)
         with self.compute_loss_context_manager():
             with torch.no_grad():
-                targets = [self._logits_and_states(teacher, inputs) for teacher in self.teachers]
+                targets = [read(inputs) for read in self._read_teachers]
             with self.network.shared_embeddings():
                 for spec in chosen:
                     self.network.activate(spec)
-                    logits, states = self._logits_and_states(model, inputs)
-                    mask = inputs["attention_mask"]
-                    loss = sum(distillation_loss(logits, t_logits, states, t_states, mask) for t_logits, t_states in targets)
-                    loss = loss / (len(targets) * len(chosen) * self.current_gradient_accumulation_steps)
+                    output = self._read(inputs)
+                    losses = [self._loss(output, target, truth) for target in targets or [output]]
+                    loss = torch.stack(losses).mean() / (len(chosen) * self.current_gradient_accumulation_steps)
                     self.accelerator.backward(loss)
                     total += loss.detach()
         self.network.activate(None)
         return total
-
-    def _logits_and_states(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        output = model(**inputs, output_hidden_states=True)
-        return output.logits, [output.hidden_states[i] for i in self._states]
 
     def step_candidates(self, step: int) -> list[SubnetworkSpec]:
         """The sub-networks that are trained in a step, smallest first; drawn from (seed, step) alone."""
@@ -135,15 +153,45 @@ class SandwichTrainer(ResumableTrainer):
 
     def score(self) -> list[dict[str, float]]:
         """Metrics of every candidate on the selection rows."""
-        logits = predict_subnetworks(
+        labels = self.selection_labels()
+        return [self.task.evaluate(logits, labels) for logits in self._predict(self.candidates)]
+
+    def selection_labels(self) -> np.ndarray:
+        """Labels of the selection rows, as `minidisc.tasks.Task.evaluate` takes them."""
+        return label_array(self._selection_rows)
+
+    def best_logits(self, candidates: Sequence[SubnetworkSpec]) -> list[np.ndarray]:
+        """What each of these candidates predicts for the selection rows with the weights of its best metric.
+
+        Predicted anew from the snapshots; the weights are then again what they were.
+
+        Returns:
+            For each candidate its logits, as `minidisc.tasks.Task.evaluate` takes them.
+        """
+        live = {name: value.clone() for name, value in self.network.model.state_dict().items()}
+        steps = {spec: self._best_of(spec).step for spec in candidates}
+        found: dict[SubnetworkSpec, np.ndarray] = {}
+        for step in sorted(set(steps.values())):
+            members = [spec for spec in candidates if steps[spec] == step]
+            self.network.model.load_state_dict(self.best_state(self.networks.index(members[0].name)))
+            found.update(zip(members, self._predict(members), strict=True))
+        self.network.model.load_state_dict(live)
+        return [found[spec] for spec in candidates]
+
+    def _best_of(self, spec: SubnetworkSpec) -> Best:
+        best = self.best[self.networks.index(spec.name)]
+        assert best is not None
+        return best
+
+    def _predict(self, candidates: Sequence[SubnetworkSpec]) -> list[np.ndarray]:
+        return predict_subnetworks(
             self.network,
-            self.candidates,
+            candidates,
             self._selection_rows,
             self.data_collator,
             self.args.per_device_eval_batch_size,
+            self._outputs,
         )
-        labels = np.asarray(self._selection_rows["label"])
-        return [self.task.evaluate(values[:, self._outputs], labels) for values in logits]
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """FLOPs of the step just done: the teachers forward, each sub-network forward and (twice that) backward."""

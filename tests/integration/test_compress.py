@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import minidisc
+from minidisc.selection import lambda_sweeps, range_of
 from minidisc.tasks import read_table
 from tests.integration import tiny
 
@@ -67,6 +68,21 @@ def test_the_table_holds_every_candidate_and_the_choice_follows_from_it(run):
     chosen = [row["sparsity"] for row in rows if row["chosen"]]
     assert chosen == ([best["sparsity"]] if best["sparsity"] < 0.75 else [])
     assert chosen == [assistant.sparsity for assistant in run.assistants]
+
+
+def test_the_table_says_how_sure_the_choice_is(run):
+    rows = json.loads((run.output_dir / "candidates.json").read_text())
+    assert sum(row["probability"] for row in rows) == pytest.approx(1)
+    for row in rows:
+        low, high = row["interval"]
+        assert 0 <= low <= row["metric"] <= high <= 1
+    best = max(rows, key=lambda row: (row["tradeoff"], row["sparsity"]))
+    toss = [line for line in run.results["warnings"] if "coin toss" in line]
+    assert len(toss) == (best["probability"] < 0.495)
+    assert all(line in run.report.read_text() for line in toss)
+    (sweep,) = lambda_sweeps(rows)
+    assert run.results["lambda_sweep"] == [[part._asdict() for part in sweep]]
+    assert range_of(sweep, 0.2).sparsity == best["sparsity"]
 
 
 def test_student_keeps_labels_and_its_narrow_layers(run):

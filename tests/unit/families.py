@@ -18,13 +18,17 @@ from torch import nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    BertForTokenClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
+    DistilBertForTokenClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    ElectraForTokenClassification,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
+    RobertaForTokenClassification,
 )
 
 LAYERS, HIDDEN, HEADS, NEURONS, VOCABULARY, LENGTH = 3, 32, 4, 48, 60, 16
@@ -49,6 +53,7 @@ class Family:
     name: str
     family: str
     model_class: type
+    token_class: type
     build_config: Callable[..., Any]
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     token_types: int = 0
@@ -65,6 +70,12 @@ class Family:
     def model(self, seed: int = 0, **changes: Any) -> Any:
         """A model in evaluation mode in which every parameter, biases and LayerNorms too, is random."""
         model = self.model_class(self.config(**changes))
+        randomise(model, seed)
+        return model.eval()
+
+    def token_model(self, seed: int = 0, **changes: Any) -> Any:
+        """The same with one output a token."""
+        model = self.token_class(self.config(**changes))
         randomise(model, seed)
         return model.eval()
 
@@ -96,6 +107,17 @@ def training_rows(family: Family, lengths: Sequence[int], seed: int = 0) -> data
         columns["token_type_ids"] = [random.integers(0, family.token_types, n).tolist() for n in lengths]
     labels = random.integers(0, 2, len(lengths)).tolist()
     return datasets.Dataset.from_dict({**columns, "length": list(lengths), "label": labels})
+
+
+def tagged_rows(family: Family, words: Sequence[int], tags: int = 3, seed: int = 0) -> datasets.Dataset:
+    """Encoded rows of so many words, each of one to three tokens, as `minidisc.tasks.encode` makes them."""
+    random = np.random.default_rng(seed)
+    pieces = [random.integers(1, 4, n) for n in words]
+    rows = training_rows(family, [int(p.sum()) + 2 for p in pieces], seed)
+    columns = {name: rows[name][:] for name in rows.column_names}
+    columns["first_tokens"] = [(np.cumsum(p) - p + 1).tolist() for p in pieces]
+    columns["label"] = [random.integers(0, tags, n).tolist() for n in words]
+    return datasets.Dataset.from_dict(columns)
 
 
 def randomise(model: nn.Module, seed: int) -> None:
@@ -135,21 +157,29 @@ def _electra_projected(**changes: Any) -> ElectraConfig:
     return _electra(**{"embedding_size": 20, **changes})
 
 
-BERT = Family("bert", "bert", BertForSequenceClassification, _bert, token_types=2)
-ROBERTA = Family("roberta", "roberta", RobertaForSequenceClassification, _roberta)
+BERT = Family("bert", "bert", BertForSequenceClassification, BertForTokenClassification, _bert, token_types=2)
+ROBERTA = Family("roberta", "roberta", RobertaForSequenceClassification, RobertaForTokenClassification, _roberta)
 DISTILBERT = Family(
     "distilbert",
     "distilbert",
     DistilBertForSequenceClassification,
+    DistilBertForTokenClassification,
     _distilbert,
     dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
     layers="transformer.layer",
     attention_output="attention.out_lin",
     ffn_down="ffn.lin2",
 )
-ELECTRA = Family("electra", "electra", ElectraForSequenceClassification, _electra, token_types=2)
+ELECTRA = Family(
+    "electra", "electra", ElectraForSequenceClassification, ElectraForTokenClassification, _electra, token_types=2
+)
 ELECTRA_PROJECTED = Family(
-    "electra-projected", "electra", ElectraForSequenceClassification, _electra_projected, token_types=2
+    "electra-projected",
+    "electra",
+    ElectraForSequenceClassification,
+    ElectraForTokenClassification,
+    _electra_projected,
+    token_types=2,
 )
 
 MATRIX = [BERT, ROBERTA, DISTILBERT, ELECTRA, ELECTRA_PROJECTED]

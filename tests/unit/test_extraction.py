@@ -44,6 +44,18 @@ def test_full_width_is_the_model(family):
         assert torch.equal(whole(**inputs).logits, model(**inputs).logits)
 
 
+def test_token_classifiers(family):
+    model, inputs = family.token_model(num_labels=5), family.inputs()
+    whole = extract(model, SubnetworkSpec(0.0, (HEADS,) * LAYERS, (NEURONS,) * LAYERS))
+    once, twice = extract(model, SMALL), extract(extract(model, LARGE), SMALL)
+    assert isinstance(once, family.token_class)
+    assert list(once.state_dict()) == list(model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(whole(**inputs).logits, model(**inputs).logits)
+        assert torch.equal(once(**inputs).logits, twice(**inputs).logits)
+        assert once(**inputs).logits.shape == (*inputs["input_ids"].shape, 5)
+
+
 def test_other_weights_may_be_given():
     model, other = BERT.model(seed=1), BERT.model(seed=2)
     given, expected = extract(model, SMALL, other.state_dict()), extract(other, SMALL)

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from minidisc.architectures import architecture_for
 from minidisc.importance import Importance, compute_importance
+from minidisc.losses import task_loss
 from tests.unit.families import BERT, HEAD_SIZE, HEADS, LAYERS, NEURONS
 
 
@@ -18,14 +19,27 @@ def regression(logits, labels):
     return ((logits[:, 0] - labels) ** 2).mean()
 
 
+def tokens(logits, labels):
+    """Word by word: each label that is one, against the output at its token."""
+    pairs = [(logits[i, j], labels[i, j]) for i, j in (labels >= 0).nonzero().tolist()]
+    return torch.stack([F.cross_entropy(logit, label) for logit, label in pairs]).mean()
+
+
 TASKS = {
     "classification": (classification, 3, torch.tensor([0, 2, 1, 2])),
     "regression": (regression, 1, torch.tensor([0.5, -1.0, 3.0, 0.1])),
+    "tokens": (tokens, 3, torch.tensor([[-100, 0, -100, 2, 1], [-100, 2, 2, -100, -100]])),
 }
 
 
 def batches_of(family, labels, count=2):
-    return [{**family.inputs(rows=len(labels), length=9 + 2 * i, seed=i), "labels": labels} for i in range(count)]
+    def batch(i):
+        inputs = family.inputs(rows=len(labels), length=9 + 2 * i, seed=i)
+        if labels.dim() == 2:
+            return {**inputs, "labels": F.pad(labels, (0, 4 + 2 * i), value=-100)}
+        return {**inputs, "labels": labels}
+
+    return [batch(i) for i in range(count)]
 
 
 def mask_gradients(family, model, batches, loss_of):
@@ -52,9 +66,11 @@ def mask_gradients(family, model, batches, loss_of):
 def test_scores_are_the_gradients_of_masks(family, task, attention):
     loss_of, outputs, labels = TASKS[task]
     # Dropout would show if the model were not put in evaluation mode.
-    model = family.model(num_labels=outputs, dropout=0.4, attention=attention).train()
+    build = family.token_model if task == "tokens" else family.model
+    model = build(num_labels=outputs, dropout=0.4, attention=attention).train()
     batches = batches_of(family, labels)
-    importance = compute_importance(model, architecture_for(family.family), batches, loss_of)
+    # The tool's own loss on the one side, the one written down above on the other.
+    importance = compute_importance(model, architecture_for(family.family), batches, task_loss)
     heads, neurons = mask_gradients(family, model, batches, loss_of)
     np.testing.assert_allclose(importance.heads.numpy(), heads, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(importance.neurons.numpy(), neurons, rtol=1e-5, atol=1e-6)

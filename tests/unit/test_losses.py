@@ -5,10 +5,17 @@ import torch
 from torch import nn
 
 from minidisc.losses import (
+    Outputs,
+    Truth,
     distillation_loss,
     distilled_layers,
     hidden_state_loss,
+    label_loss,
     logit_loss,
+    logits_only,
+    minilm_loss,
+    pkd_loss,
+    relation_loss,
     task_loss,
 )
 
@@ -66,6 +73,7 @@ def test_logit_loss_of_a_single_output_is_squared_error():
 
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]])
+TRUTH = Truth(MASK, None, [0, 1])
 
 
 def states(seed, count=3):
@@ -116,5 +124,63 @@ def test_hidden_states_must_be_as_many():
 def test_distillation_loss_is_the_mean_of_both():
     student, teacher = normal(3, 2, seed=5), normal(3, 2, seed=6)
     cross_entropy = -(teacher.softmax(-1) * student.log_softmax(-1)).sum(-1).mean()
-    truth = (per_token(states(1), states(2), MASK) + cross_entropy) / 2
-    torch.testing.assert_close(distillation_loss(student, teacher, states(1), states(2), MASK), truth)
+    expected = (per_token(states(1), states(2), MASK) + cross_entropy) / 2
+    given = distillation_loss(Outputs(student, states(1)), Outputs(teacher, states(2)), TRUTH)
+    torch.testing.assert_close(given, expected)
+
+
+def test_logits_only_looks_at_nothing_else():
+    student, teacher = normal(3, 2, seed=5), normal(3, 2, seed=6)
+    given = logits_only(Outputs(student, states(1)), Outputs(teacher, states(2)), TRUTH)
+    torch.testing.assert_close(given, logit_loss(student, teacher))
+
+
+def test_pkd_term_by_term():
+    student, teacher = normal(3, 3, seed=5), normal(3, 3, seed=6)
+    # The model's outputs 2 and 0 are the classes 0 and 1.
+    truth = Truth(MASK, torch.tensor([1, 0, 1]), [2, 0])
+    labels = nn.NLLLoss()(student[:, [2, 0]].log_softmax(-1), torch.tensor([1, 0, 1]))
+    q, p = (student / 10).log_softmax(-1), (teacher / 10).softmax(-1)
+    logits = 100 * -(p * q).sum(-1).mean()
+    patient = 0.0
+    for s, t in zip(states(1), states(2), strict=True):
+        first = [(s[r, 0] / s[r, 0].norm() - t[r, 0] / t[r, 0].norm()).square().mean() for r in range(3)]
+        patient += sum(first) / 3
+    given = pkd_loss(Outputs(student, states(1)), Outputs(teacher, states(2)), truth)
+    torch.testing.assert_close(given, 0.5 * labels + 0.5 * logits + 100 * patient)
+
+
+def relations_of(vectors, heads, row):
+    """softmax(A·Aᵀ/√d) of a row's real tokens, head by head."""
+    tokens = int(MASK[row].sum())
+    parts = vectors[row, :tokens].chunk(heads, dim=-1)
+    return [(part @ part.T / math.sqrt(part.shape[-1])).softmax(-1) for part in parts]
+
+
+@pytest.mark.parametrize(("width", "heads"), [(64, 32), (32, 32), (24, 8)])
+def test_relation_loss_head_by_head(width, heads):
+    student, teacher = normal(3, 4, width, seed=1), normal(3, 4, 96, seed=2)
+    terms = []
+    for row in range(3):
+        pairs = zip(relations_of(student, heads, row), relations_of(teacher, heads, row), strict=True)
+        terms += [-(p * q.log()).sum(-1) for q, p in pairs]
+    torch.testing.assert_close(relation_loss(student, teacher, MASK), torch.cat(terms).mean())
+
+
+def test_minilm_is_the_mean_of_the_relations_and_the_logits():
+    student, teacher = normal(3, 2, seed=5), normal(3, 2, seed=6)
+    narrow = [normal(3, 4, 32, seed=i) for i in range(3)]
+    wide = [normal(3, 4, 96, seed=10 + i) for i in range(3)]
+    relations = sum(relation_loss(s, t, MASK) for s, t in zip(narrow, wide, strict=True)) / 3
+    given = minilm_loss(Outputs(student, (), narrow), Outputs(teacher, (), wide), TRUTH)
+    torch.testing.assert_close(given, relations + logit_loss(student, teacher))
+    # A student without any head still learns the logits.
+    alone = minilm_loss(Outputs(student, ()), Outputs(teacher, (), wide), TRUTH)
+    torch.testing.assert_close(alone, logit_loss(student, teacher))
+
+
+def test_labels_need_no_teacher():
+    student = normal(3, 3, seed=5)
+    labels = torch.tensor([1, 0, 1])
+    given = label_loss(Outputs(student, ()), None, Truth(MASK, labels, [2, 0]))
+    torch.testing.assert_close(given, nn.NLLLoss()(student[:, [2, 0]].log_softmax(-1), labels))

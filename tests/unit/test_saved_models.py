@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 import minidisc
 from minidisc.extraction import extract, save_small
@@ -19,21 +20,31 @@ SOURCE = Path(minidisc.__file__).parents[1]
 SPEC = SubnetworkSpec(0.8, (2, 0, 1), (0, 11, 24))
 TEXTS = ["w10 w20 w30", "w59", "w7 w7 w8 w9 w10 w11 w12", "nothing known w6"]
 NAMES = {0: "bad", 1: "fair", 2: "good"}
+TAGS = {0: "O", 1: "B-PER", 2: "I-PER"}
 DROPOUT = 0.17
+# Every family with every head: name of the saved model, how it is built, what its outputs are called.
+CASES = {
+    f"{family.name}-{head}": (family, head, {"sentences": NAMES, "words": TAGS}[head])
+    for family in MATRIX
+    for head in ("sentences", "words")
+}
 
 # What every script below begins with: logits of all models of a folder, compared with those of this process.
 COMMON = """
 import json, pathlib, sys
 import numpy as np, torch
 
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 folder = pathlib.Path(sys.argv[1])
-families = sorted(path.name for path in folder.iterdir())
-def check(family, model):
-    saved = np.load(folder / family / "expected.npz")
+cases = sorted(path.name for path in folder.iterdir())
+def auto(case):
+    return AutoModelForTokenClassification if case.endswith("words") else AutoModelForSequenceClassification
+def check(case, model):
+    saved = np.load(folder / case / "expected.npz")
     inputs = {name: torch.from_numpy(saved[name]) for name in saved.files if name != "logits"}
     with torch.no_grad():
         difference = np.abs(model.eval()(**inputs).logits.numpy() - saved["logits"]).max()
-    assert difference <= 1e-5, (family, difference)
+    assert difference <= 1e-5, (case, difference)
 """
 HIDE_MINIDISC = """
 import sys
@@ -48,19 +59,20 @@ IMPORT = (
     COMMON
     + """
 import minidisc
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 report = {}
-for family in families:
-    path = folder / family
-    model, loading = AutoModelForSequenceClassification.from_pretrained(path, output_loading_info=True)
+for case in cases:
+    path = folder / case
+    model, loading = auto(case).from_pretrained(path, output_loading_info=True)
     assert not any(loading.values()), loading
-    check(family, model)
-    again = pathlib.Path(sys.argv[2]) / family
+    check(case, model)
+    check(case, minidisc.from_pretrained(path))
+    again = pathlib.Path(sys.argv[2]) / case
     model.save_pretrained(again)
-    check(family, AutoModelForSequenceClassification.from_pretrained(again))
+    check(case, auto(case).from_pretrained(again))
     assert len(AutoTokenizer.from_pretrained(path)) == 60
     config = AutoConfig.from_pretrained(path)
-    report[family] = [type(model).__module__, config.model_type, config.id2label, config.to_dict()]
+    report[case] = [type(model).__module__, config.model_type, config.id2label, config.to_dict()]
 print(json.dumps(report))
 """
 )
@@ -73,16 +85,19 @@ try:
     raise SystemExit("minidisc must not be importable here")
 except ModuleNotFoundError:
     pass
-from transformers import AutoModelForSequenceClassification, pipeline
+from transformers import pipeline
 report = {}
-for family in families:
-    model = AutoModelForSequenceClassification.from_pretrained(folder / family, trust_remote_code=True)
-    check(family, model)
-    again = pathlib.Path(sys.argv[2]) / family
+for case in cases:
+    model = auto(case).from_pretrained(folder / case, trust_remote_code=True)
+    check(case, model)
+    again = pathlib.Path(sys.argv[2]) / case
     model.save_pretrained(again)
-    check(family, AutoModelForSequenceClassification.from_pretrained(again, trust_remote_code=True))
-    classify = pipeline("text-classification", model=str(folder / family), trust_remote_code=True, device="cpu")
-    report[family] = [type(model).__module__, classify(json.loads(sys.argv[3]), top_k=None)]
+    check(case, auto(case).from_pretrained(again, trust_remote_code=True))
+    task = "token-classification" if case.endswith("words") else "text-classification"
+    arguments = {"ignore_labels": []} if case.endswith("words") else {"top_k": None}
+    apply = pipeline(task, model=str(folder / case), trust_remote_code=True, device="cpu")
+    answer = json.dumps(apply(json.loads(sys.argv[3]), **arguments), default=float)
+    report[case] = [type(model).__module__, json.loads(answer)]
 assert "minidisc" not in sys.modules
 print(json.dumps(report))
 """
@@ -91,21 +106,24 @@ print(json.dumps(report))
 
 @pytest.fixture(scope="module")
 def models():
-    labels = {"id2label": NAMES, "label2id": {name: i for i, name in NAMES.items()}}
-    return {f.name: extract(f.model(dropout=DROPOUT, **labels), SPEC) for f in MATRIX}
+    def small(family, head, names):
+        build = family.token_model if head == "words" else family.model
+        return extract(build(dropout=DROPOUT, id2label=names, label2id={name: i for i, name in names.items()}), SPEC)
+
+    return {case: small(*values) for case, values in CASES.items()}
 
 
 @pytest.fixture(scope="module")
 def folder(models, tmp_path_factory):
-    """One folder a family, each with what the model computes in this process."""
+    """One folder a model, each with what the model computes in this process."""
     folder = tmp_path_factory.mktemp("models")
-    for family in MATRIX:
-        model, inputs = models[family.name], family.inputs()
-        save_small(model, tiny_tokenizer(), folder / family.name)
+    for case, (family, _, _) in CASES.items():
+        model, inputs = models[case], family.inputs()
+        save_small(model, tiny_tokenizer(), folder / case)
         with torch.no_grad():
             expected = model(**inputs).logits.numpy()
         arrays = {name: value.numpy() for name, value in inputs.items()}
-        np.savez(folder / family.name / "expected.npz", logits=expected, **arrays)
+        np.savez(folder / case / "expected.npz", logits=expected, **arrays)
     return folder
 
 
@@ -131,11 +149,11 @@ def run(script, tmp_path, *arguments):
 
 def test_after_import_minidisc(folder, tmp_path):
     report = run(IMPORT, tmp_path, folder, tmp_path / "again")
-    for family in MATRIX:
-        module, model_type, names, config = report[family.name]
+    for case, (family, _, labels) in CASES.items():
+        module, model_type, names, config = report[case]
         assert module.startswith("minidisc.")
         assert model_type == f"minidisc_{family.family}"
-        assert names == {str(i): name for i, name in NAMES.items()}
+        assert names == {str(i): name for i, name in labels.items()}
         assert config["heads_per_layer"] == list(SPEC.heads)
         assert config["neurons_per_layer"] == list(SPEC.neurons)
         assert {config[name] for name in family.dropouts} == {DROPOUT}
@@ -144,43 +162,70 @@ def test_after_import_minidisc(folder, tmp_path):
 def test_with_trust_remote_code_where_minidisc_is_not_installed(folder, models, tmp_path):
     report = run(REMOTE_CODE, tmp_path, folder, tmp_path / "again", json.dumps(TEXTS))
     tokenizer = tiny_tokenizer()
-    for family in MATRIX:
-        module, pipeline_scores = report[family.name]
+    for case, (family, head, names) in CASES.items():
+        module, answers = report[case]
         assert module.startswith("transformers_modules.")
         inputs = dict(tokenizer(TEXTS, padding=True, return_tensors="pt"))
         if not family.token_types:
             inputs.pop("token_type_ids", None)
         with torch.no_grad():
-            expected = models[family.name](**inputs).logits.softmax(-1).numpy()
-        for row, scores in zip(expected, pipeline_scores, strict=True):
-            by_name = {s["label"]: s["score"] for s in scores}
-            assert set(by_name) == set(NAMES.values())
-            np.testing.assert_allclose([by_name[NAMES[i]] for i in range(3)], row, atol=1e-5)
+            expected = models[case](**inputs).logits.softmax(-1).numpy()
+        for text, row, answer in zip(TEXTS, expected, answers, strict=True):
+            if head == "sentences":
+                by_name = {s["label"]: s["score"] for s in answer}
+                assert set(by_name) == set(names.values())
+                np.testing.assert_allclose([by_name[names[i]] for i in range(3)], row, atol=1e-5)
+            else:
+                words = row[1 : len(text.split()) + 1]
+                assert [s["entity"] for s in answer] == [names[i] for i in words.argmax(1)]
+                np.testing.assert_allclose([s["score"] for s in answer], words.max(1), atol=1e-5)
 
 
 def test_files(folder, models):
-    for family in MATRIX:
-        path = folder / family.name
+    for case in CASES:
+        path = folder / case
         names = {file.name for file in path.iterdir()}
         assert {"config.json", "model.safetensors", "modeling_minidisc.py", "tokenizer.json"} <= names
         assert not [name for name in names if name.endswith((".bin", ".pt", ".tmp"))]
-        weights = 4 * sum(p.numel() for p in models[family.name].parameters())
+        weights = 4 * sum(p.numel() for p in models[case].parameters())
         size = (path / "model.safetensors").stat().st_size
         assert weights <= size < weights + 64 * 1024
 
 
 def test_the_code_file_needs_only_torch_and_transformers(folder):
-    for family in MATRIX:
-        source = (folder / family.name / "modeling_minidisc.py").read_text()
+    for case in CASES:
+        source = (folder / case / "modeling_minidisc.py").read_text()
         lines = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
         roots = {line.split()[1].partition(".")[0] for line in lines}
         assert roots - sys.stdlib_module_names == {"torch", "transformers"}
 
 
+def test_the_code_file_and_the_configuration_name_the_one_class_of_the_head(folder):
+    for case, (_, head, _) in CASES.items():
+        config = json.loads((folder / case / "config.json").read_text())
+        source = (folder / case / "modeling_minidisc.py").read_text()
+        needed, other = "ForTokenClassification", "ForSequenceClassification"
+        if head == "sentences":
+            needed, other = other, needed
+        assert set(config["auto_map"]) == {"AutoConfig", f"AutoModel{needed}"}
+        assert [name.endswith(needed) for name in config["architectures"]] == [True]
+        assert needed in source
+        assert other not in source
+
+
+def test_the_narrow_classes_of_a_family_share_their_configuration(models):
+    for family in MATRIX:
+        sentences, words = (models[f"{family.name}-{head}"] for head in ("sentences", "words"))
+        assert type(sentences.config) is type(words.config)
+        assert type(sentences) is not type(words)
+        for auto, model in ((AutoModelForSequenceClassification, sentences), (AutoModelForTokenClassification, words)):
+            assert auto._model_mapping[type(model.config)] is type(model)
+
+
 def test_saving_again_replaces_the_folder(models, tmp_path):
     target = tmp_path / "student"
     for name in ("bert", "roberta"):
-        save_small(models[name], tiny_tokenizer(), target)
+        save_small(models[f"{name}-words"], tiny_tokenizer(), target)
         config = json.loads((target / "config.json").read_text())
         assert config["model_type"] == f"minidisc_{name}"
     assert [path.name for path in tmp_path.iterdir()] == ["student"]

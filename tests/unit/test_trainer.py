@@ -371,6 +371,45 @@ def test_each_network_keeps_its_best_metric_with_its_weights(tmp_path):
     assert [entry["metrics"][names[1]]["metric"] for entry in trainer.history] == scripts[1]
 
 
+def test_predictions_of_each_networks_best_weights(tmp_path):
+    # Two networks were best at the same step.
+    scripts = [0.1, 0.5, 0.2, 0.4], [0.9, 0.2, 0.3, 0.1], [0.1, 0.6, 0.1, 0.2]
+    task, trainer = scripted(tmp_path, *scripts, epochs=3)
+    before = copy.deepcopy(trainer.model.state_dict())
+    found = trainer.best_logits(CANDIDATES)
+    assert_same(trainer.model.state_dict(), before)
+    assert task.calls == 12  # nothing was scored again
+    rows = training_rows(BERT, [5, 9, 3, 12, 7, 7], seed=3)
+    assert trainer.selection_labels().tolist() == rows["label"][:]
+    for spec, logits, evaluation in zip(CANDIDATES, found, (1, 0, 1), strict=True):
+        dense = extract(BERT.model(), spec, task.weights[evaluation])
+        with torch.no_grad():
+            alone = torch.cat([dense(**as_batch(rows.select([i]))).logits for i in range(len(rows))])
+        np.testing.assert_allclose(logits, alone.numpy(), atol=1e-5)
+    (one,) = trainer.best_logits(CANDIDATES[2:])
+    np.testing.assert_array_equal(one, found[2])
+    # The same after the training was found finished on disk.
+    again = trainer_for(tmp_path, task=task, batch_size=8, epochs=3)
+    again.fit()
+    np.testing.assert_array_equal(again.best_logits(CANDIDATES), found)
+
+
+def test_predicting_leaves_no_trace_in_what_is_trained_after_it(tmp_path):
+    ends = []
+    for look in (True, False):
+        # Looked at in the middle of a training, after every step.
+        trainer = trainer_for(tmp_path / str(look), epochs=4, batch_size=8, dropout=0.2)
+
+        def progress(step, total, loss, metrics, trainer=trainer, look=look):
+            if look and metrics is None:
+                assert len(trainer.best_logits(CANDIDATES)) == 3
+
+        trainer._progress = progress
+        trainer.fit()
+        ends.append(trainer.model.state_dict())
+    assert_same(*ends)
+
+
 def test_metrics_below_zero_are_kept_too(tmp_path):
     task, trainer = scripted(tmp_path, [-0.5, -0.1, -0.3], epochs=2)
     assert (trainer.best[0].step, trainer.best[0].metrics["metric"]) == (1, -0.1)

@@ -11,7 +11,7 @@ import importlib
 from minidisc.architectures.architecture import Architecture
 from minidisc.errors import UserError
 
-FAMILIES = ("bert", "distilbert", "electra", "roberta")
+FAMILIES = ("bert", "distilbert", "electra", "roberta", "xlm-roberta")
 STUDENT_PREFIX = "minidisc_"
 
 
@@ -22,7 +22,7 @@ def architecture_for(model_type: str) -> Architecture:
         UserError: a family that is not known, or a model that minidisc has already made small.
     """
     if model_type in FAMILIES:
-        return importlib.import_module(f"minidisc.architectures.{model_type}").ARCHITECTURE
+        return importlib.import_module(f"minidisc.architectures.{model_type.replace('-', '_')}").ARCHITECTURE
     if model_type.removeprefix(STUDENT_PREFIX) in FAMILIES:
         raise UserError(f"the model is itself a minidisc student ({model_type}); give the full-width teacher instead.")
     raise UserError(

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
     """Where the prunable parts of a family lie.
 
-    Paths are attribute paths; those of a layer start at the layer. All named parts are ``nn.Linear``. Heads are
-    contiguous blocks of rows of ``query``, ``key`` and ``value`` and of columns of ``attention_output``; FFN neurons
-    are rows of ``ffn_up`` and columns of ``ffn_down``.
+    Paths are attribute paths; those of a layer start at the layer. All parts from ``query`` to ``ffn_down`` are
+    ``nn.Linear``. Heads are contiguous blocks of rows of ``query``, ``key`` and ``value`` and of columns of
+    ``attention_output``; FFN neurons are rows of ``ffn_up`` (and ``ffn_gate``) and columns of ``ffn_down``. Where
+    several parts are one linear map, such as [query | key | value], they have the same path.
     """
 
     model_type: str
     """``config.model_type`` of the full-width model."""
     layers: str
-    """The list of layers, from the base model (``model.base_model``)."""
+    """The list of layers, from the base model (``model.base_model``); ``*`` stands for every member of a list."""
     embeddings: str
     """The module, from the base model, whose output enters the first layer (or the projection before it)."""
     query: str
@@ -26,6 +28,10 @@ class Architecture:
     attention_output: str
     ffn_up: str
     ffn_down: str
+    ffn_gate: str = ""
+    """The linear map whose output is multiplied with that of ``ffn_up``, if there is one."""
+    depth: str = "num_hidden_layers"
+    """Name of the configuration's number of layers."""
     heads: str = "num_attention_heads"
     """Name of the configuration's number of heads."""
     neurons: str = "intermediate_size"
@@ -34,3 +40,16 @@ class Architecture:
     """Name of the configuration's hidden size."""
     reserved_positions: int = 0
     """Position embeddings that no token can use."""
+
+    @property
+    def layout(self) -> dict[str, Any]:
+        """What a small model has to know of its family (see `minidisc.modeling.narrow`)."""
+        return {
+            "layers": self.layers,
+            "head_rows": (self.query, self.key, self.value),
+            "attention_output": self.attention_output,
+            "neuron_rows": (self.ffn_up, self.ffn_gate) if self.ffn_gate else (self.ffn_up,),
+            "ffn_down": self.ffn_down,
+            "heads": self.heads,
+            "hidden": self.hidden,
+        }

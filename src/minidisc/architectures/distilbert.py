@@ -12,6 +12,7 @@ ARCHITECTURE = Architecture(
     attention_output="attention.out_lin",
     ffn_up="ffn.lin1",
     ffn_down="ffn.lin2",
+    depth="n_layers",
     heads="n_heads",
     neurons="hidden_dim",
     hidden="dim",

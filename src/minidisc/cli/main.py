@@ -11,7 +11,7 @@ import typer
 
 from minidisc.cli.options import command_from
 from minidisc.cli.output import Output, metrics_line, quiet_libraries
-from minidisc.config import CompressSettings, EvaluateSettings, FinetuneSettings
+from minidisc.config import CompareSettings, CompressSettings, EvaluateSettings, FinetuneSettings
 from minidisc.errors import UserError
 
 # typer brings its own click and does not export this base class of typer.BadParameter and of unknown options.
@@ -56,10 +56,29 @@ def _evaluate(settings: EvaluateSettings, as_json: bool) -> None:
         print(f"{settings.model}: {metrics_line(result['metrics'])} on {result['rows']} rows of {result['source']}")
 
 
+def _compare(settings: CompareSettings, resume: bool) -> None:
+    """Compare methods of compression on one teacher: a table over targets and seeds."""
+    with _output() as output:
+        from minidisc.comparison import compare
+
+        comparison = compare(settings=settings, resume=resume, listener=output)
+        output.comparison(comparison)
+    if comparison.failures:
+        sys.exit(1)
+
+
 app.command("finetune")(command_from(FinetuneSettings, _finetune))
 app.command("compress")(
     command_from(
         CompressSettings, _compress, resume=(bool, False, "go on with the run in --output-dir where it was cut short")
+    )
+)
+app.command("compare")(
+    command_from(
+        CompareSettings,
+        _compare,
+        ("target_sparsity", "schedule", "assistants", "student"),
+        resume=(bool, False, "go on with the comparison in --output-dir; methods and seeds may be added"),
     )
 )
 app.command("evaluate")(

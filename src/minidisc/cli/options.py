@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,20 +14,24 @@ from minidisc.config import settings_from
 from minidisc.runs import read_config
 
 
-def command_from(settings_class: type, action: Callable[..., None], **flags: Any) -> Callable[..., None]:
+def command_from(
+    settings_class: type, action: Callable[..., None], hidden: Sequence[str] = (), **flags: Any
+) -> Callable[..., None]:
     """A typer command with one option per field of ``settings_class``, plus ``--config``.
 
     Args:
         settings_class: a settings dataclass of `minidisc.config`.
         action: called with the settings and the ``flags``.
+        hidden: settings that the command does not offer.
         flags: name to (type, default, help) of options that are no settings.
     """
-    fields = dataclasses.fields(settings_class)
+    fields = [f for f in dataclasses.fields(settings_class) if f.name not in hidden]
 
     def command(**given: Any) -> None:
         file = given.pop("config")
         extra = {name: given.pop(name) for name in flags}
         values = read_config(Path(file)) if file else {}
+        values = {name: value for name, value in values.items() if name not in hidden}
         settings = settings_from(settings_class, values, str(file)) if values else None
         known = {f.name: getattr(settings, f.name) for f in fields} if settings else {}
         known |= {name: value for name, value in given.items() if value is not None}

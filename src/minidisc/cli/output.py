@@ -8,11 +8,13 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from minidisc.comparison import Comparison
     from minidisc.preflight import Estimate
     from minidisc.results import CompressionResult, ModelResult
 
@@ -69,6 +71,31 @@ class Output:
             f"{value.disk / 2**30:.1f} GiB of disk while it runs"
         )
 
+    def cell(self, title: str, number: int, of: int, seconds_left: float | None) -> None:
+        """Print which cell of a comparison begins, and how long all will take."""
+        left = f", about {_duration(seconds_left)} left" if seconds_left is not None else ""
+        self._print(f"cell {number}/{of}: {title}{left}")
+
+    def comparison(self, comparison: Comparison) -> None:
+        """Print the table of a comparison, and what failed."""
+        from minidisc.comparison.table import HEADINGS, cells_of
+
+        self._bar.stop()
+        content = comparison.content
+        metrics = content["task"]["metrics"]
+        table = Table(title="mean ± standard error over seeds, on the validation rows", title_justify="left")
+        for heading in ("method", "target", "seeds", *metrics, *HEADINGS):
+            table.add_column(heading, justify="left" if heading == "method" else "right")
+        table.add_row("teacher", "", "", *(f"{content['teacher']['metrics'][m]:.3f}" for m in metrics))
+        for row in comparison.rows:
+            table.add_row(*cells_of(row, metrics))
+        if not self.console.is_terminal:
+            self.console.width = 200
+        self.console.print(table)
+        for cell, reason in comparison.failures.items():
+            self._print(f"failed: {cell}: {reason}")
+        self._print(f"table     {comparison.output_dir / 'compare.md'}, {comparison.output_dir / 'compare.json'}")
+
     def stage(self, name: str) -> Callable[..., None]:
         """A bar for the stage in a terminal; else a line every ten seconds and at every evaluation."""
         task = self._bar.add_task(name, total=None)
@@ -92,13 +119,15 @@ class Output:
         return progress
 
     def result(self, result: CompressionResult) -> None:
-        """Print the candidate table and the three-line summary."""
+        """Print the candidate table, what was chosen from it and how surely, and the three-line summary."""
         self._bar.stop()
         if result.candidates:
             self.console.print(_candidate_table(result))
-            if not result.assistants:
-                reason = "--stages is 1" if result.stages == 1 else "the student's own size has the best tradeoff"
-                self._print(f"no assistant: {reason}")
+            if result.stages == 1:
+                self._print("no assistant: --stages is 1")
+            else:
+                for line in _choices(result):
+                    self._print(line)
         cost = result.cost
         for assistant in result.assistants:
             self._print(f"assistant {_described(assistant)}")
@@ -121,20 +150,55 @@ def metrics_line(values: dict[str, float]) -> str:
 
 
 def _candidate_table(result: CompressionResult) -> Table:
-    table = Table(title="candidates: metric on the selection rows, parameters in three ways", title_justify="left")
-    for heading in ("stage", "sparsity", "metric", "tradeoff", "prunable", "no embed.", "all", ""):
+    # Narrow enough for a terminal of 80 columns.
+    table = Table(
+        title="candidates: metric on the selection rows and its 95 % interval, tradeoff t_λ,\n"
+        "probability of being chosen on other such rows, parameters in three ways",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+    for heading in ("stage", "size", "metric", "95 %", "t_λ", "prob.", "prunable", "no emb.", "all", ""):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in result.candidates:
         sizes = row["sizes"]
+        low, high = row["interval"]
         table.add_row(
             str(row["stage"]),
-            f"{100 * row['sparsity']:g} %",
+            _percent(row["sparsity"]),
             f"{row['metric']:.4f}",
+            f"{low:.3f}–{high:.3f}",
             f"{row['tradeoff']:.4f}",
+            f"{row['probability']:.2f}",
             *(f"{sizes[k] / 1e6:.2f} M" for k in ("prunable", "without_embeddings", "all")),
-            "← assistant" if row["chosen"] else "",
+            "←" if row["chosen"] else "",
         )
     return table
+
+
+def _choices(result: CompressionResult) -> list[str]:
+    """For each sandwich a line: what was chosen from it, how surely, and which other λ would have chosen the same."""
+    from minidisc.confidence import is_coin_toss
+    from minidisc.selection import best_row, lambda_sweeps, range_of, tables_of
+
+    lines = []
+    tables, sweeps = tables_of(result.candidates), lambda_sweeps(result.candidates)
+    for number, (table, sweep) in enumerate(zip(tables, sweeps, strict=True), start=1):
+        row = best_row(table)
+        same = range_of(sweep, result.results["settings"]["tradeoff_lambda"])
+        own = "" if row["chosen"] else f", the student's own size, so there is no {'further ' * (number > 1)}assistant"
+        lines.append(
+            f"{f'sandwich {number}: ' if len(tables) > 1 else ''}chosen {_percent(row['sparsity'])}{own}; "
+            f"probability {row['probability']:.2f}{', a coin toss' * is_coin_toss(row['probability'])}; "
+            f"unchanged for λ from {same.lambda_from:.3g} to {same.lambda_to:.3g}"
+        )
+    return lines
+
+
+def _percent(sparsity: float) -> str:
+    return f"{100 * sparsity:g} %"
 
 
 def _described(model: ModelResult) -> str:

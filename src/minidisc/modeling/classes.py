@@ -1,4 +1,4 @@
-"""The classes of small models, one pair a family, and their registration with transformers' Auto classes."""
+"""The classes of small models, and their registration with transformers' Auto classes."""
 
 from __future__ import annotations
 
@@ -8,36 +8,33 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoModelForSequenceClassification
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+)
 
 from minidisc.architectures import FAMILIES, STUDENT_PREFIX, architecture_for
 from minidisc.files import new_file
 from minidisc.modeling import narrow
 
 CODE_FILE = "modeling_minidisc.py"
-_LAYOUT_KEYS = (
-    "layers",
-    "query",
-    "key",
-    "value",
-    "attention_output",
-    "ffn_up",
-    "ffn_down",
-    "heads",
-    "hidden",
-)
+HEADS: dict[Any, Any] = {
+    AutoModelForSequenceClassification: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModelForTokenClassification: MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+}
+"""The Auto classes whose models can be made small, and the class each has for a full-width configuration."""
 
 
 @cache
-def narrow_classes(family: str) -> tuple[Any, Any]:
-    """The configuration class and the sequence classification class of a family's small models."""
-    base_config: Any = CONFIG_MAPPING[family]
-    base_model: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[base_config]
-    config = types.new_class(
-        _class_name(base_config),
-        (base_config,),
+def narrow_config_class(family: str) -> Any:
+    """The configuration class of a family's small models, whatever their head."""
+    base: Any = CONFIG_MAPPING[family]
+    return types.new_class(
+        _class_name(base),
+        (base,),
         exec_body=lambda namespace: namespace.update(
             __module__=__name__,
             __annotations__={"heads_per_layer": list | None, "neurons_per_layer": list | None},
@@ -46,35 +43,52 @@ def narrow_classes(family: str) -> tuple[Any, Any]:
             neurons_per_layer=None,
         ),
     )
-    model = types.new_class(
-        _class_name(base_model),
-        (narrow.NarrowModel, base_model),
-        exec_body=lambda namespace: namespace.update(__module__=__name__, config_class=config, layout=_layout(family)),
+
+
+@cache
+def narrow_model_class(family: str, head: Any) -> Any:
+    """The class of a family's small models with a head, one of the Auto classes in ``HEADS``."""
+    base: Any = HEADS[head][CONFIG_MAPPING[family]]
+    config, layout = narrow_config_class(family), architecture_for(family).layout
+    return types.new_class(
+        _class_name(base),
+        (narrow.NarrowModel, base),
+        exec_body=lambda namespace: namespace.update(__module__=__name__, config_class=config, layout=layout),
     )
-    return config, model
 
 
 def register() -> None:
     """Teach transformers' Auto classes every small model's ``model_type``; harmless when repeated."""
     for family in FAMILIES:
-        config, model = narrow_classes(family)
+        config = narrow_config_class(family)
         AutoConfig.register(config.model_type, config, exist_ok=True)
-        AutoModelForSequenceClassification.register(config, model, exist_ok=True)
+        for head in HEADS:
+            head.register(config, narrow_model_class(family, head), exist_ok=True)
 
 
-def narrow_config(teacher_config: Any, heads: tuple[int, ...], neurons: tuple[int, ...]) -> Any:
-    """A small model's configuration: all of the teacher's, and the widths."""
-    family = teacher_config.model_type.removeprefix(STUDENT_PREFIX)
-    config_class, model_class = narrow_classes(family)
-    values = {k: v for k, v in teacher_config.to_dict().items() if k not in _NOT_INHERITED}
-    config = config_class(**values, heads_per_layer=list(heads), neurons_per_layer=list(neurons))
+def build_narrow(teacher: Any, heads: tuple[int, ...], neurons: tuple[int, ...], **changes: Any) -> Any:
+    """A small model with the family, the head and the configuration of ``teacher``, and weights yet to be set.
+
+    Args:
+        teacher: a full-width model, or one that is narrow already.
+        heads: attention heads of each layer.
+        neurons: FFN neurons of each layer.
+        changes: settings of the configuration that differ from the teacher's.
+    """
+    family = teacher.config.model_type.removeprefix(STUDENT_PREFIX)
+    head = next(head for head, models in HEADS.items() if isinstance(teacher, models[CONFIG_MAPPING[family]]))
+    config_class, model_class = narrow_config_class(family), narrow_model_class(family, head)
+    values = {k: v for k, v in teacher.config.to_dict().items() if k not in _NOT_INHERITED}
+    widths = {"heads_per_layer": list(heads), "neurons_per_layer": list(neurons)}
+    config = config_class(**{**values, **changes}, **widths)
     config.architectures = [model_class.__name__]
     module = CODE_FILE.removesuffix(".py")
     config.auto_map = {
         "AutoConfig": f"{module}.{config_class.__name__}",
-        "AutoModelForSequenceClassification": f"{module}.{model_class.__name__}",
+        head.__name__: f"{module}.{model_class.__name__}",
     }
-    return config
+    with torch.random.fork_rng(devices=[]):
+        return model_class._from_config(config, attn_implementation=teacher.config._attn_implementation)
 
 
 _NOT_INHERITED = (
@@ -87,23 +101,23 @@ _NOT_INHERITED = (
 )
 
 
-def write_code_file(folder: Path, family: str) -> None:
-    """Put the self-contained code of a family's small models beside its weights."""
-    config, model = narrow_classes(family)
-    base_config, base_model = config.__bases__[0], model.__bases__[1]
-    layout = "".join(f"        {key!r}: {value!r},\n" for key, value in _layout(family).items())
+def write_code_file(folder: Path, model: Any) -> None:
+    """Put the self-contained code of a small model beside its weights."""
+    model_class, config = type(model), type(model.config)
+    base_config, base_model = config.__bases__[0], model_class.__bases__[1]
+    layout = "".join(f"        {key!r}: {value!r},\n" for key, value in model_class.layout.items())
     classes = f'''
 
 class {config.__name__}({base_config.__name__}):
-    """Configuration of a {family} model with its own width in every layer."""
+    """{base_config.__name__} of a model with its own width in every layer."""
 
     model_type = {config.model_type!r}
     heads_per_layer: list | None = None
     neurons_per_layer: list | None = None
 
 
-class {model.__name__}(NarrowModel, {base_model.__name__}):
-    """A {family} classifier with its own width in every layer."""
+class {model_class.__name__}(NarrowModel, {base_model.__name__}):
+    """{base_model.__name__} with its own width in every layer."""
 
     config_class = {config.__name__}
     layout = {{
@@ -117,8 +131,3 @@ class {model.__name__}(NarrowModel, {base_model.__name__}):
 
 def _class_name(base: type) -> str:
     return "MiniDisc" + base.__name__
-
-
-def _layout(family: str) -> dict[str, str]:
-    architecture = architecture_for(family)
-    return {key: getattr(architecture, key) for key in _LAYOUT_KEYS}

@@ -5,6 +5,8 @@ it travels with every saved model, so that ``trust_remote_code=True`` loads it w
 """
 
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -18,7 +20,7 @@ class NarrowModel:
     ``neurons_per_layer`` say what each layer keeps; a layer may keep none and then passes its input on.
     """
 
-    layout: ClassVar[dict[str, str]] = {}
+    layout: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
@@ -26,17 +28,29 @@ class NarrowModel:
         self.post_init()  # type: ignore[attr-defined]
 
 
-def make_narrow(model: Any, layout: dict[str, str], heads_per_layer: list[int], neurons_per_layer: list[int]) -> None:
+def make_narrow(model: Any, layout: dict[str, Any], heads_per_layer: list[int], neurons_per_layer: list[int]) -> None:
     """Replace the prunable linear maps of ``model`` by freshly initialised narrower ones, in place."""
     config = model.config
     head_size = getattr(config, layout["hidden"]) // getattr(config, layout["heads"])
-    layers = attrgetter(layout["layers"])(model.base_model)
-    for layer, heads, neurons in zip(layers, heads_per_layer, neurons_per_layer, strict=True):
-        for name in ("query", "key", "value"):
-            _replace(layer, layout[name], outputs=heads * head_size)
+    for layer, heads, neurons in zip(layers_of(model, layout), heads_per_layer, neurons_per_layer, strict=True):
+        for path, blocks in blocks_of(layer, layout["head_rows"]).items():
+            _replace(layer, path, outputs=blocks * heads * head_size)
         _replace(layer, layout["attention_output"], inputs=heads * head_size)
-        _replace(layer, layout["ffn_up"], outputs=neurons)
+        for path, blocks in blocks_of(layer, layout["neuron_rows"]).items():
+            _replace(layer, path, outputs=blocks * neurons)
         _replace(layer, layout["ffn_down"], inputs=neurons)
+
+
+def layers_of(model: Any, layout: dict[str, Any]) -> list[Any]:
+    """The layers of a model, first to last."""
+    head, _, tail = layout["layers"].partition(".*.")
+    members = attrgetter(head)(model.base_model)
+    return [layer for group in members for layer in attrgetter(tail)(group)] if tail else list(members)
+
+
+def blocks_of(layer: Any, paths: Sequence[str]) -> dict[str, int]:
+    """The linear maps at ``paths``, and how many equal blocks of rows each has: as many as paths lead to it."""
+    return dict(Counter(paths))
 
 
 def _replace(layer: Any, path: str, inputs: int | None = None, outputs: int | None = None) -> None:

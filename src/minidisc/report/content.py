@@ -5,15 +5,23 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from minidisc.confidence import RESAMPLES
 from minidisc.report import formats
 from minidisc.report.plots import candidates_plot, curves_plot, series_colours
+from minidisc.selection import best_row, lambda_sweeps, range_of, tables_of
 
 _SIZES = (
     ("prunable", "prunable (heads and neurons)"),
     ("without_embeddings", "all without embeddings"),
     ("all", "all"),
 )
-_METRIC_NAMES = {"f1": "F1", "matthews": "Matthews correlation", "pearson": "Pearson", "spearman": "Spearman"}
+_METRIC_NAMES = {
+    "f1": "F1",
+    "matthews": "Matthews correlation",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "entity_f1": "entity F1",
+}
 _CORRELATIONS = {"matthews", "pearson", "spearman"}
 _USES = {
     "train": "training: all stages",
@@ -45,9 +53,10 @@ def variables(results: dict[str, Any]) -> dict[str, Any]:
         "uses": [(_USES.get(name, name), row["source"], row["count"]) for name, row in rows.items()],
         "warnings": results["warnings"],
         "selects_on_validation": settings["select_on"] == "validation",
-        "assistants": _no_assistant(results) or _sandwiches_in_words(results),
+        "assistants": _choice_in_words(results),
         "sandwiches": _sandwiches(results, metrics),
         "lam": settings["tradeoff_lambda"],
+        "resamples": RESAMPLES,
         "layers": _layers(models),
         "series": series_colours(len(colours)),
         "curves": _curves(results, colours),
@@ -74,25 +83,14 @@ def _assistant_name(number: int, of: int) -> str:
     return "assistant" if of == 1 else f"assistant {number}"
 
 
-def _tables(results: dict[str, Any]) -> list[list[dict[str, Any]]]:
-    """The candidates of each sandwich."""
-    stages = sorted({row["stage"] for row in results["candidates"]})
-    return [[row for row in results["candidates"] if row["stage"] == stage] for stage in stages]
-
-
-def _best(table: list[dict[str, Any]]) -> dict[str, Any]:
-    """The chosen row, or where none was chosen (the student's own size won) the one with the largest t_λ."""
-    chosen = [row for row in table if row["chosen"]]
-    return chosen[0] if chosen else max(table, key=lambda row: (row["tradeoff"], row["sparsity"]))
-
-
 def _sandwiches(results: dict[str, Any], metrics: list[tuple[str, str]]) -> list[dict[str, Any]]:
     lam, assistants = results["settings"]["tradeoff_lambda"], results["assistants"]
     student = results["student"]["sparsity"]
     teachers = [results["teacher"], *assistants]
     found = []
-    for number, table in enumerate(_tables(results), start=1):
-        best = _best(table)
+    rows = results["candidates"]
+    for number, (table, sweep) in enumerate(zip(tables_of(rows), lambda_sweeps(rows), strict=True), start=1):
+        best = best_row(table)
         text = (
             f"Metric and t_λ of {len(table)} candidates over sparsity; "
             f"t_λ is largest at {formats.percent(best['sparsity'])}. The table holds the same numbers."
@@ -108,6 +106,8 @@ def _sandwiches(results: dict[str, Any], metrics: list[tuple[str, str]]) -> list
                 "number": number,
                 "rows": list(zip(table, marks, strict=True)),
                 "best": best,
+                "sweep": sweep,
+                "here": range_of(sweep, lam),
                 "plot": candidates_plot(
                     f"candidates-{number}",
                     table,
@@ -122,13 +122,22 @@ def _sandwiches(results: dict[str, Any], metrics: list[tuple[str, str]]) -> list
     return found
 
 
-def _no_assistant(results: dict[str, Any]) -> list[str]:
-    """Why there is no assistant, in one sentence; nothing if there is one."""
-    settings = results["settings"]
-    if results["assistants"]:
-        return []
+def _choice_in_words(results: dict[str, Any]) -> list[str]:
+    """Why there is this assistant, or none: one sentence, or one for each of several choices."""
+    settings, assistants = results["settings"], results["assistants"]
     if settings["schedule"] == "direct":
         return ["None: with the schedule “direct” the student is distilled from the teacher in one stage."]
+    if settings["schedule"] == "finetune":
+        return ["None: with the schedule “finetune” the student learns from the labels, in one stage."]
+    sizes = ", then ".join(formats.percent(model["sparsity"]) for model in assistants)
+    if settings["schedule"] == "chain":
+        return [f"As it was given: {sizes} sparsity."]
+    if settings["schedule"] == "maxidisc":
+        best = formats.score(results["student"]["selection_metrics"]["metric"])
+        return [
+            f"The size with {sizes} sparsity, since of {len(results['trials'])} trials, each through another size, "
+            f"this one ended with the best student: {best} on the selection rows."
+        ]
     if settings["stages"] == 1:
         return ["None: with one stage the student is taken from the sandwich as it is."]
     return _sandwiches_in_words(results)
@@ -136,10 +145,11 @@ def _no_assistant(results: dict[str, Any]) -> list[str]:
 
 def _sandwiches_in_words(results: dict[str, Any]) -> list[str]:
     """For each sandwich which size was chosen, by how much, and how much chance there is in it."""
-    tables, lam = _tables(results), results["settings"]["tradeoff_lambda"]
+    rows, lam = results["candidates"], results["settings"]["tradeoff_lambda"]
+    tables = tables_of(rows)
     sentences = []
-    for number, table in enumerate(tables, start=1):
-        best = _best(table)
+    for number, (table, sweep) in enumerate(zip(tables, lambda_sweeps(rows), strict=True), start=1):
+        best = best_row(table)
         where = f"Sandwich {number}: the" if len(tables) > 1 else "The"
         text = (
             f"{where} size with {formats.percent(best['sparsity'])} sparsity, since of {len(table)} candidates it has "
@@ -153,21 +163,23 @@ def _sandwiches_in_words(results: dict[str, Any]) -> list[str]:
             text += "; that is the student's own size, so no assistant is put between, and the student comes from here"
         text += "."
         if others:
-            text += _margin(results, best, max(others, key=lambda row: row["tradeoff"]))
+            text += _margin(results, best, others)
+            start, end, _ = range_of(sweep, lam)
+            text += f" Every λ from {formats.lam(start)} to {formats.lam(end)} would choose the same."
         sentences.append(text)
     return sentences
 
 
-def _margin(results: dict[str, Any], best: dict[str, Any], second: dict[str, Any]) -> str:
-    margin = best["tradeoff"] - second["tradeoff"]
-    text = f" The next is {formats.percent(second['sparsity'])} with {formats.score(margin)} less."
-    error = _standard_error(results, best["metric"], "selection")
-    if error is not None:
-        count = formats.count(results["rows"]["selection"]["count"])
-        text += f" On {count} selection rows the standard error of an accuracy of {formats.score(best['metric'])} is "
-        text += formats.score(error)
-        text += ": other rows might have led to another choice." if margin < error else "."
-    return text
+def _margin(results: dict[str, Any], best: dict[str, Any], others: list[dict[str, Any]]) -> str:
+    second = max(others, key=lambda row: row["tradeoff"])
+    rival = max(others, key=lambda row: row["probability"])
+    count = formats.count(results["rows"]["selection"]["count"])
+    text = f" The next is {formats.percent(second['sparsity'])} with "
+    text += (
+        f"{formats.score(best['tradeoff'] - second['tradeoff'])} less. On {count} other rows like the selection rows "
+    )
+    text += f"it would be chosen with probability {best['probability']:.2f}, and {formats.percent(rival['sparsity'])} "
+    return text + f"with {rival['probability']:.2f}."
 
 
 def _standard_error(results: dict[str, Any], accuracy: float, rows: str) -> float | None:
@@ -182,7 +194,8 @@ def _layers(models: list[dict[str, Any]]) -> dict[str, Any]:
     teacher, *narrow = models
     return {
         "models": narrow,
-        "count": len(teacher["heads"]),
+        # A student of whole layers has fewer than the teacher.
+        "count": max(len(model["heads"]) for model in narrow),
         "largest": {part: max(teacher[part]) for part in ("heads", "neurons")},
     }
 

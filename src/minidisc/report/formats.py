@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-FILTERS = ("score", "signed", "percent", "count", "parameters", "times", "flops", "duration", "size", "setting")
+FILTERS = ("score", "signed", "percent", "lam", "count", "parameters", "times", "flops", "duration", "size", "setting")
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -25,6 +25,11 @@ def signed(value: float) -> str:
 def percent(value: float) -> str:
     """A sparsity: 0.9 is ``90 %``."""
     return f"{100 * value:g} %"
+
+
+def lam(value: float) -> str:
+    """A λ, three digits: ``0.125``."""
+    return f"{value:.3g}"
 
 
 def count(value: int) -> str:

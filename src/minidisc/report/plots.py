@@ -50,10 +50,11 @@ _RC: dict[Any, Any] = {
 def candidates_plot(
     name: str, rows: Sequence[dict[str, Any]], best: dict[str, Any], metric: str, lam: float, teacher: float, text: str
 ) -> str:
-    """Metric and t_λ over sparsity.
+    """Metric, with its interval, and t_λ over sparsity.
 
     Args:
-        name: prefix of the ids in the SVG, unique in the page; the mark of ``best`` is ``NAME-chosen``.
+        name: prefix of the ids in the SVG, unique in the page; the mark of ``best`` is ``NAME-chosen``, the ends of
+            the intervals are ``NAME-interval``.
         rows: the candidates of one sandwich, as in ``candidates.json``.
         best: the row with the chosen size.
         metric: name of the metric, with its range.
@@ -66,6 +67,10 @@ def candidates_plot(
         x = [100 * row["sparsity"] for row in rows]
         axes.axhline(teacher, color=_INK, linewidth=1, linestyle=(0, (1, 2)), label="its teacher's metric")
         axes.plot(x, [r["metric"] for r in rows], "o-", color=_METRIC, label="metric", gid="metric", zorder=3)
+        ends = list(zip(*(row["interval"] for row in rows), strict=True))
+        # Not errorbar(), which refuses a metric that lies outside its interval; a bootstrap does not rule that out.
+        axes.vlines(x, *ends, color=_METRIC, linewidth=1.4, alpha=0.6, label="its 95 % interval", zorder=2)
+        axes.plot([*x, *x], [*ends[0], *ends[1]], "_", color=_METRIC, markersize=8, gid="interval", zorder=2)
         label = f"t_λ = metric + {lam:g} · sparsity"
         axes.plot(x, [r["tradeoff"] for r in rows], "s--", color=_TRADEOFF, label=label, gid="tradeoff", zorder=3)
         style = {"color": _INK, "markerfacecolor": "none", "markersize": 13, "markeredgewidth": 1.8}

@@ -1,16 +1,22 @@
-"""No assistant: the student is distilled from the teacher, in one stage."""
+"""No assistant: the student learns from the teacher, or, with the loss ``labels``, from the labels alone."""
 
 from __future__ import annotations
 
-from minidisc.extraction import extract
+import dataclasses
+
 from minidisc.schedules.job import Job, Outcome
 
 
 def direct(job: Job) -> Outcome:
-    """Prune to the student's size, then distil."""
-    trainer = job.sandwich("student", job.teacher, job.teacher, [job.target])
-    best = trainer.best[0]
-    assert best is not None
-    outcome = Outcome(extract(trainer.model, job.target, trainer.best_state(0)), best.metrics)
-    outcome.add_stage("student", trainer)
+    """Cut to the student's size, then train, in one stage."""
+    source, spec = job.untrained_student()
+    stage = job.train("student", [job.teacher], source, [spec])
+    outcome = Outcome()
+    outcome.add_stage("student", stage)
+    outcome.take_student(stage, spec)
     return outcome
+
+
+def finetune(job: Job) -> Outcome:
+    """The small network on labels, without a teacher."""
+    return direct(dataclasses.replace(job, settings=dataclasses.replace(job.settings, loss="labels")))

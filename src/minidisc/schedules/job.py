@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from minidisc.architectures import Architecture
-from minidisc.config import CompressSettings
+from minidisc.confidence import bootstrap
+from minidisc.config import CompressSettings, TrainingSettings, fingerprint
 from minidisc.extraction import extract
+from minidisc.layer_dropping import drop_layers
+from minidisc.losses import WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape
 from minidisc.resumable import trainer_arguments
-from minidisc.selection import Candidate
+from minidisc.selection import Candidate, tradeoff
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task
 from minidisc.trainer import SandwichArguments, SandwichTrainer
+
+_STAGE_SETTINGS = (
+    *(f.name for f in dataclasses.fields(TrainingSettings)),
+    "dropout",
+    "train_embeddings",
+    "loss",
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network, and a name that only the same network has."""
+
+    name: str
+    model: Any
 
 
 @dataclass
 class Job:
     """A teacher, ordered by importance, the rows, and the candidates; the last candidate is the student's size.
 
-    ``progress(stage)`` returns the callback that `minidisc.resumable.ResumableTrainer` takes.
+    ``spec(sparsity)`` gives the sub-network of any sparsity. ``pool`` are the sizes that a first sandwich trains: the
+    candidates, and where runs for several targets share it, the other targets' too. ``base`` is a hash of all that is
+    the same for every stage. ``shared`` says that ``folder`` holds the stages of many runs, which are then told apart
+    by what made them, so that equal ones are trained once. ``progress(stage)`` returns the callback that
+    `minidisc.resumable.ResumableTrainer` takes.
     """
 
     settings: CompressSettings
     folder: Path
     architecture: Architecture
-    teacher: Any
+    teacher: Network
     tokenizer: Any
     task: Task
     outputs: Sequence[int]
@@ -36,36 +59,60 @@ class Job:
     selection_rows: Any
     shape: Shape
     candidates: list[SubnetworkSpec]
+    pool: list[SubnetworkSpec]
+    spec: Callable[[float], SubnetworkSpec]
+    base: str
     progress: Callable[[str], Any]
+    shared: bool = False
 
     @property
     def target(self) -> SubnetworkSpec:
         """The student's size."""
         return self.candidates[-1]
 
-    def sandwich(
-        self,
-        stage: str,
-        teacher: Any,
-        source: Any,
-        candidates: Sequence[SubnetworkSpec],
-        state: dict[str, Any] | None = None,
-    ) -> SandwichTrainer:
-        """Train candidates of ``source`` (with the weights ``state``) against ``teacher``; or take up where it was.
+    def untrained_student(self) -> tuple[Network, SubnetworkSpec]:
+        """What a student without assistant is cut from, and its widths: the teacher, or its every k-th layer."""
+        if self.settings.student == "layers":
+            model, spec = drop_layers(self.teacher.model, self.architecture, self.target.sparsity)
+            return Network(f"{len(spec.heads)} layers", model), spec
+        return self.teacher, self.target
 
-        ``teacher`` may be a list, see `SandwichTrainer`.
+    def teachers_with(self, assistant: Network) -> list[Network]:
+        """Who teaches once there is an assistant."""
+        return {"assistant": [assistant], "teacher": [self.teacher], "both": [assistant, self.teacher]}[
+            self.settings.second_teacher
+        ]
+
+    def train(
+        self, stage: str, teachers: Sequence[Network], source: Network, candidates: Sequence[SubnetworkSpec]
+    ) -> Stage:
+        """Train candidates of ``source`` against ``teachers``; or take up, or read, what was trained before.
+
         The shared network is only as wide as the largest candidate, since nothing beyond it would ever be used.
         """
-        largest = min(candidates, key=lambda c: c.sparsity)
+        settings = self.settings
+        rule = settings.candidates_per_step if len(candidates) > 2 else "all"
+        key = fingerprint(
+            {
+                "base": self.base,
+                "settings": {name: getattr(settings, name) for name in _STAGE_SETTINGS},
+                "candidates_per_step": rule,
+                "candidates": [asdict(c) for c in candidates],
+                "teachers": [] if settings.loss in WITHOUT_TEACHER else [network.name for network in teachers],
+                "source": source.name,
+            }
+        )
+        folder = self.folder / "checkpoints" / (f"{stage}-{key}" if self.shared else stage)
         trainer = SandwichTrainer(
-            extract(source, largest, state),
+            extract(source.model, min(candidates, key=lambda c: c.sparsity)),
             SandwichArguments(
-                **trainer_arguments(self.settings, self.folder / "checkpoints" / stage),
-                candidates_per_step=self.settings.candidates_per_step,
-                dropout=self.settings.dropout,
-                train_embeddings=self.settings.train_embeddings,
+                **trainer_arguments(settings, folder),
+                candidates_per_step=rule,
+                dropout=settings.dropout,
+                train_embeddings=settings.train_embeddings,
+                loss=settings.loss,
             ),
-            teacher=teacher,
+            teacher=[network.model for network in teachers],
             candidates=candidates,
             task=self.task,
             outputs=self.outputs,
@@ -75,7 +122,45 @@ class Job:
             progress=self.progress(stage),
         )
         trainer.fit()
-        return trainer
+        if self.shared:
+            trainer.keep_snapshots_only()
+        return Stage(key, trainer)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage: what made it, as a hash, and its trainer."""
+
+    key: str
+    trainer: SandwichTrainer
+
+    def network(self, spec: SubnetworkSpec, width: SubnetworkSpec | None = None) -> Network:
+        """The dense network of ``width`` (``spec`` itself by default) with the weights that were best for ``spec``."""
+        width = width or spec
+        state = self.trainer.best_state(self.trainer.networks.index(spec.name))
+        return Network(f"{self.key} {spec.name} {width.name}", extract(self.trainer.model, width, state))
+
+    def table(self, job: Job) -> list[Candidate]:
+        """A row for every sub-network that was trained."""
+        rows = []
+        for spec, best in zip(self.trainer.candidates, self.trainer.best, strict=True):
+            assert best is not None
+            t = tradeoff(best.metrics["metric"], spec.sparsity, job.settings.tradeoff_lambda)
+            rows.append(Candidate(spec, job.shape.sizes(spec), best.metrics, best.step, t))
+        return rows
+
+    def candidates(self, job: Job, specs: Sequence[SubnetworkSpec]) -> list[Candidate]:
+        """The rows of ``specs``, with each one's chances of being chosen among them."""
+        rows = [row for row in self.table(job) if row.spec in specs]
+        found = bootstrap(
+            job.task,
+            self.trainer.best_logits([row.spec for row in rows]),
+            self.trainer.selection_labels(),
+            [row.spec.sparsity for row in rows],
+            job.settings.tradeoff_lambda,
+            job.settings.seed,
+        )
+        return [dataclasses.replace(row, confidence=c) for row, c in zip(rows, found, strict=True)]
 
 
 @dataclass
@@ -90,18 +175,28 @@ class Assistant:
 class Outcome:
     """What a schedule made.
 
-    ``candidates`` holds the table of each sandwich from which an assistant was chosen, ``selection_metrics`` the
-    student's on the selection rows, ``history`` every evaluation of every stage, ``costs`` each stage's.
+    ``spec`` are the student's widths, ``selection_metrics`` its metrics on the selection rows. ``candidates`` holds
+    the table of each sandwich from which an assistant was chosen, ``history`` every evaluation of every stage,
+    ``costs`` each stage's. ``trials`` are what an exhaustive search tried: the assistant's sparsity, its metrics and
+    its student's, on the selection rows.
     """
 
-    student: Any
-    selection_metrics: dict[str, float]
+    student: Any = None
+    spec: SubnetworkSpec | None = None
+    selection_metrics: dict[str, float] = field(default_factory=dict)
     assistants: list[Assistant] = field(default_factory=list)
     candidates: list[list[Candidate]] = field(default_factory=list)
     history: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     costs: dict[str, Cost] = field(default_factory=dict)
+    trials: list[dict[str, Any]] = field(default_factory=list)
 
-    def add_stage(self, stage: str, trainer: SandwichTrainer) -> None:
+    def add_stage(self, name: str, stage: Stage) -> None:
         """Note a finished stage's evaluations and cost."""
-        self.history[stage] = trainer.history
-        self.costs[stage] = trainer.cost
+        self.history[name] = stage.trainer.history
+        self.costs[name] = stage.trainer.cost
+
+    def take_student(self, stage: Stage, spec: SubnetworkSpec) -> None:
+        """Take the student from a finished stage."""
+        best = stage.trainer.best[stage.trainer.networks.index(spec.name)]
+        assert best is not None
+        self.student, self.spec, self.selection_metrics = stage.network(spec).model, spec, best.metrics

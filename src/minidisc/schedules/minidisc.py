@@ -6,58 +6,40 @@ other; with 1 the student is taken straight from the sandwich.
 
 from __future__ import annotations
 
-from minidisc.extraction import extract
 from minidisc.schedules.job import Assistant, Job, Outcome
-from minidisc.selection import Candidate, choose_assistant, tradeoff
-from minidisc.trainer import SandwichTrainer
+from minidisc.selection import choose_assistant
 
 
 def minidisc(job: Job) -> Outcome:
     """Find the assistant (or assistants) and distil the student through it."""
-    outcome = Outcome(None, {})
-    teacher = source = job.teacher
-    state = None
-    remaining = job.candidates
+    outcome = Outcome()
+    teachers, source = [job.teacher], job.teacher
+    remaining, trained = job.candidates, job.pool
     for number in range(1, max(2, job.settings.stages)):
-        stage = f"sandwich-{number}"
-        trainer = job.sandwich(stage, teacher, source, remaining, state)
-        outcome.add_stage(stage, trainer)
-        table = _table(job, trainer)
+        stage = job.train(f"sandwich-{number}", teachers, source, trained)
+        outcome.add_stage(f"sandwich-{number}", stage)
+        table = stage.candidates(job, remaining)
         outcome.candidates.append(table)
         chosen = choose_assistant(table)
-        source, state = trainer.model, _best_state(trainer, job.target.name)
-        if job.settings.stages == 1 or chosen.spec == job.target:
-            outcome.student, outcome.selection_metrics = extract(source, job.target, state), table[-1].metrics
+        no_gap = chosen.spec == job.target
+        if job.settings.stages == 1 or (no_gap and job.settings.no_gap == "stop"):
+            outcome.take_student(stage, job.target)
             return outcome
-        assistant = extract(source, chosen.spec, _best_state(trainer, chosen.spec.name))
-        outcome.assistants.append(Assistant(chosen, assistant))
-        teacher = {"assistant": assistant, "teacher": job.teacher, "both": [assistant, job.teacher]}[
-            job.settings.second_teacher
-        ]
-        remaining = [c for c in remaining if c.sparsity > chosen.spec.sparsity]
+        if no_gap:
+            remaining, source = [job.target], stage.network(job.target)
+            break
+        assistant = stage.network(chosen.spec)
+        outcome.assistants.append(Assistant(chosen, assistant.model))
+        teachers = job.teachers_with(assistant)
+        remaining = trained = [c for c in remaining if c.sparsity > chosen.spec.sparsity]
+        source = stage.network(job.target, width=remaining[0])
 
     if job.settings.second_stage == "sandwich":
         # The candidates between assistant and student need weights that are good for all of them: the assistant's.
-        state = _best_state(trainer, chosen.spec.name)
+        source = stage.network(chosen.spec, width=remaining[0])
     else:
         remaining = [job.target]
-    last = job.sandwich("student", teacher, source, remaining, state)
+    last = job.train("student", teachers, source, remaining)
     outcome.add_stage("student", last)
-    best = last.best[-1]
-    assert best is not None
-    outcome.student = extract(last.model, job.target, _best_state(last, job.target.name))
-    outcome.selection_metrics = best.metrics
+    outcome.take_student(last, job.target)
     return outcome
-
-
-def _table(job: Job, trainer: SandwichTrainer) -> list[Candidate]:
-    rows = []
-    for spec, best in zip(trainer.candidates, trainer.best, strict=True):
-        assert best is not None
-        t = tradeoff(best.metrics["metric"], spec.sparsity, job.settings.tradeoff_lambda)
-        rows.append(Candidate(spec, job.shape.sizes(spec), best.metrics, best.step, t))
-    return rows
-
-
-def _best_state(trainer: SandwichTrainer, name: str) -> dict:
-    return trainer.best_state(trainer.networks.index(name))

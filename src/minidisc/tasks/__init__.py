@@ -1,6 +1,7 @@
-"""Rows to batches, and the metric: sequence classification and regression; GLUE as data."""
+"""Rows to batches, and the metric: sequence and token classification, regression; GLUE and CoNLL-2003 as data."""
 
-from minidisc.tasks.encoding import collator, encode
+from minidisc.tasks.benchmarks import BENCHMARKS
+from minidisc.tasks.encoding import collator, encode, label_array
 from minidisc.tasks.glue import GLUE
 from minidisc.tasks.labels import align_labels, placeholder_names
 from minidisc.tasks.loading import TaskData, load_data
@@ -10,6 +11,7 @@ from minidisc.tasks.split import hold_out
 from minidisc.tasks.task import Kind, Task
 
 __all__ = [
+    "BENCHMARKS",
     "GLUE",
     "METRICS",
     "Kind",
@@ -19,6 +21,7 @@ __all__ = [
     "collator",
     "encode",
     "hold_out",
+    "label_array",
     "load_data",
     "placeholder_names",
     "read_table",

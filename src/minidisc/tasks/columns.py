@@ -35,7 +35,7 @@ def choose_text_columns(source: Source) -> tuple[str, ...]:
         if all(column in source.table for column in columns):
             return columns
     raise UserError(
-        f"{source.name}: no column is known to hold text; there are {_columns(source)}; name one or two with "
+        f"{source.name}: no column is known to hold text; there are {list_columns(source)}; name one or two with "
         "--text-columns."
     )
 
@@ -52,9 +52,7 @@ def read_texts(source: Source, column: str) -> list[str]:
         UserError: if there is no such column, or a row has no text in it.
     """
     if column not in source.table:
-        raise UserError(
-            f"{source.name} has no column {column!r}; there are {_columns(source)}; correct --text-columns."
-        )
+        raise missing_column(source, column)
     texts = source.table[column].astype(object).tolist()
     bad = [row for row, text in enumerate(texts, start=1) if not isinstance(text, str) or not text.strip()]
     if bad:
@@ -76,10 +74,17 @@ def read_labels(source: Source, column: str) -> list[RawLabel]:
     return [_raw_label(value, row, source, column) for row, value in enumerate(source.table[column].astype(object), 1)]
 
 
+def missing_column(source: Source, column: str) -> UserError:
+    """The error that says a table has no such column of text."""
+    return UserError(
+        f"{source.name} has no column {column!r}; there are {list_columns(source)}; correct --text-columns."
+    )
+
+
 def missing_label_column(source: Source) -> UserError:
     """The error that says a table has no label column."""
     return UserError(
-        f"{source.name} has no column of labels; there are {_columns(source)}; name it with --label-column."
+        f"{source.name} has no column of labels; there are {list_columns(source)}; name it with --label-column."
     )
 
 
@@ -101,5 +106,6 @@ def _raw_label(value: Any, row: int, source: Source, column: str) -> RawLabel:
     return bool(value) if isinstance(value, (bool, np.bool_)) else float(value)
 
 
-def _columns(source: Source) -> str:
+def list_columns(source: Source) -> str:
+    """The names of a table's columns, separated by commas."""
     return ", ".join(repr(str(column)) for column in source.table.columns)

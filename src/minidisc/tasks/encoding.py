@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from minidisc.errors import UserError
+
+IGNORED = -100
+"""The label of a token that stands for no word: a later piece of one, a special token, padding."""
+_NOT_INPUTS = ("label", "length", "first_tokens")
 
 
 def encode(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> datasets.Dataset:
     """Tokenise rows, truncated but not padded.
 
     Args:
-        rows: columns ``text_a``, ``text_b`` if rows are pairs, and perhaps ``label``.
-        tokenizer: the teacher's.
+        rows: columns ``text_a``, ``text_b`` if rows are pairs, or ``words``; and perhaps ``label``.
+        tokenizer: the teacher's; for words a fast one.
         max_length: tokens a row is cut to, special tokens included; at most what the tokenizer's model takes.
 
     Returns:
         What the tokenizer produces (``input_ids``, ``attention_mask``, perhaps ``token_type_ids``), ``label`` if
-        ``rows`` has it, and ``length``, the number of tokens.
+        ``rows`` has it, and ``length``, the number of tokens. Rows of words have ``first_tokens`` too: for every word
+        the position of its first token, or -1 for a word that was cut off or that the tokenizer makes nothing of.
+
+    Raises:
+        UserError: if the tokenizer cannot tell which word a token is of.
     """
-    pairs = rows["text_b"][:] if "text_b" in rows.column_names else None
     # Without a limit of its own, a tokenizer's model_max_length is 1e30.
     limit = int(min(max_length, tokenizer.model_max_length))
-    columns = dict(tokenizer(rows["text_a"][:], pairs, truncation=True, max_length=limit))
+    if "words" in rows.column_names:
+        columns = _encode_words(rows["words"][:], tokenizer, limit)
+    else:
+        pairs = rows["text_b"][:] if "text_b" in rows.column_names else None
+        columns = dict(tokenizer(rows["text_a"][:], pairs, truncation=True, max_length=limit))
     columns["length"] = [len(tokens) for tokens in columns["input_ids"]]
     if "label" in rows.column_names:
         columns["label"] = rows["label"][:]
@@ -38,7 +50,8 @@ def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict[str, Any
     """A function that makes a batch of encoded rows, padded to the longest of them.
 
     The batch has the tokenizer's tensors of shape (N, longest), ``labels`` of shape (N,) (int64, or float32 for
-    regression) if every row has a label, and ``row`` of shape (N,) if the rows have such a column.
+    regression) if every row has a label, and ``row`` of shape (N,) if the rows have such a column. Labels of words are
+    of shape (N, longest): each stands at its word's first token, and `IGNORED` everywhere else.
 
     Raises:
         UserError: if the tokenizer has no padding token.
@@ -51,12 +64,56 @@ def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict[str, Any
     pad = DataCollatorWithPadding(tokenizer)
 
     def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        inputs = [{name: feature[name] for name in feature if name not in ("label", "length")} for feature in features]
+        inputs = [{name: feature[name] for name in feature if name not in _NOT_INPUTS} for feature in features]
         batch = dict(pad(inputs))
-        labels = [feature.get("label") for feature in features]
+        labels: list[Any] = [feature.get("label") for feature in features]
         if None not in labels:
-            dtype = torch.float32 if isinstance(labels[0], float) else torch.int64
-            batch["labels"] = torch.tensor(labels, dtype=dtype)
+            if "first_tokens" in features[0]:
+                batch["labels"] = _token_labels(labels, features, batch["attention_mask"])
+            else:
+                dtype = torch.float32 if isinstance(labels[0], float) else torch.int64
+                batch["labels"] = torch.tensor(labels, dtype=dtype)
         return batch
 
     return collate
+
+
+def label_array(rows: datasets.Dataset) -> np.ndarray:
+    """The labels of encoded rows, on the first axis, as `minidisc.tasks.Task.evaluate` takes them."""
+    labels = rows["label"][:]
+    if "first_tokens" not in rows.column_names:
+        return np.asarray(labels)
+    # Filled one by one: numpy would make one table of rows that happen to be equally long.
+    array = np.empty(len(labels), dtype=object)
+    for row, tags in enumerate(labels):
+        array[row] = np.asarray(tags)
+    return array
+
+
+def _encode_words(words: list[list[str]], tokenizer: PreTrainedTokenizerBase, limit: int) -> dict[str, list]:
+    if not tokenizer.is_fast:
+        raise UserError(
+            "the tokenizer cannot tell which word a token is of; token classification needs one with a tokenizer.json."
+        )
+    encoded = tokenizer(words, is_split_into_words=True, truncation=True, max_length=limit)
+    first = [_first_tokens(encoded.word_ids(row), len(words[row])) for row in range(len(words))]
+    return {**encoded, "first_tokens": first}
+
+
+def _first_tokens(word_ids: Sequence[int | None], words: int) -> list[int]:
+    first = [-1] * words
+    for token, word in reversed(list(enumerate(word_ids))):
+        if word is not None:
+            first[word] = token
+    return first
+
+
+def _token_labels(labels: list[list[int]], features: list[dict[str, Any]], mask: torch.Tensor) -> torch.Tensor:
+    result = torch.full(mask.shape, IGNORED)
+    # Where the padding stands on the left, a row begins behind it.
+    starts = mask.argmax(1).tolist()
+    for row, (tags, feature, start) in enumerate(zip(labels, features, starts, strict=True)):
+        for tag, token in zip(tags, feature["first_tokens"], strict=True):
+            if token >= 0:
+                result[row, start + token] = tag
+    return result

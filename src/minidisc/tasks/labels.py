@@ -45,7 +45,7 @@ def align_labels(task: Task, id2label: Mapping[int, str], num_labels: int) -> li
     names = task.label_names
     if num_labels == 1:
         raise UserError(
-            f"the task is classification with {len(names)} classes, but the teacher has one output; use --task "
+            f"the task is {task.kind} with {len(names)} classes, but the teacher has one output; use --task "
             "regression, or a teacher that was trained for classification."
         )
     if len(names) > num_labels:

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import datasets
 import numpy as np
 
 from minidisc.config import DataSettings
 from minidisc.errors import UserError
-from minidisc.tasks.classes import class_indices, infer_kind, infer_names, regression_labels, unify
-from minidisc.tasks.columns import (
-    RawLabel,
-    choose_label_column,
-    choose_text_columns,
-    count_rows,
-    missing_label_column,
-    read_labels,
-    read_texts,
-)
+from minidisc.tasks.benchmarks import BENCHMARKS
+from minidisc.tasks.columns import count_rows
 from minidisc.tasks.glue import GLUE
+from minidisc.tasks.sentences import read_sentences
 from minidisc.tasks.sources import OWN_TASKS, Source, find_source
+from minidisc.tasks.tags import holds_words
 from minidisc.tasks.task import Kind, Task
+from minidisc.tasks.words import read_tagged
 
 MINIMUM_TRAIN_ROWS = 16
 
@@ -35,7 +31,8 @@ class TaskData:
     Attributes:
         task: what the rows are for.
         train: columns ``text_a``, ``text_b`` if rows are pairs, and ``label`` (int, or float for regression, or None
-            where a row has none); None if it was not asked for.
+            where a row has none); for token classification ``words`` and ``label``, both lists. None if it was not
+            asked for.
         validation: as ``train``, every row labelled.
         splits: ``train`` and ``validation`` to the name of the file or the Hub's split that was read.
         fingerprint: hash of the rows, the same in every process.
@@ -52,6 +49,7 @@ def load_data(
     settings: DataSettings,
     *,
     kind: Kind | None = None,
+    model_names: Iterable[str] = (),
     need_train: bool = True,
     need_validation: bool = True,
     need_labels: bool = True,
@@ -61,6 +59,7 @@ def load_data(
     Args:
         settings: where the rows are; a ``seed`` attribute, if any, draws the ``max_train_rows``.
         kind: kind of task if the settings do not say and the labels would have to be guessed from.
+        model_names: class names of the model that is to predict the labels; see `minidisc.tasks.tags.infer_tag_names`.
         need_train: whether to load training rows.
         need_validation: whether to load validation rows.
         need_labels: whether every training row must have a label.
@@ -76,26 +75,18 @@ def load_data(
     sources = {split: find_source(settings, split) for split in wanted}
     first = next(iter(sources.values()))
 
-    known = GLUE.get(settings.task or "")
-    text_columns = settings.text_columns or (known.text_columns if known else choose_text_columns(first))
-    texts = {split: [read_texts(source, column) for column in text_columns] for split, source in sources.items()}
-    label_columns = {split: _label_column(settings, known, source) for split, source in sources.items()}
-    raw = {
-        split: _raw_labels(sources[split], column, optional=split == "train" and not need_labels)
-        for split, column in label_columns.items()
-    }
-    label_column = next((column for column in label_columns.values() if column is not None), "label")
-
-    task, labels = _labels(settings, kind, sources, raw, label_column)
-    task = replace(task, text_columns=tuple(text_columns), label_column=label_column)
+    if _is_tagged(settings, kind, first):
+        task, columns, features = read_tagged(settings, model_names, sources, need_labels)
+    else:
+        task, columns, features = read_sentences(settings, kind, sources, need_labels)
     for split, source in sources.items():
-        bad = [row for row, label in enumerate(labels[split], start=1) if label is None]
+        bad = [row for row, label in enumerate(columns[split]["label"], start=1) if label is None]
         if bad and (split == "validation" or need_labels):
             raise UserError(
-                f"{source.name}: {count_rows(bad)} no label in column {label_column!r}; add or remove them."
+                f"{source.name}: {count_rows(bad)} no label in column {task.label_column!r}; add or remove them."
             )
 
-    data = {split: _dataset(texts[split], labels[split], task) for split in wanted}
+    data = {split: datasets.Dataset.from_dict(columns[split], features=features) for split in wanted}
     if "train" in data:
         data["train"] = _subsample(data["train"], settings)
         if len(data["train"]) < MINIMUM_TRAIN_ROWS:
@@ -104,12 +95,7 @@ def load_data(
                 f"at least {MINIMUM_TRAIN_ROWS} are needed."
             )
     for split, rows in data.items():
-        present = set(rows["label"]) - {None}
-        if len(present) == 1:
-            raise UserError(
-                f"{sources[split].name}: all labels are the same ({_label_text(task, present.pop())}); "
-                "at least two different ones are needed."
-            )
+        _check_labels(task, rows["label"], sources[split])
     return TaskData(
         task=task,
         train=data.get("train"),
@@ -119,87 +105,13 @@ def load_data(
     )
 
 
-def _label_column(settings: DataSettings, known: Task | None, source: Source) -> str | None:
-    if settings.label_column:
-        return settings.label_column
-    if known and known.label_column in source.table:
-        return known.label_column
-    return choose_label_column(source)
-
-
-def _raw_labels(source: Source, column: str | None, optional: bool) -> list[RawLabel]:
-    if column is not None:
-        return read_labels(source, column)
-    if not optional:
-        raise missing_label_column(source)
-    return [None] * len(source.table)
-
-
-def _labels(
-    settings: DataSettings,
-    kind: Kind | None,
-    sources: dict[str, Source],
-    raw: dict[str, list[RawLabel]],
-    label_column: str,
-) -> tuple[Task, dict[str, list]]:
-    """The task, its columns not yet filled in, and the labels as integers or floats."""
-    known = GLUE.get(settings.task or "") or _declared_task(settings, sources, label_column)
-    if known:
-        unified = {split: unify({split: labels})[split] for split, labels in raw.items()}
-    else:
-        unified = unify(raw)
-        if settings.task in OWN_TASKS:
-            kind = settings.task  # type: ignore[assignment]
-        kind = kind or infer_kind(unified)
-    if (known.kind if known else kind) == "regression":
-        floats = {split: regression_labels(labels, sources[split]) for split, labels in unified.items()}
-        return known or _task(settings.task, None, False), floats
-
-    if known:
-        task, numbers_are_indices, origin = known, True, f"task {known.name}"
-    else:
-        # The names are those of train, so that a class of validation which is never trained is found out.
-        split = next((split for split in unified if any(label is not None for label in unified[split])), None)
-        if split is None:
-            raise UserError(
-                f"{', '.join(source.name for source in sources.values())}: no row has a label; add labels, "
-                "or give labelled rows with --validation-file."
-            )
-        names, named = infer_names(unified[split], sources[split])
-        task, numbers_are_indices, origin = _task(settings.task, names, named), not named, sources[split].name
-    indices = {
-        split: class_indices(
-            labels,
-            task.label_names or (),
-            numbers_are_indices=numbers_are_indices,
-            source=sources[split],
-            origin=origin,
-        )
-        for split, labels in unified.items()
-    }
-    return task, indices
-
-
-def _declared_task(settings: DataSettings, sources: dict[str, Source], label_column: str) -> Task | None:
-    """The task of a Hub data set that declares its class names."""
-    for source in sources.values():
-        names = source.label_names.get(label_column)
-        if names:
-            return _task(settings.task, names, named=names != tuple(str(index) for index in range(len(names))))
-    return None
-
-
-def _task(name: str | None, label_names: tuple[str, ...] | None, named: bool) -> Task:
-    kind: Kind = "regression" if label_names is None else "classification"
-    metrics = ("pearson", "spearman") if label_names is None else ("accuracy",)
-    return Task(name or kind, kind, (), "", label_names, named, metrics)
-
-
-def _dataset(texts: list[list[str]], labels: list, task: Task) -> datasets.Dataset:
-    columns = dict(zip(("text_a", "text_b"), texts, strict=False))
-    features = {name: datasets.Value("string") for name in columns}
-    features["label"] = datasets.Value("int64" if task.kind == "classification" else "float64")
-    return datasets.Dataset.from_dict({**columns, "label": labels}, features=datasets.Features(features))
+def _is_tagged(settings: DataSettings, kind: Kind | None, first: Source) -> bool:
+    """Whether rows are lists of words with a tag each: as the task says, else the model, else the rows."""
+    if settings.task in BENCHMARKS:
+        return BENCHMARKS[settings.task].kind == "token-classification"
+    if settings.task in OWN_TASKS:
+        return settings.task == "token-classification"
+    return kind == "token-classification" or holds_words(first, settings.text_columns, settings.label_column)
 
 
 def _subsample(rows: datasets.Dataset, settings: DataSettings) -> datasets.Dataset:
@@ -211,8 +123,18 @@ def _subsample(rows: datasets.Dataset, settings: DataSettings) -> datasets.Datas
     return datasets.Dataset.from_dict(rows[drawn], features=rows.features)
 
 
-def _label_text(task: Task, label: float) -> str:
-    return repr(task.label_names[int(label)]) if task.label_names else f"{label:g}"
+def _check_labels(task: Task, labels: Iterable, source: Source) -> None:
+    if task.kind == "token-classification":
+        outside = (task.label_names or ()).index("O")
+        present = {tag for tags in labels if tags is not None for tag in tags}
+        if present == {outside}:
+            raise UserError(f"{source.name}: every word is tagged 'O'; at least one entity is needed.")
+        return
+    present = set(labels) - {None}
+    if len(present) == 1:
+        label = present.pop()
+        text = repr(task.label_names[int(label)]) if task.label_names else f"{label:g}"
+        raise UserError(f"{source.name}: all labels are the same ({text}); at least two different ones are needed.")
 
 
 def _fingerprint(task: Task, data: dict[str, datasets.Dataset]) -> str:

@@ -1,4 +1,4 @@
-"""Metrics of GLUE: each takes predictions and labels of shape (N,) and returns a float."""
+"""Metrics: each takes predictions and labels, one a row, and returns a float."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
+
+from minidisc.tasks.entities import entity_f1
 
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
@@ -38,12 +40,13 @@ def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
     return _correlation(stats.spearmanr, predictions, labels)
 
 
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+METRICS: dict[str, Callable[[Any, Any], float]] = {
     "accuracy": accuracy,
     "f1": f1,
     "matthews": matthews,
     "pearson": pearson,
     "spearman": spearman,
+    "entity_f1": entity_f1,
 }
 
 

@@ -1,4 +1,4 @@
-"""Read a table of rows from a CSV, TSV, JSON or Parquet file."""
+"""Read a table of rows from a CSV, TSV, JSON, Parquet or CoNLL file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import pandas as pd
 import pyarrow
 
 from minidisc.errors import UserError
+from minidisc.tasks.conll import parse_conll
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll")
 _PACKERS = {".gz": gzip.decompress, ".bz2": bz2.decompress}
 _JSON_ALLOWED = "allowed are one object of columns and values a line, or one list of such objects."
 _QUOTED_FIELD = re.compile(r'"(?:[^"]|"")*"')
@@ -26,10 +27,11 @@ _QUOTED_FIELD = re.compile(r'"(?:[^"]|"")*"')
 def read_table(path: str | Path) -> pd.DataFrame:
     """Read a table; every column of a CSV or TSV file is text, and no text such as ``NA`` is taken as missing.
 
-    A ``.json`` or ``.jsonl`` file holds one object a line, or one list of objects. Text is UTF-8.
+    A ``.json`` or ``.jsonl`` file holds one object a line, or one list of objects; for ``.conll`` see
+    `minidisc.tasks.conll.parse_conll`. Text is UTF-8.
 
     Args:
-        path: a file that ends in .csv, .tsv, .jsonl, .json or .parquet, or one of these and .gz or .bz2.
+        path: a file that ends in .csv, .tsv, .jsonl, .json, .parquet or .conll, or one of these and .gz or .bz2.
 
     Raises:
         UserError: if the file is missing, empty, of another format, or cannot be parsed.
@@ -46,6 +48,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
         table = _parse_parquet(data, path)
     elif suffix in (".csv", ".tsv"):
         table = _parse_csv(_decode(data, path), "\t" if suffix == ".tsv" else ",", path)
+    elif suffix == ".conll":
+        table = pd.DataFrame(parse_conll(_decode(data, path), path))
     else:
         table = pd.DataFrame(_parse_json(_decode(data, path), path))
     if table.empty:

@@ -1,19 +1,21 @@
-"""Find the rows of a split: a file of the user's, a local copy of GLUE, or the Hugging Face Hub."""
+"""Find the rows of a split: a file of the user's, a local copy of a benchmark, or the Hugging Face Hub."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 import datasets
 import pandas as pd
 
 from minidisc.config import DataSettings
 from minidisc.errors import UserError
-from minidisc.tasks.glue import GLUE, HUB_ID
+from minidisc.tasks.benchmarks import BENCHMARKS, hub_arguments
 from minidisc.tasks.reading import read_table
+from minidisc.tasks.task import Kind
 
-OWN_TASKS = ("classification", "regression")
+OWN_TASKS = get_args(Kind)
 _HUB_SPLITS = {"train": ("train",), "validation": ("validation", "validation_matched", "dev", "test")}
 
 
@@ -25,7 +27,7 @@ class Source:
         table: one row of the data a row.
         name: what the user knows the rows by, for error messages.
         split: the file's name or the Hub's split.
-        label_names: per label column that has them, the class names that the Hub's data set declares.
+        label_names: per column of labels, or of lists of them, the class names that the Hub's data set declares.
     """
 
     table: pd.DataFrame
@@ -56,30 +58,34 @@ def _from_file(path: Path) -> Source:
 
 
 def _from_folder(data_dir: str, task: str, split: str) -> Source:
-    if task not in GLUE:
-        raise UserError(f"--data-dir serves the tasks {', '.join(GLUE)}, not {task!r}; give --{split}-file instead.")
+    if task not in BENCHMARKS:
+        raise UserError(
+            f"--data-dir serves the tasks {', '.join(BENCHMARKS)}, not {task!r}; give --{split}-file instead."
+        )
     folder = Path(data_dir, task)
     names = [split, f"{split}_matched", f"{split}_subset"]
     for name in names:
         path = folder / f"{name}.jsonl.gz"
         if path.exists():
             return _from_file(path)
-    raise UserError(f"{folder} holds no {split}.jsonl.gz; point --data-dir at the folder above glue/, or correct it.")
+    raise UserError(
+        f"{folder} holds no {split}.jsonl.gz; point --data-dir at the folder above {task.partition('/')[0]}/, or "
+        "correct it."
+    )
 
 
 def _from_hub(task: str, split: str) -> Source:
-    arguments = (HUB_ID, task.removeprefix("glue/")) if task in GLUE else (task,)
     bars = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        splits = datasets.load_dataset(*arguments)
+        splits = datasets.load_dataset(*hub_arguments(task))
     except Exception as error:  # whatever the network, the Hub or a dataset's files raise
         reason = (" ".join(str(error).split()) or type(error).__name__)[:200].rstrip(".")
         raise UserError(
             f"data set {task!r} cannot be had from the Hugging Face Hub ({reason}); "
             + (
                 "check the network, or give a local copy with --data-dir."
-                if task in GLUE
+                if task in BENCHMARKS
                 else "check its id and the network, or give --train-file and --validation-file."
             )
         ) from None
@@ -89,8 +95,11 @@ def _from_hub(task: str, split: str) -> Source:
     for name in _HUB_SPLITS[split]:
         if name in splits:
             columns = splits[name].features.items()
-            label_names = {
-                column: tuple(feature.names) for column, feature in columns if isinstance(feature, datasets.ClassLabel)
-            }
+            label_names = {column: names for column, feature in columns if (names := _declared_names(feature))}
             return Source(splits[name].to_pandas(), f"split {name!r} of {task}", name, label_names)
     raise UserError(f"data set {task!r} has no {split} split, only {', '.join(splits)}; give --{split}-file.")
+
+
+def _declared_names(feature: Any) -> tuple[str, ...]:
+    label = getattr(feature, "feature", feature)  # that of a list's items
+    return tuple(label.names) if isinstance(label, datasets.ClassLabel) else ()

@@ -17,11 +17,11 @@ def hold_out(
 ) -> tuple[datasets.Dataset, datasets.Dataset]:
     """Split rows in two.
 
-    Only labelled rows whose texts occur once are held out, so that no text stands on both sides. Classes keep their
-    shares; each has at least one row on either side where it has enough of them.
+    Only labelled rows whose texts occur once are held out, so that no text stands on both sides. Classes of whole
+    rows keep their shares; each has at least one row on either side where it has enough of them.
 
     Args:
-        rows: columns ``text_a``, ``text_b`` if rows are pairs, and ``label``: int for classes, else float.
+        rows: as `minidisc.tasks.loading.TaskData` has them.
         fraction: part of the labelled rows to hold out.
         maximum: hold out at most so many.
         seed: seed of the draw.
@@ -33,7 +33,10 @@ def hold_out(
         UserError: if fewer than 8 rows would be held out.
     """
     columns = rows.to_dict()
-    texts = list(zip(*(columns[name] for name in ("text_a", "text_b") if name in columns), strict=True))
+    if "words" in columns:
+        texts = [tuple(words) for words in columns["words"]]
+    else:
+        texts = list(zip(*(columns[name] for name in ("text_a", "text_b") if name in columns), strict=True))
     copies = Counter(texts)
     labels = columns["label"]
     labelled = [row for row, label in enumerate(labels) if label is not None]
@@ -45,7 +48,7 @@ def hold_out(
             f"{MINIMUM_HELD_ROWS} are needed; raise --selection-fraction, or use --select-on validation."
         )
     generator = np.random.default_rng(seed)
-    if rows.features["label"].dtype == "int64":
+    if rows.features["label"] == datasets.Value("int64"):
         held = _draw_stratified(generator, np.array([labels[row] for row in labelled]), labelled, set(single), size)
     else:
         held = generator.choice(single, size=size, replace=False).tolist()

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from minidisc.tasks.metrics import METRICS
 
-Kind = Literal["classification", "regression"]
+Kind = Literal["classification", "regression", "token-classification"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A sentence (pair) classification or regression task.
+    """A task on sentences (or pairs of them): one label a sentence, or for token classification one a word.
 
     Attributes:
-        name: ``glue/NAME``, a Hub dataset id, or for own files ``classification`` or ``regression``.
-        kind: ``classification`` or ``regression``.
-        text_columns: one or two columns of text in the source.
+        name: ``glue/NAME``, ``conll2003``, a Hub dataset id, or for own files the kind.
+        kind: ``classification``, ``regression`` or ``token-classification``.
+        text_columns: one or two columns of text in the source; for token classification one, of lists of words.
         label_column: column of labels in the source.
-        label_names: names of the classes, in the order of the integer labels; None for regression.
+        label_names: names of the classes, in the order of the integer labels; None for regression. Those of token
+            classification are IOB tags, ``O`` among them.
         named: True if the data gave the names, False if they were made up from integers.
         metrics: keys of `minidisc.tasks.metrics.METRICS`.
     """
@@ -35,11 +36,13 @@ class Task:
     metrics: tuple[str, ...]
 
     def evaluate(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Score a model's outputs.
+        """Score a model's outputs; any rows will do, if both arguments have the same ones.
 
         Args:
-            logits: shape (N, C), in the order of `label_names`; regression (N, 1) or (N,).
-            labels: shape (N,).
+            logits: shape (N, C), in the order of `label_names`; regression (N, 1) or (N,). For token classification
+                (N,), of arrays (words, C); a word whose logits are all -inf was not seen by the model and counts as
+                predicted ``O``.
+            labels: shape (N,). For token classification its items are arrays (words,).
 
         Returns:
             The value of each metric (fractions, or correlations in [-1, 1]) and under ``metric`` their mean,
@@ -48,26 +51,50 @@ class Task:
         Raises:
             FloatingPointError: if a logit is NaN or infinite.
         """
-        rows = len(logits)
-        finite = np.isfinite(logits.reshape(rows, -1)).all(axis=1)
-        if not finite.all():
-            raise FloatingPointError(
-                f"the model's outputs are NaN or infinite in {rows - int(finite.sum())} of {rows} rows; "
-                "it has diverged, or its numbers overflow in this precision."
-            )
-        predictions = logits.argmax(axis=1) if self.kind == "classification" else logits.reshape(rows)
-        values = {name: METRICS[name](predictions, labels) for name in self.metrics}
+        predictions: Any
+        truth: Any = labels
+        if self.kind == "token-classification":
+            predictions, truth = self._tag_sequences(logits, labels)
+        else:
+            _check_finite(logits.reshape(len(logits), -1), "rows")
+            predictions = logits.argmax(axis=1) if self.kind == "classification" else logits.reshape(len(logits))
+        values = {name: METRICS[name](predictions, truth) for name in self.metrics}
         return {**values, "metric": sum(values.values()) / len(values)}
 
     def chance(self, labels: np.ndarray) -> float:
-        """The ``metric`` of a model that always predicts the majority class; 0 for regression.
+        """The ``metric`` of a model that always predicts the majority class; 0 for regression and for entities.
 
         Args:
-            labels: shape (N,).
+            labels: as `evaluate` takes them.
         """
-        if self.label_names is None:
+        if self.kind != "classification":
             return 0.0
         majority = np.bincount(labels.astype(np.int64)).argmax()
-        logits = np.zeros((len(labels), len(self.label_names)))
+        logits = np.zeros((len(labels), len(self.label_names or ())))
         logits[:, majority] = 1
         return self.evaluate(logits, labels)["metric"]
+
+    def _tag_sequences(self, logits: np.ndarray, labels: np.ndarray) -> tuple[list[list[str]], list[list[str]]]:
+        assert self.label_names is not None
+        names = np.array(self.label_names, dtype=object)
+        words = np.concatenate(list(logits))
+        unseen = np.isneginf(words).all(axis=1)
+        _check_finite(words[~unseen], "words")
+        predictions = words.argmax(axis=1)
+        predictions[unseen] = self.label_names.index("O")
+        ends = np.cumsum([len(row) for row in labels]).tolist()
+
+        def by_row(indices: np.ndarray) -> list[list[str]]:
+            tags = names[indices].tolist()
+            return [tags[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+        return by_row(predictions), by_row(np.concatenate(list(labels)))
+
+
+def _check_finite(logits: np.ndarray, unit: str) -> None:
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        raise FloatingPointError(
+            f"the model's outputs are NaN or infinite in {len(finite) - int(finite.sum())} of {len(finite)} {unit}; "
+            "it has diverged, or its numbers overflow in this precision."
+        )

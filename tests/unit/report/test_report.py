@@ -80,7 +80,9 @@ def candidate(stage, sparsity, metrics, chosen=False):
         "sizes": sizes(1 - sparsity),
         "metrics": metrics,
         "metric": metrics["metric"],
+        "interval": [metrics["metric"] - 0.05 * sparsity, metrics["metric"] + 0.03],
         "tradeoff": metrics["metric"] + 0.2 * sparsity,
+        "probability": 0.1 + 0.5 * chosen + 0.1 * (sparsity == 0.9),
         "step": 17,
         "chosen": chosen,
     }
@@ -215,7 +217,15 @@ def test_the_tables_hold_the_numbers_given(case):
     for stage in sorted({c["stage"] for c in results["candidates"]}):
         found += page.rows(f"candidates-{stage}-table")
     assert found == [
-        [c["sparsity"], *(c["metrics"][k] for k in keys), c["tradeoff"], c["step"], *c["sizes"].values()]
+        [
+            c["sparsity"],
+            *(c["metrics"][k] for k in keys),
+            *c["interval"],
+            c["tradeoff"],
+            c["probability"],
+            c["step"],
+            *c["sizes"].values(),
+        ]
         for c in results["candidates"]
     ]
     assert [row[2] for row in page.rows("rows")] == [row["count"] for row in results["rows"].values()]
@@ -237,6 +247,30 @@ def test_widths_of_an_uneven_student(tmp_path, no_plots):
     results["student"] |= {"heads": [0, 1, 2], "neurons": [0, 8, 16]}
     rows = Page(render(results, tmp_path)).rows("layers")
     assert [row[1:] for row in rows] == [[0, 0], [1, 8], [2, 16], [3, 24]]
+
+
+def test_a_student_of_fewer_layers(tmp_path, no_plots):
+    results = copy.deepcopy(CASES["direct"])
+    results["student"] |= {"heads": [10], "neurons": [100]}
+    rows = Page(render(results, tmp_path)).rows("layers")
+    assert [row[1:] for row in rows] == [[10, 100], [10, 100]]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "sentence"),
+    [
+        ("finetune", "None: with the schedule “finetune” the student learns from the labels"),
+        ("chain", "As it was given: 60 %, then 80 % sparsity."),
+        ("maxidisc", "of 2 trials, each through another size, this one ended with the best student: 0.8734 on the"),
+    ],
+)
+def test_other_schedules_in_words(tmp_path, no_plots, schedule, sentence):
+    results = make(stages=3)
+    results["settings"]["schedule"] = schedule
+    results |= {"candidates": [], "trials": [{}, {}]}
+    if schedule == "finetune":
+        results["assistants"] = []
+    assert sentence in render(results, tmp_path)
 
 
 def test_warnings_are_shown_and_escaped(tmp_path, no_plots):
@@ -277,7 +311,37 @@ def test_the_plot_marks_the_chosen_candidate(pages, name, stage, index):
         assert x == pytest.approx(x0 + share * (x1 - x0), abs=1e-3)
         height = (row["tradeoff"] - table[0]["tradeoff"]) / (table[-1]["tradeoff"] - table[0]["tradeoff"])
         assert y == pytest.approx(y0 + height * (y1 - y0), abs=1e-3)
+    ends = points(text, f"candidates-{stage}-interval")
+    metrics = points(text, f"candidates-{stage}-metric")
+    per_unit = (curve[-1][1] - curve[0][1]) / (table[-1]["tradeoff"] - table[0]["tradeoff"])
+    for row, (x, y), low, high in zip(table, metrics, ends[: len(table)], ends[len(table) :], strict=True):
+        assert low == pytest.approx((x, y + per_unit * (row["interval"][0] - row["metric"])), abs=1e-3)
+        assert high == pytest.approx((x, y + per_unit * (row["interval"][1] - row["metric"])), abs=1e-3)
     assert text.count('<tr class="chosen">') == len(results["assistants"])
+
+
+def test_the_interval_need_not_hold_the_metric(tmp_path):
+    results = make()
+    for row in results["candidates"]:
+        row["interval"] = [row["metric"] + 0.01, row["metric"] + 0.02]
+    assert len(points(render(results, tmp_path), "candidates-1-interval")) == 10
+
+
+def test_what_each_lambda_would_have_chosen(tmp_path, no_plots):
+    results = make()
+    metrics = {0.5: 0.92, 0.6: 0.91, 0.7: 0.88, 0.8: 0.87, 0.9: 0.80}
+    for row in results["candidates"]:
+        row["metric"] = row["metrics"]["metric"] = row["metrics"]["accuracy"] = metrics[row["sparsity"]]
+        row["tradeoff"] = row["metric"] + 0.2 * row["sparsity"]
+        row["chosen"] = row["sparsity"] == 0.8
+    text = render(results, tmp_path)
+    page = Page(text)
+    assert page.rows("sweep-1-table") == [[0, 0.1, 0.5], [0.1, 0.2, 0.6], [0.2, 0.7, 0.8], [0.7, 1, 0.9]]
+    (here,) = re.findall(r'<tr class="here">.*', text)
+    assert re.findall(r'value="([^"]*)"', here) == ["0.2", "0.7", "0.8"]
+    words = " ".join("".join(page.text).split())
+    assert "The size with 80 % sparsity" in words
+    assert "Every λ from 0.2 to 0.7 would choose the same." in words
 
 
 @pytest.mark.parametrize(
@@ -286,7 +350,14 @@ def test_the_plot_marks_the_chosen_candidate(pages, name, stage, index):
         ("one assistant", "The size with 60 % sparsity, since of 5 candidates"),
         (
             "one assistant",
-            "On 160 selection rows the standard error of an accuracy of 0.8000 is 0.0316: other rows might",
+            "On 160 other rows like the selection rows it would be chosen with probability 0.60, and 90 % with 0.20.",
+        ),
+        # Even with 50 % at λ = 0, and only at 1 with the sparser ones, which have lost as much as they are sparser.
+        ("one assistant", "Every λ from 0 to 1 would choose the same."),
+        (
+            "two assistants",
+            "Sandwich 2: the size with 80 % sparsity, since of 3 candidates it has the largest t_λ = metric + λ · "
+            "sparsity = 0.8000 + 0.2 · 0.8 = 0.9600.",
         ),
         ("two assistants", "Sandwich 2: the size with 80 % sparsity, since of 3 candidates"),
         ("one stage", "None: with one stage"),
@@ -297,7 +368,6 @@ def test_the_plot_marks_the_chosen_candidate(pages, name, stage, index):
 def test_the_choice_in_words(pages, name, sentence):
     text = " ".join("".join(Page(pages(name)).text).split())
     assert sentence in text
-    assert ("standard error" in text) == (CASES[name]["task"]["metrics"] == ["accuracy"])
 
 
 def test_the_students_own_size_may_win(tmp_path):
@@ -345,6 +415,8 @@ def test_equal_results_give_equal_bytes(pages, tmp_path):
         ("score", 0.90625, "0.9063"),
         ("score", -0.00001, "0.0000"),
         ("score", -0.5, "−0.5000"),
+        ("lam", 0.125, "0.125"),
+        ("lam", 1.0, "1"),
         ("signed", 0.25, "+0.2500"),
         ("signed", -0.25, "−0.2500"),
         ("signed", 0.0, "0.0000"),

@@ -1,12 +1,13 @@
 import datasets
+import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, RobertaTokenizer
 
 from minidisc.errors import UserError
-from minidisc.tasks import collator, encode
+from minidisc.tasks import collator, encode, label_array
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefgh"]
 TEXTS = ["a b c", "d", "e f g h a b", "c c"]
@@ -94,3 +95,142 @@ def test_row_numbers_are_kept_and_lengths_are_not():
 def test_a_tokenizer_without_a_padding_token():
     with pytest.raises(UserError, match="pad_token"):
         collator(tokenizer(pad=False))
+
+
+# Pieces are letters: "abc" is a, ##b, ##c; "\u200d" is nothing at all.
+PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abc", "##a", "##b", "##c"]
+SENTENCES = [["ab", "c", "abc"], ["c"], ["a", "\u200d", "bb", "a"]]
+TAGS = [[1, 0, 2], [0], [2, 1, 0, 1]]
+
+
+def pieces_tokenizer(side="right"):
+    core = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(PIECES)}, unk_token="[UNK]"))
+    core.normalizer = normalizers.Replace("\u200d", "")
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, unk_token="[UNK]", pad_token="[PAD]", padding_side=side, model_max_length=100
+    )
+
+
+def words_of(**columns):
+    return datasets.Dataset.from_dict({"words": SENTENCES, **columns})
+
+
+def ids(text):
+    return [PIECES.index(piece) for piece in text.split()]
+
+
+def test_a_words_label_stands_at_its_first_piece():
+    ours = pieces_tokenizer()
+    encoded = encode(words_of(label=TAGS), ours, 128)
+    assert encoded["input_ids"][0] == ids("[CLS] a ##b c a ##b ##c [SEP]")
+    assert encoded["input_ids"][2] == ids("[CLS] a b ##b a [SEP]")
+    assert encoded["first_tokens"][:] == [[1, 3, 4], [1], [1, -1, 2, 4]]
+    assert encoded["label"][:] == TAGS
+    assert encoded["length"][:] == [8, 3, 6]
+    batch = collator(ours)([encoded[row] for row in range(3)])
+    no = -100
+    assert batch["labels"].tolist() == [
+        [no, 1, no, 0, 2, no, no, no],
+        [no, 0, no, no, no, no, no, no],
+        [no, 2, 0, no, 1, no, no, no],
+    ]
+    assert batch["labels"].dtype == torch.int64
+    assert set(batch) == {"input_ids", "attention_mask", "labels"}
+
+
+def test_padding_on_the_left_moves_the_labels():
+    ours = pieces_tokenizer("left")
+    encoded = encode(words_of(label=TAGS), ours, 128)
+    batch = collator(ours)([encoded[row] for row in (2, 0)])
+    assert batch["input_ids"][0].tolist() == ids("[PAD] [PAD] [CLS] a b ##b a [SEP]")
+    no = -100
+    assert batch["labels"][0].tolist() == [no, no, no, 2, 0, no, 1, no]
+
+
+@pytest.mark.parametrize(
+    ("limit", "first", "labels"),
+    [
+        (6, [1, 3, 4], [-100, 1, -100, 0, 2, -100]),
+        (5, [1, 3, -1], [-100, 1, -100, 0, -100]),
+        (4, [1, -1, -1], [-100, 1, -100, -100]),
+    ],
+)
+def test_words_that_are_cut_off_have_no_token(limit, first, labels):
+    ours = pieces_tokenizer()
+    encoded = encode(words_of(label=TAGS), ours, limit)
+    assert encoded["first_tokens"][0] == first
+    assert encoded["label"][0] == TAGS[0]
+    assert collator(ours)([encoded[0]])["labels"].tolist() == [labels]
+
+
+def test_words_without_labels():
+    ours = pieces_tokenizer()
+    partly = encode(words_of(label=[TAGS[0], None, TAGS[2]]), ours, 128)
+    assert partly["label"][:] == [TAGS[0], None, TAGS[2]]
+    collate = collator(ours)
+    assert "labels" not in collate([partly[0], partly[1]])
+    assert collate([partly[0], partly[2]])["labels"].shape == (2, 8)
+    assert "label" not in encode(words_of(), ours, 128).column_names
+
+
+def test_label_array():
+    ours = pieces_tokenizer()
+    labels = label_array(encode(words_of(label=TAGS), ours, 128))
+    assert labels.shape == (3,)
+    assert [row.tolist() for row in labels[np.array([2, 0, 2])]] == [TAGS[2], TAGS[0], TAGS[2]]
+    # Rows that are equally long are rows all the same.
+    same = label_array(encode(datasets.Dataset.from_dict({"words": [["a", "b"]] * 3, "label": [[0, 1]] * 3}), ours, 9))
+    assert same.shape == (3,)
+    sentences = label_array(encode(rows_of(label=[0, 1, 2, 1]), tokenizer(), 128))
+    assert sentences.tolist() == [0, 1, 2, 1]
+
+
+def test_a_tokenizer_that_knows_no_words(monkeypatch):
+    monkeypatch.setattr(PreTrainedTokenizerFast, "is_fast", False)
+    with pytest.raises(UserError, match=r"tokenizer\.json"):
+        encode(words_of(), pieces_tokenizer(), 128)
+
+
+def byte_level():
+    """A RoBERTa tokenizer with two words, which it knows only with the space before them."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("\u0120", "a"), ("b", "c"), ("\u0120", "bc")]
+    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", *alphabet, *("".join(pair) for pair in merges)]
+    return RobertaTokenizer(vocab={piece: i for i, piece in enumerate(vocabulary)}, merges=merges)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "generic"])
+def test_a_byte_level_tokenizer_sees_the_space_before_a_word(tmp_path, kind):
+    from transformers import RobertaConfig, RobertaForTokenClassification
+
+    from minidisc.teachers import load_classifier
+
+    given = byte_level()
+    if kind == "generic":
+        core = given.backend_tokenizer
+        core.decoder = decoders.ByteLevel()
+        given = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>")
+    given.save_pretrained(tmp_path / "teacher")
+    config = RobertaConfig(
+        vocab_size=300, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    RobertaForTokenClassification(config).save_pretrained(tmp_path / "teacher")
+
+    rows = datasets.Dataset.from_dict({"words": [["bc", "a", "bc"]]})
+    loaded = load_classifier(str(tmp_path / "teacher"))
+    encoded = encode(rows, loaded.tokenizer, 128)
+    pieces = loaded.tokenizer.convert_ids_to_tokens(encoded["input_ids"][0])
+    assert pieces == ["<s>", "\u0120bc", "\u0120a", "\u0120bc", "</s>"]
+    assert encoded["first_tokens"][0] == [1, 2, 3]
+    # As a pipeline will see the text, and so that the student's tokenizer does it too.
+    assert loaded.tokenizer("bc a bc")["input_ids"] == encoded["input_ids"][0]
+    loaded.model.save_pretrained(tmp_path / "student")
+    loaded.tokenizer.save_pretrained(tmp_path / "student")
+    from transformers import AutoTokenizer
+
+    again = AutoTokenizer.from_pretrained(tmp_path / "student")
+    assert again("bc a bc")["input_ids"] == encoded["input_ids"][0]

@@ -1,7 +1,7 @@
 import pytest
 
 from minidisc.errors import UserError
-from minidisc.tasks import GLUE, Task, align_labels, placeholder_names
+from minidisc.tasks import BENCHMARKS, GLUE, Task, align_labels, placeholder_names
 
 
 def task(*names, named=True):
@@ -38,6 +38,13 @@ PLACEHOLDERS = names("LABEL_0", "LABEL_1", "LABEL_2")
         (task("0", "2"), PLACEHOLDERS, [0, 2]),
         (task("1", "2", "3"), PLACEHOLDERS, [0, 1, 2]),
         (task("-1", "1"), names("LABEL_0", "LABEL_1"), [0, 1]),
+        # Tags in another order, some of them of other types.
+        (
+            BENCHMARKS["conll2003"],
+            names("B-LOC", "B-MISC", "B-ORG", "B-PER", "I-LOC", "I-MISC", "I-ORG", "I-PER", "O", "B-DATE"),
+            [8, 3, 7, 2, 6, 0, 4, 1, 5],
+        ),
+        (BENCHMARKS["conll2003"], names(*(f"LABEL_{index}" for index in range(9))), list(range(9))),
     ],
 )
 def test_alignment(data, id2label, expected):
@@ -57,6 +64,8 @@ def test_regression():
         (task("LABEL_0", "LABEL_1", "LABEL_2", named=False), names("LABEL_0", "LABEL_1"), ["3 classes", "2 outputs"]),
         (GLUE["glue/sst2"], names("bad", "good"), ["'negative', 'positive'", "'bad', 'good'", "id2label", "rename"]),
         (GLUE["glue/sst2"], names("neg", "pos"), ["'neg', 'pos'"]),
+        (BENCHMARKS["conll2003"], names("O", "I-PER"), ["9 classes", "2 outputs"]),
+        (BENCHMARKS["conll2003"], names(*"ABCDEFGHI"), ["'B-PER'", "'A', 'B'"]),
         (GLUE["glue/mnli"], names("entailment", "neutral", "contra"), ["'contra'"]),
         # One output cannot stand for two classes.
         (task("Positive", "positive"), names("positive", "negative"), ["'Positive', 'positive'"]),

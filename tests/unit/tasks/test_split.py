@@ -101,6 +101,23 @@ def test_pairs_are_the_same_only_as_a_whole():
     assert not set(rest["text_b"]) & set(held["text_b"])
 
 
+def test_sentences_of_words():
+    sentences = [["the", f"word{index % 30}"] for index in range(40)]
+    labels = [None if index < 4 else [0, 1] for index in range(40)]
+    features = {
+        "words": datasets.Sequence(datasets.Value("string")),
+        "label": datasets.Sequence(datasets.Value("int64")),
+    }
+    rows = datasets.Dataset.from_dict({"words": sentences, "label": labels}, features=datasets.Features(features))
+    rest, held = hold_out(rows, 0.5, 2000, 0)
+    # word0 to word9 occur twice.
+    assert len(held) == 18
+    assert all(label == [0, 1] for label in held["label"])
+    assert all(int(words[1].removeprefix("word")) >= 10 for words in held["words"])
+    assert sorted([*rest["words"], *held["words"]]) == sorted(sentences)
+    assert rest.features == held.features == rows.features
+
+
 @pytest.mark.parametrize(
     ("texts", "labels", "fraction"),
     [

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import rankdata
 from sklearn.metrics import f1_score, matthews_corrcoef
 
-from minidisc.tasks import GLUE, METRICS, Task
+from minidisc.tasks import BENCHMARKS, GLUE, METRICS, Task
 
 # True positives 3, false negatives 1, false positives 2, true negatives 4.
 LABELS = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0])
@@ -129,3 +129,72 @@ def test_glue_has_nine_tasks_and_rte_and_wnli_differ():
     assert len(GLUE) == 9
     assert GLUE["glue/rte"].label_names == tuple(reversed(GLUE["glue/wnli"].label_names))
     assert GLUE["glue/mnli"].label_names == ("entailment", "neutral", "contradiction")
+
+
+TAG_NAMES = ("O", "B-a", "I-a", "B-b", "I-b")
+SENTENCES = ["B-a I-a O B-b", "O", "B-b B-b", "O B-a"]
+GUESSES = ["B-a I-a O O", "B-a", "B-b O", "O B-a"]
+
+
+def tagging():
+    return Task("t", "token-classification", ("tokens",), "ner_tags", TAG_NAMES, True, ("entity_f1",))
+
+
+def objects(rows):
+    array = np.empty(len(rows), dtype=object)
+    array[:] = rows
+    return array
+
+
+def tag_labels(sentences=SENTENCES):
+    return objects([np.array([TAG_NAMES.index(tag) for tag in sentence.split()]) for sentence in sentences])
+
+
+def tag_logits(sentences=GUESSES):
+    return objects([one_hot(row, len(TAG_NAMES)).astype(np.float32) for row in tag_labels(sentences)])
+
+
+def test_entities_of_logits():
+    # Right: the first a, one b, the last a. Guessed: these and one a too many. There: these and two b.
+    expected = 2 * 3 / (4 + 5)
+    values = tagging().evaluate(tag_logits(), tag_labels())
+    assert values == {"entity_f1": pytest.approx(expected), "metric": pytest.approx(expected)}
+
+
+@pytest.mark.parametrize("rows", [[0], [3, 3, 1], [2, 0, 2, 1]])
+def test_any_rows_may_be_scored(rows):
+    rows = np.array(rows)
+    guesses, truth = ([sentences[row] for row in rows] for sentences in (GUESSES, SENTENCES))
+    expected = tagging().evaluate(tag_logits(guesses), tag_labels(truth))
+    assert tagging().evaluate(tag_logits()[rows], tag_labels()[rows]) == expected
+
+
+def test_a_word_that_the_model_has_not_seen_is_outside():
+    logits = tag_logits(SENTENCES)
+    assert tagging().evaluate(logits, tag_labels())["metric"] == 1
+    logits[0][3] = logits[2][1] = -np.inf
+    # 3 of 5 entities are left, all of them right.
+    assert tagging().evaluate(logits, tag_labels())["metric"] == pytest.approx(2 * 3 / (3 + 5))
+    logits[0][0] = -np.inf
+    # "O I-a" is an entity, too, but another one.
+    assert tagging().evaluate(logits, tag_labels())["metric"] == pytest.approx(2 * 2 / (3 + 5))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_outputs_for_words_that_are_not_finite(bad):
+    logits = tag_logits()
+    logits[0][1, 2] = logits[3][0, 0] = bad
+    with pytest.raises(FloatingPointError, match="2 of 9 words"):
+        tagging().evaluate(logits, tag_labels())
+
+
+def test_chance_of_entities_is_zero():
+    assert tagging().chance(tag_labels()) == 0
+
+
+def test_conll2003():
+    task = BENCHMARKS["conll2003"]
+    assert (task.kind, task.text_columns, task.label_column) == ("token-classification", ("tokens",), "ner_tags")
+    assert task.label_names == ("O", *(f"{p}-{t}" for t in ("PER", "ORG", "LOC", "MISC") for p in "BI"))
+    assert task.metrics == ("entity_f1",)
+    assert set(BENCHMARKS) == {*GLUE, "conll2003"}

@@ -1,0 +1,229 @@
+"""The cells of a comparison: one method at one target with one seed; what is the same work is done once."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from minidisc.comparison.methods import Method, in_order, parse_method
+from minidisc.comparison.table import Comparison, markdown, read_comparison, summarise
+from minidisc.config import CompareSettings, CompressSettings, fingerprint, settings_from
+from minidisc.errors import UserError
+from minidisc.files import new_file, read_json, write_json
+from minidisc.listening import Listener, LoggingListener
+from minidisc.losses import WITHOUT_TEACHER
+from minidisc.measure import Cost, Sizes, processor
+from minidisc.preflight import check_disk, disk_needed
+from minidisc.preparation import Preparation
+from minidisc.results import plain
+from minidisc.resumable import LengthGroupedOrder
+from minidisc.runs import open_run, versions
+from minidisc.schedules import SCHEDULES, Job
+
+
+def compare(
+    teacher: str | Path | None = None,
+    task: str | None = None,
+    *,
+    output_dir: str | Path | None = None,
+    resume: bool = False,
+    listener: Listener | None = None,
+    settings: CompareSettings | None = None,
+    **options: Any,
+) -> Comparison:
+    """Compare methods on one teacher, with the same rows, batches and steps.
+
+    Each method at each target with each seed is a cell, whose figures are a file of ``output_dir``; stages that
+    several cells have in common are trained once. A sandwich holds the sizes of all targets.
+
+    Args:
+        teacher: folder or Hub id of the fine-tuned model.
+        task: ``glue/NAME``, a Hub dataset id, or None for own files (``train_file``, ``validation_file``).
+        output_dir: folder of the comparison.
+        resume: go on with the comparison that is in ``output_dir``; methods and seeds may have been added.
+        listener: is told what happens.
+        settings: all settings at once, instead of the others.
+        options: any other field of `minidisc.config.CompareSettings`.
+
+    Returns:
+        The table; ``failures`` names the cells that could not be finished.
+
+    Raises:
+        UserError: something given cannot be used; nothing was trained.
+    """
+    if settings is None:
+        settings = settings_from(
+            CompareSettings, {"teacher": teacher, "task": task, "output_dir": output_dir, **options}
+        )
+    return _Comparison(settings, resume, listener or LoggingListener()).finish()
+
+
+class _Comparison:
+    def __init__(self, settings: CompareSettings, resume: bool, listener: Listener) -> None:
+        self.settings, self.listener = settings, listener
+        self.methods = in_order([parse_method(text) for text in settings.methods])
+        cells = [
+            method.settings(settings, target, settings.seeds[0])
+            for method in self.methods
+            for target in settings.target_sparsities
+        ]
+        first = self._prepare(settings.seeds[0])
+        for cell in cells:
+            first.check(cell)
+        folder = Path(settings.output_dir)
+        check_disk(folder, disk_needed(first.shape, settings))
+        self.folder = open_run(settings, first.fingerprints, resume, free=("methods", "seeds"))
+        self._prepared = {settings.seeds[0]: first}
+
+    def finish(self) -> Comparison:
+        settings = self.settings
+        cells = [
+            (seed, target, method)
+            for seed in settings.seeds
+            for target in settings.target_sparsities
+            for method in self.methods
+        ]
+        failures: dict[str, str] = {}
+        started, trained = time.monotonic(), 0
+        for number, (seed, target, method) in enumerate(cells, start=1):
+            file = self._file(method, target, seed)
+            if file.is_file():
+                continue
+            spent = time.monotonic() - started
+            left = spent / trained * (len(cells) - number + 1) if trained else None
+            title = f"{method.name} at {100 * target:g} %, seed {seed}"
+            self.listener.cell(title, number, len(cells), left)
+            try:
+                write_json(file, self._train(method, target, seed))
+                trained += 1
+            except (UserError, FloatingPointError, RuntimeError, MemoryError) as error:
+                failures[title] = str(error).strip().split("\n")[0] or type(error).__name__
+                self.listener.warn(f"{title} failed: {failures[title]}")
+        self._write(failures)
+        if not settings.keep_checkpoints and not failures:
+            shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        return read_comparison(self.folder)
+
+    def _prepare(self, seed: int) -> Preparation:
+        settings = self.settings
+        own = {f.name: getattr(settings, f.name) for f in dataclasses.fields(CompressSettings)}
+        return Preparation(
+            CompressSettings(**{**own, "seed": seed}), self.listener, settings.target_sparsities, draw=settings.seed
+        )
+
+    def _ranked(self, seed: int) -> Preparation:
+        """The preparation of a seed, its teacher ordered; one at a time is kept in memory."""
+        prepared = self._prepared.get(seed)
+        if prepared is None:
+            prepared = self._prepare(seed)
+        if seed not in self._prepared or not hasattr(prepared, "on_selection"):
+            prepared.rank(self.folder / f"importance-{seed}.safetensors")
+        self._prepared = {seed: prepared}
+        return prepared
+
+    def _file(self, method: Method, target: float, seed: int) -> Path:
+        name = "".join(c if c.isalnum() or c in ".=-" else "_" for c in method.name)
+        return self.folder / "cells" / f"{name}_{fingerprint(method.name)[:6]}_{100 * target:g}_{seed}.json"
+
+    def _train(self, method: Method, target: float, seed: int) -> dict[str, Any]:
+        prepared = self._ranked(seed)
+        job = prepared.job(method.settings(self.settings, target, seed), self.folder, shared=True)
+        if method.flops_of is not None:
+            job = _with_steps(job, self._spent(method, target, seed))
+        outcome = SCHEDULES[method.schedule](job)
+        assert outcome.spec is not None
+        assistants = [
+            {
+                "sparsity": a.candidate.spec.sparsity,
+                "selection_metrics": a.candidate.metrics,
+                "metrics": prepared.evaluate(a.model, "validation"),
+            }
+            for a in outcome.assistants
+        ]
+        costs = {"importance": prepared.cost, **outcome.costs}
+        return {
+            "method": method.name,
+            "target_sparsity": target,
+            "seed": seed,
+            "metrics": prepared.evaluate(outcome.student, "validation"),
+            "selection_metrics": outcome.selection_metrics,
+            "sizes": asdict(Sizes.of(outcome.student, prepared.architecture, prepared.shape.prunable(outcome.spec))),
+            "assistants": assistants,
+            "candidates": [
+                {"sparsity": c.spec.sparsity, "metric": c.metric, "tradeoff": c.tradeoff}
+                for table in outcome.candidates[:1]
+                for c in table
+            ],
+            "trials": outcome.trials,
+            "cost": asdict(sum(costs.values(), Cost())),
+            "stages": {name: asdict(cost) for name, cost in costs.items()},
+            "machine": f"{processor()}, {prepared.device.type}, torch threads {torch.get_num_threads()}",
+        }
+
+    def _spent(self, method: Method, target: float, seed: int) -> float:
+        """FLOPs of the cell whose budget a method is given."""
+        other = next(m for m in self.methods if m.name == method.flops_of)
+        file = self._file(other, target, seed)
+        if not file.is_file():
+            raise UserError(f"the cell of {other.name} failed, whose FLOPs it was to be given.")
+        stages = read_json(file)["stages"]
+        return sum(cost["flops"] for name, cost in stages.items() if name != "importance")
+
+    def _write(self, failures: dict[str, str]) -> None:
+        cells = [
+            read_json(file)
+            for seed in self.settings.seeds
+            for target in self.settings.target_sparsities
+            for method in self.methods
+            if (file := self._file(method, target, seed)).is_file()
+        ]
+        prepared = self._ranked(self.settings.seeds[-1])
+        content = {
+            "task": {"name": prepared.task.name, "kind": prepared.task.kind, "metrics": list(prepared.task.metrics)},
+            "rows": prepared.row_counts(),
+            "teacher": plain(prepared.teacher_result()),
+            "table": summarise(cells, list(self.settings.methods)),
+            "cells": cells,
+            "failures": failures,
+            "settings": asdict(self.settings),
+            "versions": versions(),
+        }
+        with new_file(self.folder / "compare.md") as temporary:
+            temporary.write_text(markdown(content), encoding="utf-8")
+        write_json(self.folder / "compare.json", content)
+
+
+def _with_steps(job: Job, flops: float) -> Job:
+    """The job with as many steps as bring its one stage nearest to ``flops``, batch by batch as it will be trained."""
+    settings = job.settings
+    _, spec = job.untrained_student()
+    teacher = 0 if settings.loss in WITHOUT_TEACHER or settings.schedule == "finetune" else 1
+    lengths = np.asarray(job.train_rows["length"])
+    update = settings.batch_size * settings.gradient_accumulation_steps
+    order = LengthGroupedOrder(job.train_rows["length"], update, settings.seed)
+    spent, steps, before = 0.0, 0, 0.0
+    for epoch in itertools.count():
+        order.set_epoch(epoch)
+        rows = np.fromiter(order, dtype=int)
+        for start in range(0, len(rows), update):
+            if steps and spent >= flops:
+                # The last step is kept if that is nearer than without it.
+                steps -= spent - flops > flops - before and steps > 1
+                return dataclasses.replace(job, settings=dataclasses.replace(settings, max_steps=int(steps)))
+            before = spent
+            part = rows[start : start + update]
+            for first in range(0, len(part), settings.batch_size):
+                batch = lengths[part[first : first + settings.batch_size]]
+                shape = len(batch), int(batch.max())
+                spent += teacher * job.shape.forward_flops(job.shape.full(), *shape)
+                spent += 3 * job.shape.forward_flops(spec, *shape)
+            steps += 1
+    raise AssertionError("counts without end")

@@ -1,0 +1,101 @@
+"""What a method is: a schedule, and the settings in which it differs from the comparison's."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from minidisc.config import CompareSettings, CompressSettings, settings_from
+from minidisc.errors import UserError
+from minidisc.schedules import SCHEDULES
+
+# What the methods of one comparison may differ in: all that comes after the rows, the importance and the teacher.
+_OWN = (
+    "assistants",
+    "candidates_per_step",
+    "dropout",
+    "epochs",
+    "grid",
+    "learning_rate",
+    "loss",
+    "max_steps",
+    "no_gap",
+    "patience",
+    "second_stage",
+    "second_teacher",
+    "stages",
+    "student",
+    "tradeoff_lambda",
+    "train_embeddings",
+    "warmup",
+    "weight_decay",
+)
+_REFERENCE = "flops_of"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method's name, as it was given, its settings, and perhaps the method whose FLOPs it is given."""
+
+    name: str
+    schedule: str
+    changes: dict[str, Any]
+    flops_of: str | None = None
+
+    def settings(self, common: CompareSettings, target: float, seed: int) -> CompressSettings:
+        """The settings of one cell.
+
+        Raises:
+            UserError: values that do not go together.
+        """
+        values = {f.name: getattr(common, f.name) for f in dataclasses.fields(CompressSettings)}
+        cell = {**values, "schedule": self.schedule, "target_sparsity": target, "seed": seed, **self.changes}
+        try:
+            return settings_from(CompressSettings, cell, f"--methods {self.name}")
+        except UserError as error:
+            raise UserError(f"method {self.name!r} at {100 * target:g} %: {error}") from None
+
+
+def parse_method(text: str) -> Method:
+    """Read ``SCHEDULE[:SETTING=VALUE]…``; ``/`` stands for the comma in a list of values.
+
+    Raises:
+        UserError: an unknown schedule, or a setting that methods cannot differ in.
+    """
+    schedule, *parts = text.split(":")
+    if schedule not in SCHEDULES:
+        raise UserError(f"--methods holds {text!r}; a method begins with one of {', '.join(SCHEDULES)}.")
+    changes: dict[str, Any] = {}
+    for part in parts:
+        name, equals, value = part.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name not in (*_OWN, _REFERENCE):
+            raise UserError(
+                f"--methods holds {text!r}: {part!r} is not SETTING=VALUE with one of "
+                f"{', '.join((*_OWN, _REFERENCE))}."
+            )
+        changes[name] = value.strip().replace("/", ",")
+    if "train_embeddings" in changes:
+        changes["train_embeddings"] = {"true": True, "false": False}.get(
+            changes["train_embeddings"].lower(), changes["train_embeddings"]
+        )
+    return Method(text, schedule, changes, changes.pop(_REFERENCE, None))
+
+
+def in_order(methods: list[Method]) -> list[Method]:
+    """Methods that are given another's FLOPs after all others.
+
+    Raises:
+        UserError: the other one is not there, or waits for a third.
+    """
+    free = [method for method in methods if method.flops_of is None]
+    for method in methods:
+        if method.flops_of is not None and method.flops_of not in [other.name for other in free]:
+            raise UserError(
+                f"--methods holds {method.name!r}, but no method {method.flops_of!r} of its own budget; "
+                f"{_REFERENCE} takes the name of another method in the list."
+            )
+        if method.flops_of is not None and method.schedule not in ("direct", "finetune"):
+            raise UserError(f"--methods holds {method.name!r}; {_REFERENCE} goes with direct or finetune.")
+    return free + [method for method in methods if method.flops_of is not None]

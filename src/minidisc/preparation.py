@@ -1,0 +1,240 @@
+"""What every schedule needs before it can train: teacher, rows, importance, candidates."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from minidisc.architectures import architecture_for
+from minidisc.config import CompressSettings, DataSettings, fingerprint
+from minidisc.devices import resolve_device
+from minidisc.errors import UserError
+from minidisc.importance import Importance, compute_importance
+from minidisc.listening import Listener
+from minidisc.losses import WITH_LABELS, task_loss
+from minidisc.measure import Cost, Shape, measured
+from minidisc.nested import order_by_importance
+from minidisc.prediction import batches_by_length, model_inputs, predict
+from minidisc.preflight import Estimate, check_length, estimate, teacher_warnings
+from minidisc.results import ModelResult
+from minidisc.schedules import Job, Network, planned
+from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid, full_width, make_spec
+from minidisc.tasks import TaskData, align_labels, collator, encode, hold_out, label_array, load_data
+from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_classifier, load_config
+
+SELECTION_MAXIMUM = 2000
+# Beside where the rows are, what decides which go where, and what is cut.
+_BASE = (
+    *(f.name for f in dataclasses.fields(DataSettings)),
+    "seed",
+    "batch_size",
+    "select_on",
+    "selection_fraction",
+    "calibration_rows",
+    "neuron_multiple",
+)
+
+
+class Preparation:
+    """Teacher, rows and candidates of one run, or of several that differ in what follows.
+
+    Args:
+        settings: of the run.
+        listener: is told what happens.
+        targets: all target sparsities, if not the settings' alone.
+        draw: seed that draws the ``max_train_rows``, if not the settings'.
+
+    Raises:
+        UserError: something given cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: CompressSettings,
+        listener: Listener,
+        targets: tuple[float, ...] = (),
+        draw: int | None = None,
+    ) -> None:
+        self.settings, self.listener = settings, listener
+        config = load_config(settings.teacher, settings.trust_remote_code)
+        self.architecture = architecture_for(config.model_type)
+        check_length(config, self.architecture, settings.max_length)
+        drawn = settings if draw is None else dataclasses.replace(settings, seed=draw)
+        data = load_data(drawn, kind=kind_of(config), model_names=config.id2label.values(), need_labels=False)
+        self.task = data.task
+        check_kind(config, self.task.kind)
+        self.outputs = align_labels(self.task, config.id2label, config.num_labels) or [0]
+        self.loaded: Loaded = load_classifier(settings.teacher, settings.trust_remote_code, kind=self.task.kind)
+        self.fingerprints = {"teacher_weights": fingerprint_of(settings.teacher), "rows": data.fingerprint}
+        self._split(data)
+        self.shape = Shape.of(self.loaded.model, self.architecture)
+        self.full = full_width(self.shape.layers, self.shape.heads, self.shape.neurons)
+        self.targets = tuple(sorted(targets or (settings.target_sparsity,)))
+        self.check(settings)
+        self.warnings: list[str] = []
+        self.device = resolve_device(settings.device)
+        self.loaded.model.to(self.device)
+        self.cost = Cost()
+
+    def rank(self, file: Path) -> None:
+        """Judge the teacher, score heads and neurons (or read the scores that ``file`` holds), order the teacher."""
+        self.on_selection = self.evaluate(self.loaded.model, "selection")
+        labels = label_array(self.rows["selection"])
+        self.warnings = teacher_warnings(
+            self.task, self.on_selection["metric"], labels, self.loaded.fresh, self.loaded.model.config.id2label
+        )
+        for warning in self.warnings:
+            self.listener.warn(warning)
+        importance = self._importance(file)
+        order_by_importance(self.loaded.model, self.architecture, importance)
+        self._scores = importance.heads.numpy(), importance.neurons.numpy()
+
+    def spec(self, sparsity: float) -> SubnetworkSpec:
+        """The sub-network of a sparsity."""
+        return make_spec(*self._scores, sparsity, self.settings.neuron_multiple)
+
+    def check(self, settings: CompressSettings) -> None:
+        """Refuse what this teacher or these rows cannot be used for.
+
+        Raises:
+            UserError: sparsities that the model is too small to tell apart, or labels needed that are not there.
+        """
+        sparsities = {*self._pool(settings), *(settings.assistants or ())}
+        check_grid(sorted(sparsities), sum(self.full.heads), sum(self.full.neurons))
+        missing = sum(label is None for label in self.rows["train"]["label"])
+        if missing and (settings.loss in WITH_LABELS or settings.schedule == "finetune"):
+            raise UserError(
+                f"{missing} training rows have no label, which --schedule finetune, --loss labels and --loss pkd "
+                "need; add labels, or use another."
+            )
+
+    def job(self, settings: CompressSettings, folder: Path, shared: bool = False) -> Job:
+        """The job of a schedule; ``settings`` may differ from those of the preparation in what comes after it."""
+        candidates = [self.spec(s) for s in candidate_sparsities(settings.target_sparsity, settings.grid)]
+        pool = [self.spec(s) for s in self._pool(settings)]
+        return Job(
+            settings=settings,
+            folder=folder,
+            architecture=self.architecture,
+            teacher=Network("teacher", self.loaded.model),
+            tokenizer=self.loaded.tokenizer,
+            task=self.task,
+            outputs=self.outputs,
+            train_rows=self.rows["train"],
+            selection_rows=self.rows["selection"],
+            shape=self.shape,
+            candidates=candidates,
+            pool=pool if shared else candidates,
+            spec=self.spec,
+            base=fingerprint({**{name: getattr(self.settings, name) for name in _BASE}, **self.fingerprints}),
+            progress=self.listener.stage,
+            shared=shared,
+        )
+
+    def estimate(self, job: Job) -> Estimate:
+        """What a job will take."""
+        return estimate(
+            job.settings,
+            self.loaded.model,
+            self.shape,
+            planned(job),
+            job.train_rows,
+            job.selection_rows,
+            collator(job.tokenizer),
+        )
+
+    def evaluate(self, model: Any, rows: str) -> dict[str, float]:
+        """Metrics of a model on ``selection`` or ``validation`` rows."""
+        collate, size = collator(self.loaded.tokenizer), 2 * self.settings.batch_size
+        logits = predict(model.to(self.device), self.rows[rows], collate, size, self.outputs)
+        return self.task.evaluate(logits, label_array(self.rows[rows]))
+
+    def teacher_result(self) -> ModelResult:
+        """The teacher's metrics on the validation rows, and its sizes."""
+        return ModelResult(
+            Path(self.settings.teacher),
+            self.full,
+            self.shape.sizes(self.full),
+            self.evaluate(self.loaded.model, "validation"),
+            self.on_selection,
+        )
+
+    def row_counts(self) -> dict[str, dict[str, Any]]:
+        """Source and number of the rows of each use."""
+        return {name: {"source": self._sources[name], "count": len(rows)} for name, rows in self.rows.items()}
+
+    def _pool(self, settings: CompressSettings) -> list[float]:
+        """Sparsities of all targets' candidates."""
+        return sorted({s for target in self.targets for s in candidate_sparsities(target, settings.grid)})
+
+    def _split(self, data: TaskData) -> None:
+        """Rows to train on, to calibrate on, to select on, to report on."""
+        settings = self.settings
+        train, validation = data.train, data.validation
+        assert train is not None and validation is not None
+        names = dict(data.splits)
+        if settings.select_on == "validation":
+            selection, names["selection"] = validation, data.splits["validation"]
+        elif labelled_rows := sum(label is not None for label in train["label"]):
+            fraction = settings.selection_fraction or _selection_fraction(labelled_rows)
+            train, selection = hold_out(train, fraction, SELECTION_MAXIMUM, settings.seed)
+            names["selection"] = f"held out of {data.splits['train']}"
+        else:
+            validation, selection = hold_out(validation, 0.5, SELECTION_MAXIMUM, settings.seed)
+            names["selection"] = f"held out of {data.splits['validation']}"
+            self.listener.note(
+                f"the training rows have no labels: {len(selection)} validation rows serve for calibration and "
+                f"selection, the other {len(validation)} for the final figures."
+            )
+        labelled = [i for i, label in enumerate(train["label"]) if label is not None]
+        source = train.select(labelled) if labelled else selection
+        names["calibration"] = names["train" if labelled else "selection"]
+        drawn = np.random.default_rng((settings.seed, 1)).permutation(len(source))[: settings.calibration_rows]
+        self.rows: dict[str, datasets.Dataset] = {
+            name: encode(rows, self.loaded.tokenizer, settings.max_length)
+            for name, rows in (
+                ("train", train),
+                ("calibration", source.select(sorted(drawn.tolist()))),
+                ("selection", selection),
+                ("validation", validation),
+            )
+        }
+        self._sources = names
+
+    def _importance(self, file: Path) -> Importance:
+        if file.is_file():
+            with safe_open(file, "pt") as stored:
+                self.cost = Cost(**json.loads(stored.metadata()["cost"]))
+            return Importance.load(file)
+        self.listener.note(f"importance of heads and neurons on {len(self.rows['calibration'])} rows")
+        with measured(self.cost):
+            importance = compute_importance(
+                self.loaded.model, self.architecture, self._calibration_batches(), self._task_loss
+            )
+        length = int(np.mean(self.rows["calibration"]["length"]))
+        # Forward, and backward to the activations alone.
+        self.cost.flops = 2 * self.shape.forward_flops(self.full, len(self.rows["calibration"]), length)
+        importance.save(file, {"cost": json.dumps(asdict(self.cost))})
+        return importance
+
+    def _calibration_batches(self) -> Iterator[dict[str, torch.Tensor]]:
+        rows, collate = self.rows["calibration"], collator(self.loaded.tokenizer)
+        for _, batch in batches_by_length(rows, collate, self.settings.batch_size):
+            yield {**model_inputs(batch, self.device), "labels": batch["labels"].to(self.device)}
+
+    def _task_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return task_loss(logits[..., self.outputs], labels)
+
+
+def _selection_fraction(labelled_rows: int) -> float:
+    # Candidates differ by a few points; a metric on fewer than about 500 rows cannot tell them apart.
+    return max(0.1, min(0.25, 500 / labelled_rows))

@@ -1,0 +1,55 @@
+"""Column files of the CoNLL shared tasks: one word a line, its tag last, a blank line between sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from minidisc.errors import UserError
+
+WORDS, TAGS = "tokens", "ner_tags"
+_DOCUMENT = "-DOCSTART-"
+
+
+def parse_conll(text: str, path: Path) -> list[dict[str, Any]]:
+    """The sentences of a file: each its ``tokens`` and its ``ner_tags``, in IOB2 whichever IOB the file has.
+
+    Columns are separated by blanks or tabs; the first holds the word, the last the tag. A file of one column has no
+    tags. Lines that start with ``-DOCSTART-`` are left out.
+
+    Raises:
+        UserError: if a line has another number of columns than the first.
+    """
+    sentences: list[list[list[str]]] = [[]]
+    columns = 0
+    for number, line in enumerate(text.split("\n"), start=1):
+        # Not split(): a no-break space can be a word, or a part of one.
+        fields = re.split("[ \t]+", line.strip(" \t\r"))
+        if fields == [""] or fields[0] == _DOCUMENT:
+            sentences.append([])
+            continue
+        columns = columns or len(fields)
+        if len(fields) != columns:
+            raise UserError(
+                f"{path} cannot be parsed (line {number} has {len(fields)} columns, the first line of words "
+                f"{columns}); every line needs a word first and its tag last."
+            )
+        sentences[-1].append(fields)
+    rows = []
+    for sentence in filter(None, sentences):
+        row: dict[str, Any] = {WORDS: [fields[0] for fields in sentence]}
+        if columns > 1:
+            row[TAGS] = iob2([fields[-1] for fields in sentence])
+        rows.append(row)
+    return rows
+
+
+def iob2(tags: Sequence[str]) -> list[str]:
+    """IOB1 tags, in which ``B-`` stands only between two entities of a type, as IOB2 tags; IOB2 stays as it is."""
+    result = []
+    for previous, tag in zip(["O", *tags], tags, strict=False):
+        begins = tag.startswith("I-") and previous[1:] != tag[1:]
+        result.append(f"B{tag[1:]}" if begins else tag)
+    return result

@@ -1,0 +1,199 @@
+"""Comparisons of a tiny teacher's students: what is shared, what goes on after a failure, and bad input."""
+
+import json
+import sys
+
+import pytest
+
+import minidisc
+from minidisc.cli.main import main
+from minidisc.comparison import compare
+from minidisc.trainer import SandwichTrainer
+from tests.integration import tiny
+
+METHODS = (
+    "minidisc",
+    "minidisc:stages=1",
+    "direct",
+    "direct:loss=logits",
+    "direct:loss=pkd",
+    "direct:loss=minilm",
+    "direct:student=layers",
+    "finetune",
+    "maxidisc",
+    "chain:assistants=0.25/0.5",
+    "minidisc:stages=3",
+    "minidisc:candidates_per_step=all",
+    "direct:flops_of=minidisc",
+)
+
+
+def settings(workplace, folder, **changes):
+    given = tiny.settings(workplace, folder, epochs=1, patience=99, tradeoff_lambda=0.0)
+    del given["target_sparsity"]
+    return {**given, "target_sparsities": (0.75, 0.9), "seeds": (0, 1), "methods": METHODS, **changes}
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """Names of the stages in the order in which they were trained; the first candidate is always chosen."""
+    names = []
+    original = SandwichTrainer.train
+
+    def train(self, *args, **kwargs):
+        names.append(self._folder.name)
+        return original(self, *args, **kwargs)
+
+    # On this easy task the student's own size would win, and there would be no second stage.
+    schedule = sys.modules["minidisc.schedules.minidisc"]
+    choose = schedule.choose_assistant
+    SandwichTrainer.train, schedule.choose_assistant = train, lambda candidates: candidates[0]
+    yield names
+    SandwichTrainer.train, schedule.choose_assistant = original, choose
+
+
+@pytest.fixture(scope="module")
+def comparison(workplace, tmp_path_factory, trained):
+    return compare(**settings(workplace, tmp_path_factory.mktemp("comparisons") / "all"))
+
+
+def cell(comparison, method, target=0.75, seed=0):
+    (found,) = [
+        c
+        for c in comparison.content["cells"]
+        if (c["method"], c["target_sparsity"], c["seed"]) == (method, target, seed)
+    ]
+    return found
+
+
+def test_every_cell_is_there(comparison):
+    assert len(comparison.content["cells"]) == len(METHODS) * 2 * 2
+    assert not comparison.failures
+    assert [(row["method"], row["target_sparsity"]) for row in comparison.rows] == [
+        (method, target) for target in (0.75, 0.9) for method in METHODS
+    ]
+    assert all(row["seeds"] == [0, 1] for row in comparison.rows)
+    page = (comparison.output_dir / "compare.md").read_text()
+    assert all(f"| {method} |" in page for method in METHODS)
+
+
+def test_equal_work_is_done_once(comparison, trained):
+    assert len(trained) == len(set(trained))
+    # One sandwich of a seed with the default rule, and one with all candidates, for both targets.
+    assert sum(name.startswith("sandwich-1") for name in trained) == 2 * 2
+    # Two assistants for maxidisc at both targets; the first is the chain's too, which adds one of its own.
+    assert sum(name.startswith("assistant-") for name in trained) == 2 * 3
+
+
+def test_a_cell_that_shares_work_is_charged_for_it(comparison):
+    for target in (0.75, 0.9):
+        one, other = cell(comparison, "minidisc", target), cell(comparison, "minidisc:stages=1", target)
+        assert one["stages"]["sandwich-1"] == other["stages"]["sandwich-1"]
+        assert one["cost"]["flops"] > other["cost"]["flops"]
+
+
+def test_equal_flops_are_nearly_equal(comparison):
+    for seed in (0, 1):
+        own = cell(comparison, "direct:flops_of=minidisc", 0.75, seed)
+        other = cell(comparison, "minidisc", 0.75, seed)
+        step = cell(comparison, "direct", 0.75, seed)["stages"]["student"]
+        spent, wanted = (
+            sum(cost["flops"] for name, cost in c["stages"].items() if name != "importance") for c in (own, other)
+        )
+        # To within half a step; steps differ a little.
+        assert spent == pytest.approx(wanted, abs=0.75 * step["flops"] / step["steps"])
+
+
+def test_the_search_tries_every_candidate_and_keeps_the_best(comparison):
+    found = cell(comparison, "maxidisc")
+    assert [trial["assistant"] for trial in found["trials"]] == [0.25, 0.5]
+    best = max(trial["student_metrics"]["metric"] for trial in found["trials"])
+    assert found["selection_metrics"]["metric"] == best
+    assert found["cost"]["steps"] == 4 * cell(comparison, "direct")["cost"]["steps"]
+    assert [a["sparsity"] for a in cell(comparison, "chain:assistants=0.25/0.5")["assistants"]] == [0.25, 0.5]
+
+
+def test_methods_that_differ_give_different_students(workplace, tmp_path):
+    # One target, so that the sandwich holds no more than a run of its own does.
+    run = minidisc.compress(**tiny.settings(workplace, tmp_path / "run", epochs=1, schedule="direct", patience=99))
+    alone = compare(
+        **settings(workplace, tmp_path / "one", methods=("direct", "minidisc"), seeds=(0,), target_sparsities=(0.75,))
+    )
+    assert cell(alone, "direct")["metrics"] == run.student.metrics
+    assert cell(alone, "direct")["cost"]["flops"] == run.cost.flops
+    assert cell(alone, "direct")["cost"]["flops"] < cell(alone, "minidisc")["cost"]["flops"]
+
+
+def test_what_is_finished_is_not_trained_again_and_methods_can_be_added(workplace, tmp_path, trained):
+    given = settings(workplace, tmp_path / "c", methods=("direct",), seeds=(0,), keep_checkpoints=True)
+    first = compare(**given)
+    before = len(trained)
+    again = compare(**given, resume=True)
+    assert len(trained) == before
+    assert again.content["cells"] == first.content["cells"]
+    more = compare(**{**given, "methods": ("direct", "minidisc"), "seeds": (0, 1)}, resume=True)
+    assert len(more.content["cells"]) == 8
+    assert cell(more, "direct") == cell(first, "direct")
+
+
+def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(workplace, tmp_path, monkeypatch, capsys):
+    original = SandwichTrainer.train_batch
+
+    def diverging(self, model, inputs):
+        if self.args.loss == "logits":
+            raise FloatingPointError("the loss is not a number")
+        return original(self, model, inputs)
+
+    monkeypatch.setattr(SandwichTrainer, "train_batch", diverging)
+    given = settings(workplace, tmp_path / "c", methods=("direct:loss=logits", "direct"), seeds=(0,))
+    flags = {
+        name.replace("_", "-"): ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for name, value in given.items()
+    }
+    arguments = [part for name, value in flags.items() for part in (f"--{name}", value)]
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", *arguments])
+    assert stopped.value.code == 1
+    assert "failed: direct:loss=logits at 75 %, seed 0: the loss is not a number" in capsys.readouterr().out
+    content = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert [c["method"] for c in content["cells"]] == ["direct", "direct"]
+    assert len(content["failures"]) == 2
+
+    monkeypatch.undo()
+    main(["compare", *arguments, "--resume"])
+    content = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert len(content["cells"]) == 4
+    assert not content["failures"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": "distil"}, "a method begins with one of"),
+        ({"methods": "direct,direct"}, "holds something twice"),
+        ({"methods": "chain:assistants=0.95"}, "between 0 and the target"),
+        ({"target-sparsities": "0"}, "--target-sparsities holds 0"),
+        ({"target-sparsities": "0.75,0.7501"}, "gives the same network"),
+        ({"seeds": "a"}, "seeds is 'a'"),
+        ({"seeds": "-1"}, "seeds must not be negative"),
+    ],
+)
+def test_bad_input_is_one_line(workplace, tmp_path, capsys, changes, words):
+    flags = {
+        "teacher": str(workplace / "teacher"),
+        "train-file": str(workplace / "train.csv"),
+        "validation-file": str(workplace / "validation.csv"),
+        "grid": "0.25,0.5",
+        "target-sparsities": "0.75",
+        "max-length": "16",
+        "output-dir": str(tmp_path / "c"),
+        **changes,
+    }
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare", *[part for name, value in flags.items() for part in (f"--{name}", value)]])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert error.startswith("minidisc: ")
+    assert error.count("\n") == 1
+    assert words in error
+    assert not (tmp_path / "c").exists()

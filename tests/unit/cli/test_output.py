@@ -1,0 +1,88 @@
+from types import SimpleNamespace
+
+import pytest
+
+from minidisc.cli.output import Output
+
+SIZES = {"prunable": 85_054_464, "without_embeddings": 85_648_130, "all": 109_483_778}
+METRICS = {0.5: 0.92, 0.6: 0.91, 0.7: 0.88, 0.8: 0.87, 0.9: 0.80}
+
+
+def row(stage, sparsity, probability, chosen=False):
+    metric = METRICS[sparsity]
+    return {
+        "stage": stage,
+        "sparsity": sparsity,
+        "sizes": SIZES,
+        "metric": metric,
+        "interval": [metric - 0.02, metric + 0.01],
+        "tradeoff": metric + 0.2 * sparsity,
+        "probability": probability,
+        "chosen": chosen,
+    }
+
+
+def printed(capsys, rows, stages=2, width=None):
+    model = SimpleNamespace(metrics={"accuracy": 0.8, "metric": 0.8}, sizes=SimpleNamespace(**SIZES), path="run/x")
+    result = SimpleNamespace(
+        candidates=rows,
+        assistants=[model for r in rows if r["chosen"]],
+        stages=stages,
+        cost=SimpleNamespace(steps=1, flops=1e12, seconds=3.0, peak_memory=1),
+        teacher=model,
+        student=model,
+        report="run/report.html",
+        results={"settings": {"tradeoff_lambda": 0.2}},
+    )
+    output = Output()
+    if width:
+        output.console.width = width
+    output.result(result)
+    return capsys.readouterr().out
+
+
+def one_table(chosen, probability=0.7):
+    """Of all sizes; 80 % has the largest t_λ."""
+    return [row(1, s, probability if s == 0.8 else 0.05, chosen and s == 0.8) for s in METRICS]
+
+
+@pytest.mark.parametrize("width", [None, 80])
+def test_every_candidate_with_its_interval_and_probability(capsys, width):
+    text = printed(capsys, one_table(chosen=True), width=width)
+    assert "…" not in text
+    lines = [line.split() for line in text.splitlines() if line.startswith("    1  ")]
+    assert [line[1] for line in lines] == ["50", "60", "70", "80", "90"]
+    expected = ["1", "80", "%", "0.8700", "0.850–0.880", "1.0300", "0.70", "85.05", "M", "85.65", "M", "109.48", "M"]
+    assert lines[3] == [*expected, "←"]
+    assert "←" not in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "probability", "line"),
+    [
+        (True, 0.7, "chosen 80 %; probability 0.70; unchanged for λ from 0.2 to 0.7\n"),
+        (True, 0.34, "chosen 80 %; probability 0.34, a coin toss; unchanged for λ from 0.2 to 0.7\n"),
+    ],
+)
+def test_the_choice_and_the_other_lambdas_that_would_make_it(capsys, chosen, probability, line):
+    assert line in printed(capsys, one_table(chosen, probability))
+
+
+def test_the_students_own_size_may_win(capsys):
+    text = printed(capsys, one_table(chosen=False)[:4])
+    assert "chosen 80 %, the student's own size, so there is no assistant; probability 0.70; " in text
+    assert "; unchanged for λ from 0.2 to 1\n" in text
+
+
+def test_two_sandwiches(capsys):
+    rows = [*one_table(chosen=True), row(2, 0.9, 1.0)]
+    text = printed(capsys, rows, stages=3)
+    assert "sandwich 1: chosen 80 %; probability 0.70; unchanged for λ from 0.2 to 0.7\n" in text
+    line = "sandwich 2: chosen 90 %, the student's own size, so there is no further assistant; probability 1.00; "
+    assert f"{line}unchanged for λ from 0 to 1\n" in text
+
+
+def test_with_one_stage_nothing_is_chosen(capsys):
+    text = printed(capsys, one_table(chosen=False, probability=0.3), stages=1)
+    assert "no assistant: --stages is 1\n" in text
+    assert "coin toss" not in text

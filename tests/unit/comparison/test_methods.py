@@ -1,0 +1,77 @@
+import pytest
+
+from minidisc.comparison.methods import in_order, parse_method
+from minidisc.config import CompareSettings
+from minidisc.errors import UserError
+
+COMMON = CompareSettings(teacher="t", output_dir="o", epochs=2, learning_rate=1e-3, seed=9)
+
+
+def test_a_schedule_alone_takes_all_from_the_comparison():
+    settings = parse_method("direct").settings(COMMON, 0.95, 4)
+    assert (settings.schedule, settings.target_sparsity, settings.seed) == ("direct", 0.95, 4)
+    assert (settings.epochs, settings.learning_rate) == (2, 1e-3)
+
+
+def test_a_method_changes_what_it_names():
+    method = parse_method("minidisc:stages=3:second-stage=sandwich:train_embeddings=false")
+    settings = method.settings(COMMON, 0.9, 0)
+    assert (settings.stages, settings.second_stage, settings.train_embeddings) == (3, "sandwich", False)
+    assert settings.epochs == 2
+
+
+def test_a_slash_is_the_comma_of_a_list():
+    assert parse_method("chain:assistants=0.5/0.7").settings(COMMON, 0.9, 0).assistants == (0.5, 0.7)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("distil", "begins with one of minidisc, direct, finetune, maxidisc, chain"),
+        ("direct:los=pkd", "'los=pkd' is not SETTING=VALUE with one of"),
+        ("direct:loss", "'loss' is not SETTING=VALUE"),
+        ("direct:max_length=3", "'max_length=3' is not SETTING=VALUE"),
+    ],
+)
+def test_unknown_methods(text, words):
+    with pytest.raises(UserError, match=words):
+        parse_method(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("chain", "--schedule chain and --assistants go together"),
+        ("direct:assistants=0.5", "--schedule chain and --assistants go together"),
+        ("chain:assistants=0.7/0.5", "must rise"),
+        ("chain:assistants=0.95", "between 0 and the target"),
+        ("minidisc:student=layers", "--student layers goes with"),
+        ("direct:loss=mse", "--loss is 'mse'"),
+        ("direct:epochs=many", "epochs is 'many'"),
+        ("minidisc:train_embeddings=maybe", "train_embeddings is 'maybe'"),
+    ],
+)
+def test_settings_that_do_not_go_together_name_the_method(text, words):
+    with pytest.raises(UserError, match=words) as caught:
+        parse_method(text).settings(COMMON, 0.9, 0)
+    assert text in str(caught.value)
+
+
+def test_a_method_with_anothers_budget_waits_for_it():
+    methods = [parse_method(text) for text in ("direct:flops_of=minidisc", "finetune", "minidisc")]
+    assert [m.name for m in in_order(methods)] == ["finetune", "minidisc", "direct:flops_of=minidisc"]
+    assert methods[0].flops_of == "minidisc"
+    assert methods[0].changes == {}
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["direct:flops_of=minidisc"], "no method 'minidisc'"),
+        (["minidisc", "direct:flops_of=finetune"], "no method 'finetune'"),
+        (["direct", "minidisc:flops_of=direct"], "goes with direct or finetune"),
+    ],
+)
+def test_budgets_that_cannot_be_known(texts, words):
+    with pytest.raises(UserError, match=words):
+        in_order([parse_method(text) for text in texts])

@@ -1,0 +1,170 @@
+"""What each schedule trains, and who teaches: the stages are recorded, nothing is trained."""
+
+from dataclasses import dataclass, field, fields
+from types import SimpleNamespace
+
+import pytest
+
+from minidisc.config import CompressSettings
+from minidisc.measure import Cost
+from minidisc.schedules import SCHEDULES, Job, Network, planned
+from minidisc.selection import Candidate
+from minidisc.subnetworks import SubnetworkSpec
+
+
+def spec(sparsity):
+    return SubnetworkSpec(sparsity, (1,), (int(1000 * (1 - sparsity)),))
+
+
+GRID = [spec(s) for s in (0.5, 0.6, 0.7, 0.8, 0.9)]
+
+
+class RecordedStage:
+    """Stands for a trained stage; ``metrics`` says what each size scores."""
+
+    def __init__(self, name, candidates, metrics):
+        self.name, self.metrics, self.specs = name, metrics, candidates
+        best = [SimpleNamespace(metrics={"metric": metrics[c.sparsity]}, step=1) for c in candidates]
+        names = [c.name for c in candidates]
+        self.trainer = SimpleNamespace(best=best, networks=names, history=[], cost=Cost(steps=1))
+
+    def network(self, of, width=None):
+        width = width or of
+        return Network(f"{self.name}: {width.name} with the weights of {of.name}", object())
+
+    def table(self, job):
+        return self.candidates(job, self.specs)
+
+    def candidates(self, job, specs):
+        lam = job.settings.tradeoff_lambda
+        return [
+            Candidate(c, None, {"metric": self.metrics[c.sparsity]}, 1, self.metrics[c.sparsity] + lam * c.sparsity)
+            for c in specs
+        ]
+
+
+@dataclass
+class Recorder(Job):
+    """A job that notes what it is to train: (stage, teachers, source, candidates)."""
+
+    metrics: dict = field(default_factory=dict)
+    stages: list = field(default_factory=list)
+
+    def train(self, stage, teachers, source, candidates):
+        self.stages.append((stage, [t.name for t in teachers], source.name, [c.sparsity for c in candidates]))
+        return RecordedStage(stage, candidates, self.metrics)
+
+    def untrained_student(self):
+        return self.teacher, self.target
+
+
+def run(metrics=None, pool=None, **settings):
+    given = CompressSettings(teacher="t", output_dir="o", tradeoff_lambda=0.2, **settings)
+    job = Recorder(**dict.fromkeys(f.name for f in fields(Job)))
+    job.settings, job.teacher = given, Network("teacher", object())
+    job.candidates, job.pool, job.spec = GRID, pool or GRID, spec
+    # Falling by more than λ · 0.1 behind 70 %, by less before it: 70 % has the largest tradeoff.
+    job.metrics = metrics or {0.5: 0.90, 0.6: 0.89, 0.7: 0.88, 0.8: 0.84, 0.9: 0.80}
+    return SCHEDULES[given.schedule](job), job
+
+
+def test_minidisc_goes_through_the_assistant_with_the_largest_tradeoff():
+    outcome, job = run()
+    assert job.stages == [
+        ("sandwich-1", ["teacher"], "teacher", [0.5, 0.6, 0.7, 0.8, 0.9]),
+        ("student", ["sandwich-1: 70 % with the weights of 70 %"], "sandwich-1: 80 % with the weights of 90 %", [0.9]),
+    ]
+    assert [a.candidate.spec.sparsity for a in outcome.assistants] == [0.7]
+    assert outcome.spec == spec(0.9)
+
+
+def test_a_second_sandwich_starts_from_the_assistants_weights():
+    _, job = run(second_stage="sandwich")
+    assert job.stages[1] == (
+        "student",
+        ["sandwich-1: 70 % with the weights of 70 %"],
+        "sandwich-1: 80 % with the weights of 70 %",
+        [0.8, 0.9],
+    )
+
+
+@pytest.mark.parametrize(
+    ("who", "teachers"),
+    [
+        ("assistant", ["sandwich-1: 70 % with the weights of 70 %"]),
+        ("teacher", ["teacher"]),
+        ("both", ["sandwich-1: 70 % with the weights of 70 %", "teacher"]),
+    ],
+)
+def test_who_teaches_the_student(who, teachers):
+    _, job = run(second_teacher=who)
+    assert job.stages[1][1] == teachers
+
+
+NO_GAP = {0.5: 0.85, 0.6: 0.85, 0.7: 0.85, 0.8: 0.85, 0.9: 0.85}
+
+
+def test_without_a_gap_the_run_stops_after_the_sandwich():
+    outcome, job = run(NO_GAP)
+    assert [stage[0] for stage in job.stages] == ["sandwich-1"]
+    assert not outcome.assistants
+    assert outcome.spec == spec(0.9)
+
+
+def test_without_a_gap_the_student_can_be_trained_on_by_the_teacher():
+    outcome, job = run(NO_GAP, no_gap="train")
+    assert job.stages[1:] == [("student", ["teacher"], "sandwich-1: 90 % with the weights of 90 %", [0.9])]
+    assert not outcome.assistants
+
+
+def test_two_assistants_are_chosen_one_after_the_other():
+    # After 70 %, 80 % has the larger tradeoff of the two that are left.
+    outcome, job = run({0.5: 0.90, 0.6: 0.89, 0.7: 0.88, 0.8: 0.85, 0.9: 0.80}, stages=3)
+    assert [stage[0] for stage in job.stages] == ["sandwich-1", "sandwich-2", "student"]
+    assert job.stages[1][3] == [0.8, 0.9]
+    assert job.stages[2][1] == ["sandwich-2: 80 % with the weights of 80 %"]
+    assert [a.candidate.spec.sparsity for a in outcome.assistants] == [0.7, 0.8]
+
+
+def test_sizes_of_other_targets_are_trained_but_never_chosen():
+    small = spec(0.95)
+    # 95 % would have the largest tradeoff.
+    outcome, job = run({**NO_GAP, 0.9: 0.80, 0.8: 0.86, 0.95: 0.86}, pool=[*GRID, small])
+    assert job.stages[0][3] == [0.5, 0.6, 0.7, 0.8, 0.9, 0.95]
+    assert job.stages[1][3] == [0.9]
+    assert [a.candidate.spec.sparsity for a in outcome.assistants] == [0.8]
+
+
+def test_direct_and_finetune_train_the_student_alone():
+    for schedule in ("direct", "finetune"):
+        _, job = run(schedule=schedule)
+        assert job.stages == [("student", ["teacher"], "teacher", [0.9])]
+
+
+def test_a_chain_passes_through_its_assistants():
+    _, job = run(schedule="chain", assistants=(0.6, 0.8))
+    first, second = "assistant-60: 60 % with the weights of 60 %", "assistant-60-80: 80 % with the weights of 80 %"
+    assert [stage[1:3] for stage in job.stages] == [(["teacher"], "teacher"), ([first], first), ([second], second)]
+    assert [stage[3] for stage in job.stages] == [[0.6], [0.8], [0.9]]
+
+
+def test_maxidisc_tries_every_candidate():
+    outcome, job = run(schedule="maxidisc")
+    assert [stage[3] for stage in job.stages] == [[0.5], [0.9], [0.6], [0.9], [0.7], [0.9], [0.8], [0.9]]
+    assert len(outcome.trials) == 4
+    assert outcome.costs.keys() == {stage[0] for stage in job.stages}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"stages": 1},
+        {"schedule": "direct"},
+        {"schedule": "maxidisc"},
+        {"schedule": "chain", "assistants": (0.6, 0.8)},
+    ],
+)
+def test_what_is_planned_is_what_is_trained(settings):
+    _, job = run(**settings)
+    assert [[c.sparsity for c in stage] for stage in planned(job)] == [stage[3] for stage in job.stages]
