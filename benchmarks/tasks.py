@@ -31,8 +31,11 @@ class Cell:
     task: str | None = None
 
 
-def prepare(name: str, cell: Cell, work: Path, data_dir: str | None) -> dict[str, Any]:
-    """Rows and teacher of a task; returns the settings that all its runs share."""
+def prepare(name: str, cell: Cell, work: Path, data_dir: str | None, backbone: Path | None = None) -> dict[str, Any]:
+    """Rows and teacher of a task; returns the settings that all its runs share.
+
+    ``backbone`` is what the teacher is fine-tuned from, the demo's MiniLM if not given.
+    """
     folder = work / name
     rows: dict[str, Any]
     if cell.task is None:
@@ -46,7 +49,7 @@ def prepare(name: str, cell: Cell, work: Path, data_dir: str | None) -> dict[str
     if not (teacher / "config.json").is_file():
         result = finetune(
             FinetuneSettings(
-                model=str(backbone_dir()),
+                model=str(backbone or backbone_dir()),
                 output_dir=str(teacher),
                 epochs=cell.teacher_epochs,
                 learning_rate=cell.teacher_learning_rate,

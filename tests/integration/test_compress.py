@@ -99,6 +99,13 @@ def test_student_keeps_labels_and_its_narrow_layers(run):
     ("changes", "stages"),
     [
         ({"schedule": "direct"}, ["student"]),
+        ({"schedule": "direct", "loss": "minilm"}, ["student"]),
+        ({"schedule": "finetune", "student": "layers"}, ["student"]),
+        ({"schedule": "chain", "assistants": (0.25, 0.5)}, ["assistant-25", "assistant-25-50", "student-via-25-50"]),
+        (
+            {"schedule": "maxidisc"},
+            ["assistant-25", "student-via-25", "assistant-50", "student-via-50"],
+        ),
         ({"stages": 1}, ["sandwich-1"]),
         ({"second_stage": "sandwich", "tradeoff_lambda": 0.0}, None),
         ({"stages": 3, "tradeoff_lambda": 0.0}, None),

@@ -52,7 +52,7 @@ def test_conversion(name, given, expected):
 @pytest.mark.parametrize(
     ("cls", "values", "message"),
     [
-        (CompressSettings, {"teachr": "x"}, "unknown setting 'teachr'; allowed are batch_size, "),
+        (CompressSettings, {"teachr": "x"}, "unknown setting 'teachr'; allowed are assistants, batch_size, "),
         (CompressSettings, {"batch_size": "many"}, "batch_size is 'many'; int is expected"),
         (CompressSettings, {"batch_size": 1.5}, "batch_size is 1.5; int is expected"),
         (CompressSettings, {"batch_size": [1]}, "batch_size is [1]; int is expected"),
