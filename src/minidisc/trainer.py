@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.config import random_candidates
 from minidisc.errors import UserError
+from minidisc.layers import set_dropout
 from minidisc.losses import LOSSES, WITH_RELATIONS, WITHOUT_TEACHER, Truth, distilled_layers
 from minidisc.measure import Shape
 from minidisc.nested import NestedNetwork
@@ -96,21 +96,19 @@ class SandwichTrainer(ResumableTrainer):
             if not own.contains(spec):
                 raise UserError(f"candidate {spec.name} is wider than the model in some layer; extract a wider model.")
         self._loss = LOSSES[args.loss]
-        states = distilled_layers(self._shape.layers)
+        states = distilled_layers(self._shape.depth)
         relations = args.loss in WITH_RELATIONS
         self._read = OutputReader(model, architecture, states, relations)
         self._read_teachers = []
-        self._teacher_specs = []
+        self._teacher_widths: list[tuple[Shape, SubnetworkSpec]] = []
         for network in self.teachers:
             shape = Shape.of(network, architecture)
             # A student with fewer layers is compared after as large a part of the teacher's.
-            matched = [round(i * shape.layers / self._shape.layers) for i in states]
+            matched = [round(i * shape.depth / self._shape.depth) for i in states]
             self._read_teachers.append(OutputReader(network, architecture, matched, relations))
-            self._teacher_specs.append(_spec_of(network, shape))
+            self._teacher_widths.append((shape, _spec_of(network, shape)))
         attrgetter(architecture.embeddings)(model.base_model).requires_grad_(args.train_embeddings)
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = args.dropout
+        set_dropout(model, args.dropout)
 
     def fit(self) -> None:
         """Train to the end, from the newest checkpoint in ``output_dir`` if there is one."""
@@ -197,7 +195,7 @@ class SandwichTrainer(ResumableTrainer):
         """FLOPs of the step just done: the teachers forward, each sub-network forward and (twice that) backward."""
         rows, length = inputs["input_ids"].shape
         trained = self.step_candidates(self.state.global_step)
-        targets = sum(self._shape.forward_flops(spec, rows, length) for spec in self._teacher_specs)
+        targets = sum(shape.forward_flops(spec, rows, length) for shape, spec in self._teacher_widths)
         forward = sum(self._shape.forward_flops(spec, rows, length) for spec in trained)
         return int(targets + 3 * forward)
 

@@ -30,7 +30,7 @@ class RecordedStage:
 
     def network(self, of, width=None):
         width = width or of
-        return Network(f"{self.name}: {width.name} with the weights of {of.name}", object())
+        return Network(f"{self.name}: {width.name} with the weights of {of.name}", object(), width.name)
 
     def table(self, job):
         return self.candidates(job, self.specs)
@@ -51,7 +51,7 @@ class Recorder(Job):
     stages: list = field(default_factory=list)
 
     def train(self, stage, teachers, source, candidates):
-        self.stages.append((stage, [t.name for t in teachers], source.name, [c.sparsity for c in candidates]))
+        self.stages.append((stage, [t.weights for t in teachers], source.weights, [c.sparsity for c in candidates]))
         return RecordedStage(stage, candidates, self.metrics)
 
     def untrained_student(self):

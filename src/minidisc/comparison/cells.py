@@ -20,7 +20,7 @@ from minidisc.errors import UserError
 from minidisc.files import new_file, read_json, write_json
 from minidisc.listening import Listener, LoggingListener
 from minidisc.losses import WITHOUT_TEACHER
-from minidisc.measure import Cost, Sizes, processor
+from minidisc.measure import Cost, Shape, Sizes, processor
 from minidisc.preflight import check_disk, disk_needed
 from minidisc.preparation import Preparation
 from minidisc.results import plain
@@ -204,7 +204,8 @@ class _Comparison:
 def _with_steps(job: Job, flops: float) -> Job:
     """The job with as many steps as bring its one stage nearest to ``flops``, batch by batch as it will be trained."""
     settings = job.settings
-    _, spec = job.untrained_student()
+    source, spec = job.untrained_student()
+    student = Shape.of(source.model, job.architecture)
     teacher = 0 if settings.loss in WITHOUT_TEACHER or settings.schedule == "finetune" else 1
     lengths = np.asarray(job.train_rows["length"])
     update = settings.batch_size * settings.gradient_accumulation_steps
@@ -224,6 +225,6 @@ def _with_steps(job: Job, flops: float) -> Job:
                 batch = lengths[part[first : first + settings.batch_size]]
                 shape = len(batch), int(batch.max())
                 spent += teacher * job.shape.forward_flops(job.shape.full(), *shape)
-                spent += 3 * job.shape.forward_flops(spec, *shape)
+                spent += 3 * student.forward_flops(spec, *shape)
             steps += 1
     raise AssertionError("counts without end")

@@ -31,10 +31,11 @@ _STAGE_SETTINGS = (
 
 @dataclass(frozen=True)
 class Network:
-    """A network, and a name that only the same network has."""
+    """A network; ``weights`` names what its weights are cut from, ``width`` to what, "" being all of it."""
 
-    name: str
+    weights: str
     model: Any
+    width: str = ""
 
 
 @dataclass
@@ -98,8 +99,9 @@ class Job:
                 "settings": {name: getattr(settings, name) for name in _STAGE_SETTINGS},
                 "candidates_per_step": rule,
                 "candidates": [asdict(c) for c in candidates],
-                "teachers": [] if settings.loss in WITHOUT_TEACHER else [network.name for network in teachers],
-                "source": source.name,
+                "teachers": [] if settings.loss in WITHOUT_TEACHER else [(t.weights, t.width) for t in teachers],
+                # Cut to the candidates, whatever width it is handed over in.
+                "source": source.weights,
             }
         )
         folder = self.folder / "checkpoints" / (f"{stage}-{key}" if self.shared else stage)
@@ -137,8 +139,11 @@ class Stage:
     def network(self, spec: SubnetworkSpec, width: SubnetworkSpec | None = None) -> Network:
         """The dense network of ``width`` (``spec`` itself by default) with the weights that were best for ``spec``."""
         width = width or spec
-        state = self.trainer.best_state(self.trainer.networks.index(spec.name))
-        return Network(f"{self.key} {spec.name} {width.name}", extract(self.trainer.model, width, state))
+        index = self.trainer.networks.index(spec.name)
+        best = self.trainer.best[index]
+        assert best is not None
+        model = extract(self.trainer.model, width, self.trainer.best_state(index))
+        return Network(f"{self.key} step {best.step}", model, width.name)
 
     def table(self, job: Job) -> list[Candidate]:
         """A row for every sub-network that was trained."""
