@@ -19,6 +19,7 @@ SecondTeacher = Literal["assistant", "teacher", "both"]
 NoGap = Literal["stop", "train"]
 SelectOn = Literal["train", "validation"]
 Precision = Literal["fp32", "bf16"]
+ExportFormat = Literal["onnx", "openvino"]
 
 
 def option(default: Any, help: str) -> Any:
@@ -118,6 +119,34 @@ class EvaluateSettings(DataSettings):
         _require(bool(self.model), "--model is missing; give a folder or a Hub id.")
         _require(self.batch_size > 0, f"--batch-size is {self.batch_size}; it must be greater than 0.")
         _choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportSettings(DataSettings):
+    """`minidisc export`: a saved model and validation rows in, a model that runs without PyTorch out."""
+
+    model: str = option(None, "folder or Hub id of a student, an assistant or any fine-tuned model")
+    output_dir: str = option(None, "where the exported model is put")
+    format: ExportFormat = option("onnx", "onnx, or openvino where that package is installed")
+    int8: bool = option(False, "also write a copy with 8-bit weights, and check its metric")
+    max_drop: float = option(0.01, "largest loss of the metric through --int8 that is accepted, absolute")
+    batch_size: int = option(64, "rows in a batch")
+    seed: int = option(0, "seed of row sampling")
+    trust_remote_code: bool = option(False, "run code that comes with the model; only for models you trust")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(bool(self.model), "--model is missing; give a folder or a Hub id.")
+        _require(bool(self.output_dir), "--output-dir is missing; give a folder that does not exist yet.")
+        _require(
+            self.format != "gguf",
+            "--format gguf is not possible: GGUF's engines run architectures they know by name, and a model with its "
+            "own width in every layer is none of them; use --format onnx.",
+        )
+        _choice("format", self.format, get_args(ExportFormat))
+        _require(not self.int8 or self.format == "onnx", f"--int8 goes with --format onnx, not {self.format}.")
+        _require(0 <= self.max_drop < 1, f"--max-drop is {self.max_drop:g}; allowed is [0, 1).")
+        _require(self.batch_size > 0, f"--batch-size is {self.batch_size}; it must be greater than 0.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises."""
+"""What the command line prints as one line, without a traceback."""
 
 
 class UserError(ValueError):
@@ -6,4 +6,11 @@ class UserError(ValueError):
 
     The message is one line: what was wrong, what is allowed, what to do. The command line prints it
     without a traceback and exits with code 2.
+    """
+
+
+class CheckFailed(RuntimeError):
+    """Something that minidisc has made does not pass its own check, and so was not kept.
+
+    The message is one line; the command line prints it without a traceback and exits with code 1.
     """

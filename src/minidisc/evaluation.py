@@ -2,13 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from minidisc.config import EvaluateSettings
+from minidisc.config import EvaluateSettings, ExportSettings
 from minidisc.devices import resolve_device
 from minidisc.prediction import predict
-from minidisc.tasks import align_labels, collator, encode, label_array, load_data
-from minidisc.teachers import check_kind, kind_of, load_classifier, load_config
+from minidisc.tasks import Task, align_labels, collator, encode, label_array, load_data
+from minidisc.teachers import Loaded, check_kind, kind_of, load_classifier, load_config
+
+
+@dataclass
+class Evaluation:
+    """A saved model and the validation rows it is scored on.
+
+    ``rows`` are encoded; ``source`` is the file or split they are from; ``outputs`` are the model's outputs that the
+    task's labels stand for, in their order.
+    """
+
+    loaded: Loaded
+    task: Task
+    rows: Any
+    source: str
+    outputs: Sequence[int]
+
+    @classmethod
+    def load(cls, settings: EvaluateSettings | ExportSettings) -> Evaluation:
+        """Load what the settings name; the model is on the CPU.
+
+        Raises:
+            UserError: if the model or the rows cannot be used.
+        """
+        config = load_config(settings.model, settings.trust_remote_code)
+        data = load_data(settings, kind=kind_of(config), model_names=config.id2label.values(), need_train=False)
+        check_kind(config, data.task.kind)
+        outputs = align_labels(data.task, config.id2label, config.num_labels) or [0]
+        loaded = load_classifier(settings.model, settings.trust_remote_code, kind=data.task.kind)
+        rows = encode(data.validation, loaded.tokenizer, settings.max_length)
+        return cls(loaded, data.task, rows, data.splits["validation"], outputs)
+
+    def logits(self, model: Any, batch_size: int) -> Any:
+        """What `minidisc.prediction.predict` gives for ``model``, which may be another form of the loaded one."""
+        return predict(model, self.rows, collator(self.loaded.tokenizer), batch_size, self.outputs)
+
+    def metrics(self, logits: Any) -> dict[str, float]:
+        """The task's metrics, and under ``metric`` their mean."""
+        return self.task.evaluate(logits, label_array(self.rows))
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
@@ -22,17 +62,11 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         UserError: if the model or the rows cannot be used.
     """
     device = resolve_device(settings.device)
-    config = load_config(settings.model, settings.trust_remote_code)
-    data = load_data(settings, kind=kind_of(config), model_names=config.id2label.values(), need_train=False)
-    check_kind(config, data.task.kind)
-    outputs = align_labels(data.task, config.id2label, config.num_labels) or [0]
-    loaded = load_classifier(settings.model, settings.trust_remote_code, kind=data.task.kind)
-    rows = encode(data.validation, loaded.tokenizer, settings.max_length)
-    model = loaded.model.to(device)
-    logits = predict(model, rows, collator(loaded.tokenizer), settings.batch_size, outputs)
+    evaluation = Evaluation.load(settings)
+    model = evaluation.loaded.model.to(device)
     return {
-        "metrics": data.task.evaluate(logits, label_array(rows)),
-        "rows": len(rows),
-        "source": data.splits["validation"],
+        "metrics": evaluation.metrics(evaluation.logits(model, settings.batch_size)),
+        "rows": len(evaluation.rows),
+        "source": evaluation.source,
         "parameters": sum(p.numel() for p in model.parameters()),
     }

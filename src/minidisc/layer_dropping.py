@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from minidisc.architectures import Architecture
+from minidisc.errors import UserError
 from minidisc.modeling.classes import build_narrow
 from minidisc.subnetworks import SubnetworkSpec, full_width
 
@@ -17,18 +18,41 @@ def kept_layers(layers: int, kept: int) -> list[int]:
     return [round((i + 1) * layers / kept) - 1 for i in range(kept)]
 
 
+def check_droppable(architecture: Architecture) -> None:
+    """Refuse a family in which several layers are one.
+
+    Raises:
+        UserError: no layer can be left out of it.
+    """
+    if architecture.runs is not None:
+        raise UserError(
+            f"the layers of a model of family {architecture.model_type!r} share their weights, so none can be left "
+            "out; use --student pruned."
+        )
+
+
 def drop_layers(model: Any, architecture: Architecture, sparsity: float) -> tuple[Any, SubnetworkSpec]:
     """Keep every k-th layer of a full-width model, as many as come nearest to ``sparsity``, at least one.
 
     Returns:
         A model of the narrow class (see `minidisc.modeling`), on the CPU, in evaluation mode, that shares no memory
         with ``model``; and its widths.
+
+    Raises:
+        UserError: see `check_droppable`.
     """
+    check_droppable(architecture)
     layers = attrgetter(architecture.layers)(model.base_model)
     kept = kept_layers(len(layers), max(1, round(len(layers) * (1 - sparsity))))
+    if architecture.first_layer_differs:
+        kept[0] = 0
     heads, neurons = getattr(model.config, architecture.heads), getattr(model.config, architecture.neurons)
     widths = full_width(len(kept), heads, neurons)
-    small = build_narrow(model, widths.heads, widths.neurons, **{architecture.depth: len(kept)})
+    changes: dict[str, Any] = {architecture.depth: len(kept)}
+    for name in architecture.per_layer:
+        if (every := getattr(model.config, name, None)) is not None:
+            changes[name] = [every[i] for i in kept]
+    small = build_narrow(model, widths.heads, widths.neurons, **changes)
     # The same modules under the same names, but for the numbers of the layers.
     shallow = nn.ModuleList([layers[i] for i in kept])
     parent, _, name = architecture.layers.rpartition(".")

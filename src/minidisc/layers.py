@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from minidisc.architectures import Architecture
-from minidisc.modeling.narrow import blocks_of, layers_of
+from minidisc.modeling.narrow import head_rows, layers_of
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,30 @@ def prunable_layers(model: Any, architecture: Architecture) -> list[PrunableLaye
     """All layers of ``model`` (any head, or the base model), first to last."""
     layout = architecture.layout
 
-    def rows(layer: nn.Module, name: str) -> list[tuple[nn.Linear, int]]:
-        return [(attrgetter(path)(layer), blocks) for path, blocks in blocks_of(layer, layout[name]).items()]
+    def linears(layer: nn.Module, blocks: dict[str, int]) -> list[tuple[nn.Linear, int]]:
+        return [(attrgetter(path)(layer), count) for path, count in blocks.items()]
 
     return [
         PrunableLayer(
             module=layer,
-            head_rows=rows(layer, "head_rows"),
+            head_rows=linears(layer, head_rows(layer, layout)),
             attention_output=attrgetter(architecture.attention_output)(layer),
-            neuron_rows=rows(layer, "neuron_rows"),
+            neuron_rows=linears(layer, Counter(layout["neuron_rows"])),
             ffn_down=attrgetter(architecture.ffn_down)(layer),
         )
         for layer in layers_of(model, layout)
     ]
+
+
+def set_dropout(model: nn.Module, probability: float) -> None:
+    """Give every dropout of ``model`` the same probability."""
+    modules: Iterator[Any] = model.modules()
+    for module in modules:
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+        # Some attention classes keep the number itself.
+        if isinstance(getattr(module, "attention_dropout", None), float | int):
+            module.attention_dropout = probability
 
 
 def head_size(config: Any, architecture: Architecture) -> int:

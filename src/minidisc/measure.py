@@ -21,7 +21,8 @@ class Shape:
     """What arithmetic needs to know of a family's model: ``hidden`` size, dimensions of a head, full widths.
 
     ``head_parameters`` and ``neuron_parameters`` belong to one head and one neuron; a neuron is a row or column of
-    ``neuron_maps`` linear maps.
+    ``neuron_maps`` linear maps. Each head compares every token with so many relative ``positions``.
+    ``runs`` says how often each layer runs in one pass.
     """
 
     hidden: int
@@ -32,6 +33,8 @@ class Shape:
     head_parameters: int
     neuron_parameters: int
     neuron_maps: int
+    positions: int
+    runs: tuple[int, ...]
     all_parameters: int
     embedding_parameters: int
 
@@ -52,9 +55,16 @@ class Shape:
             head_parameters=size * (_row_parameters(layers[0].head_rows) + hidden),
             neuron_parameters=_row_parameters(layers[0].neuron_rows) + hidden,
             neuron_maps=1 + sum(blocks for _, blocks in layers[0].neuron_rows),
+            positions=architecture.positions(config) if architecture.positions else 0,
+            runs=tuple(architecture.runs(config)) if architecture.runs else (1,) * len(layers),
             all_parameters=sum(p.numel() for p in model.parameters()),
             embedding_parameters=sum(p.numel() for p in embeddings.parameters()),
         )
+
+    @property
+    def depth(self) -> int:
+        """Layers that a token goes through, those that run several times counted as often."""
+        return sum(self.runs)
 
     def full(self) -> SubnetworkSpec:
         """The widths of the whole model."""
@@ -75,10 +85,13 @@ class Shape:
 
         Embeddings, norms, activations and the classifier are left out: under two per cent of a full-width pass.
         """
-        heads, tokens = sum(spec.heads), rows * length
-        linear = 2 * tokens * self.hidden * (4 * heads * self.head_size + self.neuron_maps * sum(spec.neurons))
+        heads = sum(n * runs for n, runs in zip(spec.heads, self.runs, strict=True))
+        neurons = sum(n * runs for n, runs in zip(spec.neurons, self.runs, strict=True))
+        tokens = rows * length
+        linear = 2 * tokens * self.hidden * (4 * heads * self.head_size + self.neuron_maps * neurons)
         attention = 4 * tokens * length * heads * self.head_size
-        return float(linear + attention)
+        positions = 2 * self.positions * (self.hidden + tokens) * heads * self.head_size
+        return float(linear + attention + positions)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from minidisc.architectures import Architecture
 from minidisc.importance import Importance
 from minidisc.layers import head_size, prunable_layers
+from minidisc.modeling.narrow import adapt_attention, set_heads
 from minidisc.subnetworks import SubnetworkSpec
 
 
@@ -44,6 +45,10 @@ class NestedLinear(nn.Linear):
         return parameter.unflatten(0, (self.blocks, -1))[:, : self.active_out].flatten(0, 1)
 
 
+def _nest(linear: Any, blocks: int = 1) -> None:
+    linear.__class__, linear.blocks = NestedLinear, blocks
+
+
 class NestedNetwork:
     """Switches a model between its sub-networks and shares one pass of the embeddings among them.
 
@@ -58,9 +63,11 @@ class NestedNetwork:
         self._layers: list[Any] = prunable_layers(model, architecture)
         for layer in self._layers:
             for linear, blocks in (*layer.head_rows, *layer.neuron_rows):
-                linear.__class__ = NestedLinear
-                linear.blocks = blocks
-            layer.attention_output.__class__ = layer.ffn_down.__class__ = NestedLinear
+                _nest(linear, blocks)
+            _nest(layer.attention_output)
+            _nest(layer.ffn_down)
+        self._layout = architecture.layout
+        adapt_attention(model, self._layout)
         embeddings = attrgetter(architecture.embeddings)(model.base_model)
         self._embed = embeddings.forward
         self._sharing = False
@@ -79,6 +86,8 @@ class NestedNetwork:
             for linear, _ in layer.neuron_rows:
                 linear.active_out = neurons
             layer.ffn_down.active_in = neurons
+            own = layer.attention_output.in_features // self._head_size
+            set_heads(layer.module, self._layout, own if spec is None else spec.heads[i], self._head_size)
 
     @contextmanager
     def shared_embeddings(self) -> Iterator[None]:
@@ -116,6 +125,12 @@ def order_by_importance(model: Any, architecture: Architecture, importance: Impo
         importance: scores of this very model.
     """
     size = head_size(model.config, architecture)
+    if architecture.shared_bias:
+        every = range(importance.heads.shape[1])
+        before = getattr(model.config, "head_order", None) or [list(every)] * len(importance.heads)
+        orders = importance.heads.argsort(dim=1, descending=True, stable=True).tolist()
+        model.config.head_order = [[old[h] for h in new] for old, new in zip(before, orders, strict=True)]
+        adapt_attention(model, architecture.layout)
     for i, layer in enumerate(prunable_layers(model, architecture)):
         heads = importance.heads[i].argsort(descending=True, stable=True).to(layer.ffn_down.weight.device)
         rows = (heads[:, None] * size + torch.arange(size, device=heads.device)).flatten()

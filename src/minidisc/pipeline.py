@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from minidisc.card import write_card
 from minidisc.confidence import coin_toss
 from minidisc.config import CompressSettings, settings_from
 from minidisc.extraction import save_small
@@ -101,7 +102,7 @@ def _save(prepared: Preparation, settings: CompressSettings, outcome: Outcome, f
         outcome.selection_metrics,
     )
     costs = {"importance": prepared.cost, **outcome.costs}
-    results = {
+    results: dict[str, Any] = {
         "task": {"name": prepared.task.name, "kind": prepared.task.kind, "metrics": list(prepared.task.metrics)},
         "rows": prepared.row_counts(),
         "teacher": plain(prepared.teacher_result()),
@@ -120,6 +121,8 @@ def _save(prepared: Preparation, settings: CompressSettings, outcome: Outcome, f
         "versions": versions(),
         "warnings": prepared.warnings,
     }
+    for made in (*results["assistants"], results["student"]):
+        write_card(results, made)
     write_report(folder / "report.html", results)
     # Last: a folder with results.json is a finished run.
     write_json(folder / "results.json", results)

@@ -109,7 +109,7 @@ def estimate(
     widest = min((c for candidates in stages for c in candidates), key=lambda c: c.sparsity)
     largest = shape.sizes(widest).all * _BYTES
     longest = int(np.max(train_rows["length"]))
-    activations = _BYTES * settings.batch_size * longest * shape.layers * (10 * shape.hidden + 3 * shape.neurons)
+    activations = _BYTES * settings.batch_size * longest * shape.depth * (10 * shape.hidden + 3 * shape.neurons)
     return Estimate(
         seconds=total / rate,
         # The teacher, its copy on the way to a device, and weights, gradients and two moments of what is trained.

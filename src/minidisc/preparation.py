@@ -19,6 +19,7 @@ from minidisc.config import CompressSettings, DataSettings, fingerprint
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.importance import Importance, compute_importance
+from minidisc.layer_dropping import check_droppable
 from minidisc.listening import Listener
 from minidisc.losses import WITH_LABELS, task_loss
 from minidisc.measure import Cost, Shape, measured
@@ -108,6 +109,8 @@ class Preparation:
         Raises:
             UserError: sparsities that the model is too small to tell apart, or labels needed that are not there.
         """
+        if settings.student == "layers":
+            check_droppable(self.architecture)
         sparsities = {*self._pool(settings), *(settings.assistants or ())}
         check_grid(sorted(sparsities), sum(self.full.heads), sum(self.full.neurons))
         missing = sum(label is None for label in self.rows["train"]["label"])

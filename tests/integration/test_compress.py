@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -57,6 +58,15 @@ def test_reported_sizes_are_those_of_the_saved_models(run):
         embeddings = sum(t.numel() for name, t in tensors.items() if ".embeddings." in name)
         assert model.sizes.without_embeddings == model.sizes.all - embeddings
         assert (model.path / "model.safetensors").stat().st_size < 4 * model.sizes.all + 32_000
+
+
+def test_every_saved_model_has_a_card(run):
+    for model in [*run.assistants, run.student]:
+        card = ModelCard.load(model.path / "README.md")
+        (found,) = card.data.eval_results
+        assert found.metric_value == pytest.approx(model.metrics["accuracy"], abs=1e-6)
+        assert f"{model.metrics['accuracy']:.4f}" in card.text
+        assert "60 validation rows (validation.csv)" in card.text
 
 
 def test_the_table_holds_every_candidate_and_the_choice_follows_from_it(run):

@@ -13,13 +13,17 @@ settings.load_profile("minidisc")
 
 
 def pytest_generate_tests(metafunc):
-    """A test that takes ``family`` runs once for every row of the matrix."""
+    """A test that takes ``family`` runs once for every row of the matrix, with ``attention`` for each that it has."""
     if "family" in metafunc.fixturenames:
         import pytest
 
         from tests.unit.families import MATRIX
 
-        metafunc.parametrize("family", [pytest.param(row, id=row.name) for row in MATRIX])
+        if "attention" in metafunc.fixturenames:
+            pairs = [pytest.param(row, kind, id=f"{row.name}-{kind}") for row in MATRIX for kind in row.attentions]
+            metafunc.parametrize(("family", "attention"), pairs)
+        else:
+            metafunc.parametrize("family", [pytest.param(row, id=row.name) for row in MATRIX])
 
 
 def pytest_collection_finish():

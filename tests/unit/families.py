@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -16,19 +17,34 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from torch import nn
 from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
+    AlbertForTokenClassification,
     BertConfig,
     BertForSequenceClassification,
     BertForTokenClassification,
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    DebertaV2ForTokenClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     DistilBertForTokenClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
     ElectraForTokenClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+    ModernBertForTokenClassification,
+    MPNetConfig,
+    MPNetForSequenceClassification,
+    MPNetForTokenClassification,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+    XLMRobertaForTokenClassification,
 )
 
 LAYERS, HIDDEN, HEADS, NEURONS, VOCABULARY, LENGTH = 3, 32, 4, 48, 60, 16
@@ -60,9 +76,25 @@ class Family:
     layers: str = "encoder.layer"
     attention_output: str = "attention.output.dense"
     ffn_down: str = "output.dense"
+    projections: tuple[str, ...] = ("attention.self.query", "attention.self.key", "attention.self.value")
     embeddings: str = "embeddings"
+    attentions: tuple[str, ...] = ("sdpa", "eager")
+    """What can compute the attention; the first does when nothing is said."""
+    pruned: int = 10
+    """Parameters of a layer that have heads or neurons in them: in BERT weights and biases of query, key, value and
+    FFN up, weights alone of attention output and FFN down."""
 
-    def config(self, dropout: float = 0.0, attention: str = "sdpa", **changes: Any) -> Any:
+    fused: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Linear maps that are several in one, and how many."""
+    drops_layers: bool = True
+    """Whether a student can have fewer layers."""
+    keeps_first: bool = False
+    """Whether a student with fewer layers has the first one always."""
+    per_layer: tuple[str, ...] = ()
+    """The configuration's lists with an entry for each layer."""
+
+    def config(self, dropout: float = 0.0, attention: str = "", **changes: Any) -> Any:
+        attention = attention or self.attentions[0]
         config = self.build_config(**dict.fromkeys(self.dropouts, dropout), **changes)
         config._attn_implementation = attention
         return config
@@ -92,10 +124,13 @@ class Family:
             inputs["token_type_ids"] = torch.randint(0, self.token_types, ids.shape, generator=generator) * mask
         return inputs
 
+    def layers_of(self, model: Any) -> list[nn.Module]:
+        """The layers, first to last."""
+        return list(attrgetter(self.layers)(model.base_model))
+
     def parts(self, model: Any) -> list[tuple[nn.Linear, nn.Linear]]:
         """For every layer the linear maps that heads and neurons flow into."""
-        layers = attrgetter(self.layers)(model.base_model)
-        return [(attrgetter(self.attention_output)(x), attrgetter(self.ffn_down)(x)) for x in layers]
+        return [(attrgetter(self.attention_output)(x), attrgetter(self.ffn_down)(x)) for x in self.layers_of(model)]
 
 
 def training_rows(family: Family, lengths: Sequence[int], seed: int = 0) -> datasets.Dataset:
@@ -157,6 +192,52 @@ def _electra_projected(**changes: Any) -> ElectraConfig:
     return _electra(**{"embedding_size": 20, **changes})
 
 
+def _xlm_roberta(**changes: Any) -> XLMRobertaConfig:
+    return XLMRobertaConfig(**{**_COMMON, "type_vocab_size": 1, "max_position_embeddings": LENGTH + 1, **changes})
+
+
+def _mpnet(**changes: Any) -> MPNetConfig:
+    # MPNet's padding index is always 1, and positions count from behind it.
+    return MPNetConfig(**{**_COMMON, "max_position_embeddings": LENGTH + 2, **changes})
+
+
+def _modernbert(**changes: Any) -> ModernBertConfig:
+    # Layers of both kinds, and windows that are shorter than the rows.
+    kinds = {"layer_types": ["full_attention", "sliding_attention", "sliding_attention"], "local_attention": 6}
+    special = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+    return ModernBertConfig(**{**_COMMON, **kinds, **special, **changes})
+
+
+def _modernbert_with_biases(**changes: Any) -> ModernBertConfig:
+    biases = dict.fromkeys(("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"), True)
+    return _modernbert(**{**biases, "classifier_pooling": "mean", **changes})
+
+
+def _deberta_v2(**changes: Any) -> DebertaV2Config:
+    """Positions have projections of their own, and a convolution follows the first layer."""
+    relative = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "max_relative_positions": 9}
+    return DebertaV2Config(**{**_COMMON, **relative, "conv_kernel_size": 3, "type_vocab_size": 2, **changes})
+
+
+def _deberta_v3(**changes: Any) -> DebertaV2Config:
+    """Positions share the projections of tokens, count in buckets, and are not in the embeddings."""
+    settings = {
+        "relative_attention": True,
+        "pos_att_type": "p2c|c2p",
+        "share_att_key": True,
+        "position_buckets": 4,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+    }
+    return DebertaV2Config(**{**_COMMON, **settings, **changes})
+
+
+def _albert(**changes: Any) -> AlbertConfig:
+    # One more layer than groups: the first group's layer runs twice.
+    shared = {"num_hidden_layers": LAYERS + 1, "num_hidden_groups": LAYERS, "embedding_size": 20}
+    return AlbertConfig(**{**_COMMON, **shared, **changes})
+
+
 BERT = Family("bert", "bert", BertForSequenceClassification, BertForTokenClassification, _bert, token_types=2)
 ROBERTA = Family("roberta", "roberta", RobertaForSequenceClassification, RobertaForTokenClassification, _roberta)
 DISTILBERT = Family(
@@ -168,6 +249,7 @@ DISTILBERT = Family(
     dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
     layers="transformer.layer",
     attention_output="attention.out_lin",
+    projections=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
     ffn_down="ffn.lin2",
 )
 ELECTRA = Family(
@@ -182,7 +264,83 @@ ELECTRA_PROJECTED = Family(
     token_types=2,
 )
 
-MATRIX = [BERT, ROBERTA, DISTILBERT, ELECTRA, ELECTRA_PROJECTED]
+XLM_ROBERTA = Family(
+    "xlm-roberta",
+    "xlm-roberta",
+    XLMRobertaForSequenceClassification,
+    XLMRobertaForTokenClassification,
+    _xlm_roberta,
+)
+MPNET = Family(
+    "mpnet",
+    "mpnet",
+    MPNetForSequenceClassification,
+    MPNetForTokenClassification,
+    _mpnet,
+    attention_output="attention.attn.o",
+    projections=("attention.attn.q", "attention.attn.k", "attention.attn.v"),
+    attentions=("eager",),
+)
+MODERNBERT = Family(
+    "modernbert",
+    "modernbert",
+    ModernBertForSequenceClassification,
+    ModernBertForTokenClassification,
+    _modernbert,
+    dropouts=("attention_dropout", "mlp_dropout", "embedding_dropout", "classifier_dropout"),
+    layers="layers",
+    attention_output="attn.Wo",
+    projections=("attn.Wqkv",),
+    ffn_down="mlp.Wo",
+    pruned=4,
+    fused={"Wqkv": 3, "Wi": 2},
+    keeps_first=True,
+    per_layer=("layer_types",),
+)
+MODERNBERT_WITH_BIASES = dataclasses.replace(
+    MODERNBERT, name="modernbert-biases", build_config=_modernbert_with_biases, pruned=6
+)
+DEBERTA_V2 = Family(
+    "deberta-v2",
+    "deberta-v2",
+    DebertaV2ForSequenceClassification,
+    DebertaV2ForTokenClassification,
+    _deberta_v2,
+    token_types=2,
+    projections=("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
+    attentions=("eager",),
+    pruned=14,
+)
+DEBERTA_V3 = dataclasses.replace(DEBERTA_V2, name="deberta-v3", build_config=_deberta_v3, token_types=0, pruned=10)
+ALBERT = Family(
+    "albert",
+    "albert",
+    AlbertForSequenceClassification,
+    AlbertForTokenClassification,
+    _albert,
+    dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
+    token_types=2,
+    layers="encoder.albert_layer_groups",
+    attention_output="albert_layers.0.attention.dense",
+    projections=tuple(f"albert_layers.0.attention.{name}" for name in ("query", "key", "value")),
+    ffn_down="albert_layers.0.ffn_output",
+    drops_layers=False,
+)
+
+MATRIX = [
+    BERT,
+    ROBERTA,
+    DISTILBERT,
+    ELECTRA,
+    ELECTRA_PROJECTED,
+    XLM_ROBERTA,
+    MPNET,
+    MODERNBERT,
+    MODERNBERT_WITH_BIASES,
+    DEBERTA_V2,
+    DEBERTA_V3,
+    ALBERT,
+]
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:

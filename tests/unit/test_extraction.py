@@ -20,9 +20,12 @@ def test_widths_and_weights(family):
     for name, value in dense.items():
         whole = full[name]
         assert value.dim() == whole.dim()
-        torch.testing.assert_close(value, whole[tuple(slice(n) for n in value.shape)], rtol=0, atol=0)
+        # [query | key | value] and [up | gate] are narrower in every block.
+        blocks = family.fused.get(name.split(".")[-2], 1)
+        for part, source in zip(value.chunk(blocks), whole.chunk(blocks), strict=True):
+            torch.testing.assert_close(part, source[tuple(slice(n) for n in part.shape)], rtol=0, atol=0)
         narrower += value.shape != whole.shape
-    assert narrower == 10 * LAYERS
+    assert narrower == family.pruned * LAYERS
     for i, (attention_output, ffn_down) in enumerate(family.parts(small)):
         assert (attention_output.in_features, attention_output.out_features) == (SMALL.heads[i] * HEAD_SIZE, 32)
         assert (ffn_down.in_features, ffn_down.out_features) == (SMALL.neurons[i], 32)

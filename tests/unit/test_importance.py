@@ -61,7 +61,6 @@ def mask_gradients(family, model, batches, loss_of):
     return [total / np.linalg.norm(total, axis=1, keepdims=True) for total in sums]
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("task", TASKS)
 def test_scores_are_the_gradients_of_masks(family, task, attention):
     loss_of, outputs, labels = TASKS[task]

@@ -21,10 +21,10 @@ LAYERS: list[set[str]] = [
     {"selection", "resumable", "teachers", "runs"},
     {"trainer", "preflight", "confidence"},
     {"schedules", "report", "results", "listening"},
-    {"preparation"},
+    {"preparation", "card"},
     {"pipeline"},
     {"evaluation", "finetuning", "comparison"},
-    {"demo"},
+    {"demo", "exporting"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

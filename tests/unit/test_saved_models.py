@@ -12,9 +12,12 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 import minidisc
+from minidisc.architectures import architecture_for
 from minidisc.extraction import extract, save_small
+from minidisc.importance import Importance
+from minidisc.nested import order_by_importance
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import MATRIX, tiny_tokenizer
+from tests.unit.families import HEADS, LAYERS, MATRIX, NEURONS, tiny_tokenizer
 
 SOURCE = Path(minidisc.__file__).parents[1]
 SPEC = SubnetworkSpec(0.8, (2, 0, 1), (0, 11, 24))
@@ -108,7 +111,13 @@ print(json.dumps(report))
 def models():
     def small(family, head, names):
         build = family.token_model if head == "words" else family.model
-        return extract(build(dropout=DROPOUT, id2label=names, label2id={name: i for i, name in names.items()}), SPEC)
+        teacher = build(dropout=DROPOUT, id2label=names, label2id={name: i for i, name in names.items()})
+        generator = torch.Generator().manual_seed(1)
+        importance = Importance(
+            torch.rand(LAYERS, HEADS, generator=generator), torch.rand(LAYERS, NEURONS, generator=generator)
+        )
+        order_by_importance(teacher, architecture_for(family.family), importance)
+        return extract(teacher, SPEC)
 
     return {case: small(*values) for case, values in CASES.items()}
 

@@ -126,9 +126,9 @@ def reference(family, batch, chosen, factors, learning_rate, weight_decay, clip)
     """The same training by masked weights and plain torch: no slices, no trainer."""
     student, teacher = family.model(seed=1).double(), family.model(seed=2).double()
     names = {id(p): name for name, p in student.named_parameters()}
-    decayed = {
-        id(m.weight) for m in student.modules() if isinstance(m, (nn.Linear, nn.Embedding)) and m.weight is not None
-    }
+    # Every table of weights but one of biases, such as MPNet's of relative positions.
+    tables = [m.weight for m in student.modules() if isinstance(m, (nn.Linear, nn.Embedding, nn.Conv1d))]
+    decayed = {id(weight) for weight in tables if "bias" not in names[id(weight)]}
     optimiser = torch.optim.AdamW(
         [
             {"params": [p for p in student.parameters() if id(p) in decayed], "weight_decay": weight_decay},

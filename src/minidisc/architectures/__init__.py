@@ -11,7 +11,7 @@ import importlib
 from minidisc.architectures.architecture import Architecture
 from minidisc.errors import UserError
 
-FAMILIES = ("bert", "distilbert", "electra", "roberta", "xlm-roberta")
+FAMILIES = ("albert", "bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
 STUDENT_PREFIX = "minidisc_"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,8 @@ class Architecture:
     attention_output: str
     ffn_up: str
     ffn_down: str
+    position_rows: tuple[str, ...] = ()
+    """Linear maps of positions whose rows are heads; a model may lack them."""
     ffn_gate: str = ""
     """The linear map whose output is multiplied with that of ``ffn_up``, if there is one."""
     depth: str = "num_hidden_layers"
@@ -40,6 +43,24 @@ class Architecture:
     """Name of the configuration's hidden size."""
     reserved_positions: int = 0
     """Position embeddings that no token can use."""
+    attention: str = ""
+    """The attention module, where something of the following has to be said of it."""
+    head_count: str = ""
+    """Name of its attribute that holds the number of heads, if it has to be set."""
+    head_width: str = ""
+    """Name of its attribute that holds the number of heads times their size, if it has to be set."""
+    needs_heads: bool = False
+    """Whether it fails when it has no heads."""
+    shared_bias: bool = False
+    """Whether it adds to its scores a ``position_bias`` of every head of the full width, the same in all layers."""
+    first_layer_differs: bool = False
+    """Whether the first layer lacks something that others have, so that none of them can take its place."""
+    runs: Callable[[Any], list[int]] | None = None
+    """From the configuration, how often each of the ``layers`` runs in one pass; once, if nothing is said."""
+    positions: Callable[[Any], int] | None = None
+    """From the configuration, how many relative positions each head compares with every token, if any."""
+    per_layer: tuple[str, ...] = ()
+    """Names of the configuration's lists that hold one entry for each layer."""
 
     @property
     def layout(self) -> dict[str, Any]:
@@ -47,9 +68,15 @@ class Architecture:
         return {
             "layers": self.layers,
             "head_rows": (self.query, self.key, self.value),
+            "position_rows": self.position_rows,
             "attention_output": self.attention_output,
             "neuron_rows": (self.ffn_up, self.ffn_gate) if self.ffn_gate else (self.ffn_up,),
             "ffn_down": self.ffn_down,
             "heads": self.heads,
             "hidden": self.hidden,
+            "attention": self.attention,
+            "head_count": self.head_count,
+            "head_width": self.head_width,
+            "needs_heads": self.needs_heads,
+            "shared_bias": self.shared_bias,
         }

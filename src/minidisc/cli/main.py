@@ -11,8 +11,8 @@ import typer
 
 from minidisc.cli.options import command_from
 from minidisc.cli.output import Output, metrics_line, quiet_libraries
-from minidisc.config import CompareSettings, CompressSettings, EvaluateSettings, FinetuneSettings
-from minidisc.errors import UserError
+from minidisc.config import CompareSettings, CompressSettings, EvaluateSettings, ExportSettings, FinetuneSettings
+from minidisc.errors import CheckFailed, UserError
 
 # typer brings its own click and does not export this base class of typer.BadParameter and of unknown options.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -56,6 +56,14 @@ def _evaluate(settings: EvaluateSettings, as_json: bool) -> None:
         print(f"{settings.model}: {metrics_line(result['metrics'])} on {result['rows']} rows of {result['source']}")
 
 
+def _export(settings: ExportSettings) -> None:
+    """Export a model to ONNX, with its parity, metric, latency and size beside PyTorch's."""
+    with _output() as output:
+        from minidisc.exporting import export
+
+        output.exported(export(settings, output.note), settings.output_dir)
+
+
 def _compare(settings: CompareSettings, resume: bool) -> None:
     """Compare methods of compression on one teacher: a table over targets and seeds."""
     with _output() as output:
@@ -84,6 +92,7 @@ app.command("compare")(
 app.command("evaluate")(
     command_from(EvaluateSettings, _evaluate, as_json=(bool, False, "print one JSON object instead of a line"))
 )
+app.command("export")(command_from(ExportSettings, _export))
 
 
 @app.command("demo")
@@ -111,7 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     except _USAGE_ERROR as error:
         context = error.ctx.command_path if error.ctx else "minidisc"
         _fail(f"{error.format_message().rstrip('.')}; see '{context} --help'.")
-    except FloatingPointError as error:
+    except (FloatingPointError, CheckFailed) as error:
         _fail(str(error), code=1)
     except (KeyboardInterrupt, typer.Abort):
         print("\nminidisc: interrupted; 'minidisc compress' goes on from here with --resume.", file=sys.stderr)

@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -95,6 +96,43 @@ class Output:
         for cell, reason in comparison.failures.items():
             self._print(f"failed: {cell}: {reason}")
         self._print(f"table     {comparison.output_dir / 'compare.md'}, {comparison.output_dir / 'compare.json'}")
+
+    def exported(self, record: dict[str, Any], folder: str) -> None:
+        """Print what `minidisc.exporting.export` has found."""
+        self._bar.stop()
+        engines = record["engines"]
+        tokens = record["timing"]["tokens"]
+        metrics = [name for name in engines["pytorch"]["metrics"] if name != "metric"]
+        table = Table(
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+            show_edge=False,
+        )
+        table.add_column("engine", no_wrap=True)
+        batches = [f"{size} × {tokens[size]} tokens" for size in tokens]
+        for heading in (*metrics, "largest logit difference", *batches, "MB"):
+            table.add_column(heading, justify="right")
+        for name, engine in engines.items():
+            difference = engine.get("largest_difference")
+            times = [engine["latency"][size] for size in tokens]
+            table.add_row(
+                name,
+                *(f"{engine['metrics'][metric]:.4f}" for metric in metrics),
+                "" if difference is None else f"{difference:.1e}",
+                *(f"{time['milliseconds']:.2f} ({time['speedup']:.2f} ×)" for time in times),
+                f"{engine['bytes'] / 1e6:.1f}",
+            )
+        self._print(
+            f"on {record['rows']['count']} rows of {record['rows']['source']}; median times in ms on one thread, and "
+            "how many times as fast as PyTorch"
+        )
+        self.console.print(table)
+        if record["timing"]["busy"]:
+            self.warn(
+                "the machine was busy, and the times are longer than they need be; speedups are of processor time"
+            )
+        self._print(f"exported  {folder} ({Path(folder) / 'example.py'} shows how to use it)")
 
     def stage(self, name: str) -> Callable[..., None]:
         """A bar for the stage in a terminal; else a line every ten seconds and at every evaluation."""

@@ -6,7 +6,6 @@ it travels with every saved model, so that ``trust_remote_code=True`` loads it w
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -32,13 +31,73 @@ def make_narrow(model: Any, layout: dict[str, Any], heads_per_layer: list[int], 
     """Replace the prunable linear maps of ``model`` by freshly initialised narrower ones, in place."""
     config = model.config
     head_size = getattr(config, layout["hidden"]) // getattr(config, layout["heads"])
+    adapt_attention(model, layout)
     for layer, heads, neurons in zip(layers_of(model, layout), heads_per_layer, neurons_per_layer, strict=True):
-        for path, blocks in blocks_of(layer, layout["head_rows"]).items():
+        for path, blocks in head_rows(layer, layout).items():
             _replace(layer, path, outputs=blocks * heads * head_size)
         _replace(layer, layout["attention_output"], inputs=heads * head_size)
-        for path, blocks in blocks_of(layer, layout["neuron_rows"]).items():
+        for path, blocks in Counter(layout["neuron_rows"]).items():
             _replace(layer, path, outputs=blocks * neurons)
         _replace(layer, layout["ffn_down"], inputs=neurons)
+        set_heads(layer, layout, heads, head_size)
+
+
+class HeadsOptional:
+    """Mixed in before an attention class that fails without heads, and then hands on an output without dimensions."""
+
+    kept_heads: int | None = None
+
+    def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
+        """Attend, if there are heads to attend with."""
+        if self.kept_heads == 0:
+            return hidden_states.new_zeros(*hidden_states.shape[:-1], 0), None
+        return super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
+
+
+class OwnBias:
+    """Mixed in before an attention class whose ``position_bias`` holds all heads of the full width, for all layers.
+
+    ``bias_heads`` are the layer's heads as the bias counts them, the ``kept_heads`` that are left first.
+    """
+
+    bias_heads: list[int]
+    kept_heads: int | None = None
+
+    def forward(self, hidden_states: Any, attention_mask: Any = None, position_bias: Any = None, **kwargs: Any) -> Any:
+        """Attend with the biases of the layer's own heads."""
+        position_bias = position_bias[:, self.bias_heads[: self.kept_heads]]
+        return super().forward(hidden_states, attention_mask, position_bias, **kwargs)  # type: ignore[misc]
+
+
+def adapt_attention(model: Any, layout: dict[str, Any]) -> None:
+    """Swap the classes of attention modules that cannot have other heads without help, in place.
+
+    The configuration's ``head_order`` says, for each layer, which head of the original model each one is.
+    """
+    order = getattr(model.config, "head_order", None)
+    for i, layer in enumerate(layers_of(model, layout)):
+        if layout["needs_heads"]:
+            _mix_in(attrgetter(layout["attention"])(layer), HeadsOptional)
+        if layout["shared_bias"]:
+            attention = attrgetter(layout["attention"])(layer)
+            _mix_in(attention, OwnBias)
+            attention.bias_heads = list(order[i] if order else range(getattr(model.config, layout["heads"])))
+
+
+def _mix_in(module: Any, mixin: type) -> None:
+    if not isinstance(module, mixin):
+        module.__class__ = type(mixin.__name__ + type(module).__name__, (mixin, type(module)), {})
+
+
+def set_heads(layer: Any, layout: dict[str, Any], heads: int, head_size: int) -> None:
+    """Tell a layer's attention module how many heads it has, if it has to be told."""
+    if layout["attention"]:
+        attention = attrgetter(layout["attention"])(layer)
+        attention.kept_heads = heads
+        if layout["head_count"]:
+            setattr(attention, layout["head_count"], heads)
+        if layout["head_width"]:
+            setattr(attention, layout["head_width"], heads * head_size)
 
 
 def layers_of(model: Any, layout: dict[str, Any]) -> list[Any]:
@@ -48,9 +107,13 @@ def layers_of(model: Any, layout: dict[str, Any]) -> list[Any]:
     return [layer for group in members for layer in attrgetter(tail)(group)] if tail else list(members)
 
 
-def blocks_of(layer: Any, paths: Sequence[str]) -> dict[str, int]:
-    """The linear maps at ``paths``, and how many equal blocks of rows each has: as many as paths lead to it."""
-    return dict(Counter(paths))
+def head_rows(layer: Any, layout: dict[str, Any]) -> dict[str, int]:
+    """Where in a layer the linear maps are whose rows are heads, and of how many equal blocks those rows consist."""
+    found = Counter(layout["head_rows"])
+    for path in layout["position_rows"]:
+        owner, _, name = path.rpartition(".")
+        found[path] += hasattr(attrgetter(owner)(layer), name)
+    return +found
 
 
 def _replace(layer: Any, path: str, inputs: int | None = None, outputs: int | None = None) -> None:

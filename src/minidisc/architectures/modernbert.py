@@ -1,0 +1,19 @@
+"""ModernBERT."""
+
+from minidisc.architectures.architecture import Architecture
+
+ARCHITECTURE = Architecture(
+    model_type="modernbert",
+    layers="layers",
+    embeddings="embeddings",
+    query="attn.Wqkv",
+    key="attn.Wqkv",
+    value="attn.Wqkv",
+    attention_output="attn.Wo",
+    ffn_up="mlp.Wi",
+    ffn_gate="mlp.Wi",
+    ffn_down="mlp.Wo",
+    # It has no norm before its attention.
+    first_layer_differs=True,
+    per_layer=("layer_types",),
+)

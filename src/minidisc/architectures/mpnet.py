@@ -1,0 +1,20 @@
+"""MPNet."""
+
+from minidisc.architectures.architecture import Architecture
+
+ARCHITECTURE = Architecture(
+    model_type="mpnet",
+    layers="encoder.layer",
+    embeddings="embeddings",
+    query="attention.attn.q",
+    key="attention.attn.k",
+    value="attention.attn.v",
+    attention_output="attention.attn.o",
+    ffn_up="intermediate.dense",
+    ffn_down="output.dense",
+    reserved_positions=2,
+    attention="attention.attn",
+    head_width="all_head_size",
+    shared_bias=True,
+    per_layer=("head_order",),
+)

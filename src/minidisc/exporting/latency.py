@@ -1,0 +1,68 @@
+"""Time of several models side by side, so that what else the machine does falls on all alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+ROUNDS, FEWEST_ROUNDS, SECONDS = 51, 5, 10.0
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@torch.no_grad()
+def side_by_side(models: Mapping[str, Any], inputs: dict[str, torch.Tensor]) -> dict[str, dict[str, float]]:
+    """Time each model on the same batch, in turns.
+
+    Args:
+        models: by name; the first is what the others are compared with.
+        inputs: a batch, (rows, length) each.
+
+    Returns:
+        For each model the medians over the rounds of ``milliseconds`` and ``processor_milliseconds``, and ``speedup``,
+        the first model's processor time divided by its own: on one thread and an idle machine both times are the same,
+        and where the machine is busy (`is_busy`) only the processor's says anything. There are 51 rounds, or as many, at least 5, as fit into 10 seconds, and one before them that does
+        not count.
+    """
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+    started = time.perf_counter()
+    for round in range(ROUNDS + 1):
+        # There and back, so that none always follows the same one.
+        for name in list(models) if round % 2 else reversed(list(models)):
+            wall, processor = time.perf_counter(), time.process_time()
+            models[name](**inputs)
+            times[name].append((time.perf_counter() - wall, time.process_time() - processor))
+        if round >= FEWEST_ROUNDS and time.perf_counter() - started > SECONDS:
+            break
+    wall, processor = (
+        {name: 1000 * statistics.median(pair[clock] for pair in pairs[1:]) for name, pairs in times.items()}
+        for clock in (0, 1)
+    )
+    first = next(iter(processor.values()))
+    return {
+        name: {
+            "milliseconds": wall[name],
+            "processor_milliseconds": processor[name],
+            "speedup": first / processor[name],
+        }
+        for name in models
+    }
+
+
+def is_busy(timings: Iterable[Mapping[str, float]]) -> bool:
+    """Whether other processes have kept some model waiting for a fifth of its time or more."""
+    return any(timing["milliseconds"] > 1.25 * timing["processor_milliseconds"] for timing in timings)

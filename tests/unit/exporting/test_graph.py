@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from minidisc.exporting.engines import Engine
+from minidisc.exporting.graph import write_onnx
+from minidisc.extraction import extract
+from minidisc.subnetworks import SubnetworkSpec
+from tests.unit.families import ALBERT, DEBERTA_V2, DISTILBERT, MODERNBERT, MPNET
+
+SPEC = SubnetworkSpec(0.8, (2, 0, 1), (0, 11, 24))
+# An export takes seconds: one family of each way to attend. BERT's is in the integration tests.
+FAMILIES = [DISTILBERT, MPNET, MODERNBERT, DEBERTA_V2, ALBERT]
+
+
+@pytest.mark.parametrize("row", FAMILIES, ids=lambda row: row.name)
+def test_families_with_empty_layers(row, tmp_path):
+    model = extract(row.token_model() if row is DISTILBERT else row.model(), SPEC)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    write_onnx(model, row.inputs(rows=2, length=7), tmp_path / "model.onnx")
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    engine = Engine(tmp_path / "model.onnx", 1)
+    for rows, length in ((1, 3), (5, 15)):
+        inputs = row.inputs(rows, length, seed=3)
+        with torch.no_grad():
+            torch.testing.assert_close(engine(**inputs).logits, model(**inputs).logits, atol=2e-5, rtol=1e-5)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)

@@ -1,0 +1,51 @@
+import torch
+
+from minidisc.exporting import latency
+
+
+def test_models_take_turns_and_medians_are_compared(monkeypatch):
+    clock, calls = [0.0], []
+    # Seconds of every call; the first of each does not count, and one is far off.
+    seconds = {"slow": iter([9.0, 4.0, 4.0, 80.0, 4.0, 4.0]), "fast": iter([9.0, 1.0, 1.0, 1.0, 1.0, 2.0])}
+
+    def model(name):
+        def call(**inputs):
+            assert list(inputs) == ["input_ids"]
+            assert not torch.is_grad_enabled()
+            calls.append(name)
+            clock[0] += next(seconds[name])
+
+        return call
+
+    monkeypatch.setattr(latency, "ROUNDS", 5)
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: 2 * clock[0])
+    monkeypatch.setattr(latency.time, "process_time", lambda: clock[0])
+    monkeypatch.setattr(latency, "SECONDS", 1e9)
+    found = latency.side_by_side({name: model(name) for name in seconds}, {"input_ids": torch.ones(1, 2)})
+    assert calls == ["fast", "slow", "slow", "fast"] * 3
+    assert found == {
+        "slow": {"milliseconds": 8000.0, "processor_milliseconds": 4000.0, "speedup": 1.0},
+        "fast": {"milliseconds": 2000.0, "processor_milliseconds": 1000.0, "speedup": 4.0},
+    }
+    assert latency.is_busy(found.values())
+    assert not latency.is_busy([{"milliseconds": 1.1, "processor_milliseconds": 1.0}])
+
+
+def test_a_slow_model_has_fewer_rounds(monkeypatch):
+    clock, calls = [0.0], []
+
+    def model(**inputs):
+        calls.append(1)
+        clock[0] += 100.0
+
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(latency.time, "process_time", lambda: clock[0])
+    latency.side_by_side({"model": model}, {})
+    assert len(calls) == 1 + latency.FEWEST_ROUNDS
+
+
+def test_threads_are_given_back():
+    before = torch.get_num_threads()
+    with latency.one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before

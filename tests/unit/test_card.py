@@ -1,0 +1,147 @@
+"""The card is read back with the library that the Hub's own checks use."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+from minidisc.card import sampling_error, write_card
+from minidisc.tasks import METRICS
+
+
+def model(folder, sparsity, value, metrics=("accuracy",)):
+    return {
+        "sparsity": sparsity,
+        "heads": [2, 0],
+        "neurons": [8, 16],
+        "path": str(folder),
+        "sizes": {"prunable": 1_052_216, "without_embeddings": 1_214_650, "all": 13_133_242},
+        "metrics": {**dict.fromkeys(metrics, value), "metric": value},
+    }
+
+
+def results(folder, metrics=("accuracy",), kind="classification", **settings):
+    return {
+        "task": {"name": settings.get("task") or kind, "kind": kind, "metrics": list(metrics)},
+        "rows": {
+            "train": {"source": "train.csv", "count": 1200},
+            "selection": {"source": "held out of train.csv", "count": 400},
+            "validation": {"source": "dev.csv", "count": 400},
+        },
+        "teacher": model(folder / "teacher", 0.0, 0.9, metrics),
+        "assistants": [model(folder / "assistant", 0.6, 0.85, metrics)],
+        "student": model(folder / "student", 0.9, 0.8, metrics),
+        "versions": {"minidisc": "0.1.0", "torch": "2.13.0"},
+        "warnings": ["the teacher is <odd>"],
+        "settings": {
+            "teacher": str(folder / "teacher"),
+            "task": None,
+            "train_file": "train.csv",
+            "validation_file": "dev.csv",
+            "data_dir": None,
+            "schedule": "minidisc",
+            "loss": "hidden+logits",
+            "select_on": "train",
+            "target_sparsity": 0.9,
+            "tradeoff_lambda": 0.2,
+            "epochs": 5.0,
+            "max_steps": None,
+            "batch_size": 32,
+            "learning_rate": 1e-4,
+            "max_length": 64,
+            "seed": 0,
+            "precision": "fp32",
+            **settings,
+        },
+    }
+
+
+def card(content, which="student"):
+    entry = content["student"] if which == "student" else content["assistants"][0]
+    write_card(content, entry)
+    return ModelCard.load(entry["path"] + "/README.md")
+
+
+def test_metadata(tmp_path):
+    (tmp_path / "teacher").mkdir()
+    data = card(results(tmp_path)).data
+    assert (data.library_name, data.pipeline_tag, data.metrics) == (
+        "transformers",
+        "text-classification",
+        ["accuracy"],
+    )
+    assert {"minidisc", "distillation", "arxiv:2205.14570"} <= set(data.tags)
+    (found,) = data.eval_results
+    assert (found.metric_type, found.metric_value, found.dataset_split) == ("accuracy", 0.8, "validation")
+    # Nothing is invented: a local teacher has no name on the Hub, and own files are no data set there.
+    assert data.base_model is data.datasets is data.license is None
+    assert str(tmp_path) not in (tmp_path / "student" / "README.md").read_text()
+
+
+def test_a_teacher_and_rows_from_the_hub(tmp_path):
+    own = {"train_file": None, "validation_file": None}
+    content = results(tmp_path, ["pearson", "spearman"], "regression", teacher="who/bert", task="glue/stsb", **own)
+    data = card(content).data
+    assert (data.base_model, data.datasets) == ("who/bert", ["nyu-mll/glue"])
+    assert data.metrics == ["pearsonr", "spearmanr"]
+    assert [r.dataset_config for r in data.eval_results] == ["stsb", "stsb"]
+
+
+def test_text(tmp_path):
+    content = results(tmp_path)
+    text = card(content).text
+    lines = text.splitlines()
+    error = math.sqrt(0.8 * 0.2 / 400)
+    assert f"| student | 0.8000 ± {error:.4f} |" in lines
+    assert "| assistant | 0.8500 ± 0.0179 |" in lines
+    assert "| student | 90 % | 1.05 M | 1.21 M | 13.1 M |" in lines
+    assert "400 validation rows (dev.csv)" in text
+    assert "through an assistant of 60 % sparsity" in text
+    assert "- the teacher is <odd>" in lines
+    assert "trust_remote_code=True" in text
+    assert "AutoModelForSequenceClassification" in text
+    assert "optimistic" not in text
+    # Tables are whole: no empty line within.
+    table = lines[lines.index("| | accuracy |") :][:5]
+    assert all(line.startswith("|") for line in table)
+    assert card(content, "assistant").text.startswith("\n# Assistant: ")
+
+
+def test_words_and_selection_on_validation_rows(tmp_path):
+    content = results(tmp_path, ["entity_f1"], "token-classification", select_on="validation")
+    found = card(content)
+    assert found.data.pipeline_tag == "token-classification"
+    assert found.data.metrics == ["f1"]
+    assert "AutoModelForTokenClassification" in found.text
+    assert "optimistic" in found.text
+    assert "| student | 0.8000 |" in found.text
+
+
+def test_equal_results_give_equal_bytes(tmp_path):
+    content = results(tmp_path)
+    before = copy.deepcopy(content)
+    first = str(card(content))
+    assert content == before
+    assert str(card(content)) == first
+    assert [file.name for file in (tmp_path / "student").iterdir()] == ["README.md"]
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "pearson", "spearman"])
+def test_sampling_error_is_the_spread_over_samples(metric):
+    random = np.random.default_rng(0)
+    values = []
+    for _ in range(2000):
+        labels = random.normal(size=200)
+        predictions = 0.6 * labels + 0.8 * random.normal(size=200)
+        if metric == "accuracy":
+            labels, predictions = labels > 0, predictions > 0
+        values.append(METRICS[metric](predictions, labels))
+    assert sampling_error(metric, float(np.mean(values)), 200) == pytest.approx(np.std(values), rel=0.15)
+
+
+def test_no_sampling_error_where_there_is_no_formula():
+    assert sampling_error("f1", 0.5, 100) is None
+    assert sampling_error("accuracy", 1.0, 100) is None
+    assert sampling_error("pearson", 0.5, 1) is None
