@@ -47,7 +47,8 @@ def read_comparison(folder: Path) -> Comparison:
 def summarise(cells: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
     """A row for every target and method, methods in the given order.
 
-    ``metrics``, ``sizes`` and ``cost`` hold (mean, standard error over seeds or None for one seed).
+    ``metrics``, ``sizes`` and ``cost`` hold (mean, standard error over seeds or None for one seed);
+    ``assistant_metrics`` those of the assistant before the student, over the seeds that have one.
     """
     rows = []
     for target in sorted({cell["target_sparsity"] for cell in cells}):
@@ -64,10 +65,16 @@ def summarise(cells: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[d
                             for part in ("metrics", "selection_metrics", "sizes")
                         },
                         "assistants": [[a["sparsity"] for a in cell["assistants"]] for cell in found],
+                        "assistant_metrics": _last_assistants(found),
                         "cost": {key: mean_and_error([cell["cost"][key] for cell in found]) for key in _COSTS},
                     }
                 )
     return rows
+
+
+def _last_assistants(cells: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float | None]]:
+    last = [cell["assistants"][-1]["metrics"] for cell in cells if cell["assistants"]]
+    return {key: mean_and_error([metrics[key] for metrics in last]) for key in last[0]} if last else {}
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
@@ -136,7 +143,12 @@ def markdown(content: dict[str, Any]) -> str:
         + " | ".join(f"{teacher['sizes'][k] / 1e6:.2f} M" for k in ("prunable", "without_embeddings", "all"))
         + " | | | | | |",
     ]
-    lines += ["| " + " | ".join(cells_of(row, metrics)) + " |" for row in content["table"]]
+    for row in content["table"]:
+        lines.append("| " + " | ".join(cells_of(row, metrics)) + " |")
+        if row["assistant_metrics"]:
+            count = sum(1 for seed in row["assistants"] if seed)
+            figures = " | ".join(with_error(row["assistant_metrics"][metric]) for metric in metrics)
+            lines.append(f"| its assistant | | {count} | {figures} |" + " |" * len(HEADINGS))
     if content["failures"]:
         lines += ["", "Failed:", ""] + [f"- {cell}: {reason}" for cell, reason in content["failures"].items()]
     return "\n".join(lines) + "\n"

@@ -35,17 +35,17 @@ def side_by_side(models: Mapping[str, Any], inputs: dict[str, torch.Tensor]) -> 
     Returns:
         For each model the medians over the rounds of ``milliseconds`` and ``processor_milliseconds``, and ``speedup``,
         the first model's processor time divided by its own: on one thread and an idle machine both times are the same,
-        and where the machine is busy (`is_busy`) only the processor's says anything. There are 51 rounds, or as many, at least 5, as fit into 10 seconds, and one before them that does
-        not count.
+        and where the machine is busy (`is_busy`) only the processor's says anything. There are 51 rounds, or as many,
+        at least 5, as fit into 10 seconds, and one before them that does not count.
     """
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
     started = time.perf_counter()
     for round in range(ROUNDS + 1):
         # There and back, so that none always follows the same one.
         for name in list(models) if round % 2 else reversed(list(models)):
-            wall, processor = time.perf_counter(), time.process_time()
+            begin = time.perf_counter(), time.process_time()
             models[name](**inputs)
-            times[name].append((time.perf_counter() - wall, time.process_time() - processor))
+            times[name].append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
         if round >= FEWEST_ROUNDS and time.perf_counter() - started > SECONDS:
             break
     wall, processor = (

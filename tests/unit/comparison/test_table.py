@@ -11,7 +11,7 @@ def cell(method, target, seed, accuracy, seconds=10.0, assistants=()):
         "metrics": {"accuracy": accuracy, "metric": accuracy},
         "selection_metrics": {"accuracy": 0.5, "metric": 0.5},
         "sizes": {"prunable": 1e6, "without_embeddings": 2e6, "all": 3e6},
-        "assistants": [{"sparsity": s} for s in assistants],
+        "assistants": [{"sparsity": s, "metrics": {"accuracy": s + 0.1}} for s in assistants],
         "cost": {"steps": 100, "flops": 2e12, "seconds": seconds, "cpu_seconds": 7.0, "peak_memory": 2**30},
         "machine": "m",
     }
@@ -40,6 +40,9 @@ def test_rows_come_by_target_and_in_the_methods_order():
     assert rows[1]["seeds"] == [0, 1, 2]
     assert rows[1]["cost"]["seconds"][0] == 20.0
     assert rows[1]["assistants"] == [[0.6], [0.7], []]
+    mean, error = rows[1]["assistant_metrics"]["accuracy"]
+    assert (mean, error) == (pytest.approx(0.75), pytest.approx(0.05))
+    assert rows[0]["assistant_metrics"] == {}
 
 
 def test_with_error():
@@ -66,5 +69,6 @@ def test_the_page_holds_every_figure():
     assert len({len(row) for row in rows}) == 1
     assert "0.730 ± 0.021" in page
     assert "60, 70, none" in page
+    assert "| its assistant | | 2 | 0.750 ± 0.050 |" in page
     assert "300 steps a stage" in page
     assert "c at 90 %: it broke" in page
