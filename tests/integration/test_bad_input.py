@@ -15,7 +15,14 @@ CASES = [
     ("teacher folder is not there", {"teacher": "./nowhere"}, ["./nowhere does not exist"]),
     ("teacher is no Hub id either", {"teacher": "nobody/nothing"}, ["'nobody/nothing'", "or a Hub id"]),
     ("teacher folder is empty", {"teacher": "{empty}"}, ["holds no config.json"]),
-    ("unknown family", {"teacher": "{gpt2}"}, ["'gpt2' is not known", "bert, distilbert, electra, roberta"]),
+    (
+        "unknown family",
+        {"teacher": "{gpt2}"},
+        [
+            "'gpt2' is not known",
+            "albert, bert, deberta-v2, distilbert, electra, modernbert, mpnet, roberta, xlm-roberta",
+        ],
+    ),
     ("pickled weights only", {"teacher": "{pickled}"}, ["safetensors"]),
     ("training file is not there", {"train-file": "absent.csv"}, ["absent.csv"]),
     ("no rows given", {"train-file": None, "validation-file": None}, ["--train-file"]),
