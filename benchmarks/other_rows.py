@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from main_job import BATCH_SIZE, TASKS
+from main_job import BATCH_SIZE, METHODS, TASKS
 from safetensors.torch import load_file
 from tasks import prepare
 
@@ -39,6 +39,8 @@ def main() -> None:
     teacher: float | None = None
     for file in sorted((folder / "cells").glob("*.json")):
         cell = json.loads(file.read_text(encoding="utf-8"))
+        if cell["method"] not in [method.format(twice=2 * TASKS[options.task].steps) for method in METHODS[:2]]:
+            continue
         settings = CompressSettings(**shared, output_dir="unused", batch_size=BATCH_SIZE, seed=cell["seed"])
         prepared = Preparation(settings, LoggingListener())
         prepared.rank(folder / f"importance-{cell['seed']}.safetensors")
