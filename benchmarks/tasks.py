@@ -66,7 +66,8 @@ def _split_for_teacher(rows: dict[str, Any], folder: Path) -> dict[str, str]:
     """A tenth of the training rows chooses the teacher's best epoch: the benchmark's validation set stays unseen."""
     data = load_data(DataSettings(**rows), need_validation=False)
     kept, held = hold_out(data.train, 0.1, 1000, 0)
-    names = dict(zip(("text_a", "text_b"), data.task.text_columns, strict=False)) | {"label": data.task.label_column}
+    texts = ("words",) if data.task.kind == "token-classification" else ("text_a", "text_b")
+    names = dict(zip(texts, data.task.text_columns, strict=False)) | {"label": data.task.label_column}
     files = {"train_file": folder / "teacher_train.parquet", "validation_file": folder / "teacher_held.parquet"}
     folder.mkdir(parents=True, exist_ok=True)
     for file, part in zip(files.values(), (kept, held), strict=True):

@@ -88,6 +88,14 @@ class TrainingSettings:
         _choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
         _choice("precision", self.precision, get_args(Precision))
 
+    def steps_per_epoch(self, rows: int) -> int:
+        """Optimiser steps of a pass over so many rows."""
+        return math.ceil(math.ceil(rows / self.batch_size) / self.gradient_accumulation_steps)
+
+    def steps(self, rows: int) -> int:
+        """Optimiser steps of a stage on so many rows, if nothing stops it early."""
+        return self.max_steps or math.ceil(self.epochs * self.steps_per_epoch(rows))
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(DataSettings, TrainingSettings):
@@ -188,6 +196,11 @@ class CompressSettings(DataSettings, TrainingSettings):
         "when the student's own size has the best tradeoff: stop after the first stage, as in the paper, or train the "
         "student on against the teacher",
     )
+    teacher_cache: float = option(
+        4.0,
+        "GiB of disk for the outputs of teachers, which then run once on every row instead of at every step; teachers "
+        "run at every step where that does not fit, or a stage is no longer than an epoch",
+    )
     train_embeddings: bool = option(True, "train the embeddings too, or keep the teacher's")
     candidates_per_step: str = option(
         "largest+smallest+1", "sub-networks trained in a step: all, or largest+smallest+K with K random ones"
@@ -241,6 +254,7 @@ class CompressSettings(DataSettings, TrainingSettings):
         _choice("second_stage", self.second_stage, get_args(SecondStage))
         _choice("no_gap", self.no_gap, get_args(NoGap))
         _choice("second_teacher", self.second_teacher, get_args(SecondTeacher))
+        _require(self.teacher_cache >= 0, f"--teacher-cache is {self.teacher_cache:g}; it must not be negative.")
         _choice("select_on", self.select_on, get_args(SelectOn))
         fraction = self.selection_fraction
         _require(

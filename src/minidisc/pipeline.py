@@ -58,7 +58,7 @@ def compress(
         settings = settings_from(CompressSettings, {**given, **options})
     listener = listener or LoggingListener()
     prepared = Preparation(settings, listener)
-    check_disk(Path(settings.output_dir), disk_needed(prepared.shape, settings))
+    check_disk(Path(settings.output_dir), disk_needed(prepared.shape, settings, prepared.storable(settings)))
     # Only what has passed every check above gets a folder.
     folder = open_run(settings, prepared.fingerprints, resume)
     if (folder / "results.json").is_file():

@@ -80,6 +80,7 @@ def estimate(
     train_rows: Any,
     selection_rows: Any,
     collate: Any,
+    stored: bool,
 ) -> Estimate:
     """Time a forward pass of the teacher on a typical batch, and scale it by FLOPs.
 
@@ -91,19 +92,20 @@ def estimate(
         train_rows: encoded rows.
         selection_rows: encoded rows.
         collate: pads a list of rows to tensors.
+        stored: whether teachers' outputs are computed once and kept.
     """
     length = int(np.mean(train_rows["length"]))
     rate = _forward_rate(teacher, shape, train_rows, collate, settings.batch_size)
     full = full_width(shape.layers, shape.heads, shape.neurons)
-    updates = math.ceil(len(train_rows) / settings.batch_size / settings.gradient_accumulation_steps)
-    steps = settings.max_steps or math.ceil(settings.epochs * updates)
+    updates, steps = settings.steps_per_epoch(len(train_rows)), settings.steps(len(train_rows))
     rows = steps * settings.batch_size * settings.gradient_accumulation_steps
     evaluations = 1 + math.ceil(steps / updates * settings.evaluations_per_epoch)
     checked = evaluations * len(selection_rows)
     full_flops = shape.forward_flops(full, 1, length)
     total = 3 * full_flops * settings.calibration_rows
     for candidates in stages:
-        total += rows * full_flops * (1 + 3 * _mean_step(shape, candidates, settings.candidates_per_step))
+        total += (len(train_rows) if stored else rows) * full_flops
+        total += rows * full_flops * 3 * _mean_step(shape, candidates, settings.candidates_per_step)
         total += checked * sum(shape.forward_flops(c, 1, length) for c in candidates)
 
     widest = min((c for candidates in stages for c in candidates), key=lambda c: c.sparsity)
@@ -114,17 +116,18 @@ def estimate(
         seconds=total / rate,
         # The teacher, its copy on the way to a device, and weights, gradients and two moments of what is trained.
         memory=2 * shape.all_parameters * _BYTES + 4 * largest + activations + 700 * 2**20,
-        disk=disk_needed(shape, settings),
+        disk=disk_needed(shape, settings, stored),
     )
 
 
-def disk_needed(shape: Shape, settings: CompressSettings) -> int:
+def disk_needed(shape: Shape, settings: CompressSettings, stored: bool) -> int:
     """Bytes on disk while a run is at work, at the worst.
 
-    The old and the new checkpoint, each of weights and two moments, and a snapshot per candidate.
+    The old and the new checkpoint, each of weights and two moments, and a snapshot per candidate; and, if teachers'
+    outputs are ``stored``, those.
     """
     candidates = len(candidate_sparsities(settings.target_sparsity, settings.grid))
-    return (6 + candidates) * shape.all_parameters * _BYTES
+    return (6 + candidates) * shape.all_parameters * _BYTES + stored * int(settings.teacher_cache * 2**30)
 
 
 def check_disk(folder: Path, needed: int) -> None:

@@ -31,6 +31,7 @@ from minidisc.schedules import Job, Network, planned
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid, full_width, make_spec
 from minidisc.tasks import TaskData, align_labels, collator, encode, hold_out, label_array, load_data
 from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_classifier, load_config
+from minidisc.teaching import stored_bytes
 
 SELECTION_MAXIMUM = 2000
 # Beside where the rows are, what decides which go where, and what is cut.
@@ -141,7 +142,18 @@ class Preparation:
             base=fingerprint({**{name: getattr(self.settings, name) for name in _BASE}, **self.fingerprints}),
             progress=self.listener.stage,
             shared=shared,
+            stored=self.storable(settings),
         )
+
+    def storable(self, settings: CompressSettings) -> bool:
+        """Whether the outputs of the teacher fit where they may be kept, and would be read more than once.
+
+        They cannot be kept where padding on the left moves the tokens to other positions in every batch.
+        """
+        lengths = self.rows["train"]["length"]
+        fits = stored_bytes(lengths, self.shape, settings.loss) <= settings.teacher_cache * 2**30
+        again = settings.steps(len(lengths)) > settings.steps_per_epoch(len(lengths))
+        return fits and again and self.loaded.tokenizer.padding_side == "right"
 
     def estimate(self, job: Job) -> Estimate:
         """What a job will take."""
@@ -153,6 +165,7 @@ class Preparation:
             job.train_rows,
             job.selection_rows,
             collator(job.tokenizer),
+            job.stored,
         )
 
     def evaluate(self, model: Any, rows: str) -> dict[str, float]:

@@ -136,6 +136,7 @@ class ResumableTrainer(Trainer):
         if checkpoints:
             self._restore(checkpoints[-1])
         if not self._finished:
+            self.before_training()
             self._started = (time.perf_counter(), time.process_time())
             with measured(self.cost):
                 self._train_from(checkpoints[-1] if checkpoints else None)
@@ -143,6 +144,9 @@ class ResumableTrainer(Trainer):
             self._restore_cost(read_json(self._checkpoints()[-1] / "minidisc.json"))
         self.cost.steps = self.state.global_step
         self.cost.flops = self.state.total_flos
+
+    def before_training(self) -> None:
+        """What has to be there before the first step, at a cost of its own; nothing by default."""
 
     def best_state(self, network: int) -> dict[str, torch.Tensor]:
         """The weights with which a tracked network reached its best metric."""

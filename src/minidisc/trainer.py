@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -27,6 +28,7 @@ from minidisc.prediction import model_inputs, predict_subnetworks
 from minidisc.resumable import Best, ResumableArguments, ResumableTrainer
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task, label_array
+from minidisc.teaching import OutputStore, StoredOutputs
 
 
 @dataclass
@@ -59,6 +61,7 @@ class SandwichTrainer(ResumableTrainer):
         selection_rows: encoded rows with labels, on which every candidate is scored.
         tokenizer: pads batches.
         progress: see `ResumableTrainer`.
+        stores: where the outputs of each teacher are kept, so that it runs once on every row instead of at every step.
 
     Raises:
         UserError: a candidate that the model does not contain.
@@ -77,7 +80,10 @@ class SandwichTrainer(ResumableTrainer):
         selection_rows: Any,
         tokenizer: Any,
         progress: Any = None,
+        stores: Sequence[OutputStore] = (),
     ) -> None:
+        if stores:
+            train_rows = train_rows.add_column("row", range(len(train_rows)))
         super().__init__(model, args, train_rows, tokenizer, [c.name for c in candidates], progress)
         family = model.config.model_type.removeprefix(STUDENT_PREFIX)
         architecture = architecture_for(family)
@@ -101,6 +107,8 @@ class SandwichTrainer(ResumableTrainer):
         self._read = OutputReader(model, architecture, states, relations)
         self._read_teachers = []
         self._teacher_widths: list[tuple[Shape, SubnetworkSpec]] = []
+        self._stores = list(stores)
+        self._stored: list[StoredOutputs] = []
         for network in self.teachers:
             shape = Shape.of(network, architecture)
             # A student with fewer layers is compared after as large a part of the teacher's.
@@ -117,10 +125,30 @@ class SandwichTrainer(ResumableTrainer):
         finally:
             for reader in (self._read, *self._read_teachers):
                 reader.close()
+            for stored in self._stored:
+                stored.close()
+
+    def before_training(self) -> None:
+        """Compute the teachers' outputs, where they are to be kept."""
+        rows = self.train_dataset
+        for store, read, (shape, spec) in zip(
+            self._stores, self._read_teachers, self._teacher_widths, strict=bool(self._stores)
+        ):
+            with self.compute_loss_context_manager():
+                store.fill(
+                    read,
+                    rows,
+                    self.data_collator,
+                    self.args.per_device_eval_batch_size,
+                    self.args.device,
+                    partial(shape.forward_flops, spec),
+                )
+            self._stored.append(store.read(self._lengths))
 
     def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """One batch through the teachers and the step's sub-networks, each sent backward at once, largest last."""
         labels = inputs["labels"].to(self.args.device) if "labels" in inputs else None
+        rows = inputs["row"].tolist() if self._stored else []
         inputs = model_inputs(inputs, self.args.device)
         truth = Truth(inputs["attention_mask"], labels, self._outputs)
         chosen = self.step_candidates(self.state.global_step)
@@ -128,7 +156,8 @@ class SandwichTrainer(ResumableTrainer):
         total = torch.zeros((), device=self.args.device)
         with self.compute_loss_context_manager():
             with torch.no_grad():
-                targets = [read(inputs) for read in self._read_teachers]
+                targets = [stored(rows, truth.mask) for stored in self._stored]
+                targets = targets or [read(inputs) for read in self._read_teachers]
             with self.network.shared_embeddings():
                 for spec in chosen:
                     self.network.activate(spec)
@@ -192,10 +221,11 @@ class SandwichTrainer(ResumableTrainer):
         )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """FLOPs of the step just done: the teachers forward, each sub-network forward and (twice that) backward."""
+        """FLOPs of the step just done: each sub-network forward and (twice that) backward, and what teachers ran."""
         rows, length = inputs["input_ids"].shape
         trained = self.step_candidates(self.state.global_step)
-        targets = sum(shape.forward_flops(spec, rows, length) for shape, spec in self._teacher_widths)
+        running = [] if self._stored else self._teacher_widths
+        targets = sum(shape.forward_flops(spec, rows, length) for shape, spec in running)
         forward = sum(self._shape.forward_flops(spec, rows, length) for spec in trained)
         return int(targets + 3 * forward)
 

@@ -1,6 +1,7 @@
 """The main job on a tiny teacher: what the run folder holds, and what each option does."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -136,6 +137,36 @@ def test_schedules_and_options(workplace, tmp_path, changes, stages):
     if changes.get("stages") == 3:
         sparsities = [assistant.sparsity for assistant in result.assistants]
         assert sparsities == sorted(sparsities)
+
+
+@pytest.mark.parametrize(
+    ("changes", "stored"),
+    [
+        ({}, ["outputs of teacher", "outputs of 25 %"]),
+        ({"loss": "labels"}, []),
+        ({"teacher_cache": 0}, []),
+        # 128 rows of at most 16 tokens, 4 states of 32 numbers: more than 0.0001 GiB.
+        ({"teacher_cache": 0.0001}, []),
+        ({"epochs": 1}, []),
+    ],
+)
+def test_teachers_outputs_are_kept_where_they_are_read_again(workplace, tmp_path, changes, stored):
+    chain = {"schedule": "chain", "assistants": (0.25,), "epochs": 2}
+    result = minidisc.compress(**tiny.settings(workplace, tmp_path / "run", **{**chain, **changes}))
+    costs = result.results["cost"]["stages"]
+    assert [name for name in costs if name.startswith("outputs")] == stored
+    assert all(costs[name]["flops"] > 0 and costs[name]["steps"] == 0 for name in stored)
+    assert "Outputs of teacher" in (result.output_dir / "report.html").read_text() or not stored
+
+
+def test_padding_on_the_left_lets_teachers_run_at_every_step(workplace, tmp_path):
+    # The same row has its tokens at other positions in every batch.
+    shutil.copytree(workplace / "teacher", tmp_path / "teacher")
+    tokenizer = AutoTokenizer.from_pretrained(workplace / "teacher", padding_side="left")
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    settings = tiny.settings(workplace, tmp_path / "run", schedule="direct", epochs=2)
+    result = minidisc.compress(**{**settings, "teacher": str(tmp_path / "teacher")})
+    assert list(result.results["cost"]["stages"]) == ["importance", "student"]
 
 
 def test_training_text_needs_no_labels(workplace, tmp_path):

@@ -35,7 +35,7 @@ def trainer_for(folder, family=BERT, *, rows=(9,) * 8, candidates=CANDIDATES, do
     if double:
         student, teachers = student.double(), [teacher.double() for teacher in teachers]
     task, outputs = changes.pop("task", TASK), changes.pop("outputs", [0, 1])
-    progress = changes.pop("progress", None)
+    progress, stores = changes.pop("progress", None), changes.pop("stores", [])
     settings = TrainingSettings(**{"device": "cpu", "learning_rate": 1e-3, "warmup": 0.0, "batch_size": 4, **changes})
     return SandwichTrainer(
         student,
@@ -48,6 +48,7 @@ def trainer_for(folder, family=BERT, *, rows=(9,) * 8, candidates=CANDIDATES, do
         selection_rows=training_rows(family, [5, 9, 3, 12, 7, 7], seed=3),
         tokenizer=tiny_tokenizer(),
         progress=progress,
+        stores=stores,
     )
 
 

@@ -7,6 +7,7 @@ import itertools
 import shutil
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from minidisc.results import plain
 from minidisc.resumable import LengthGroupedOrder
 from minidisc.runs import open_run, versions
 from minidisc.schedules import SCHEDULES, Job
+from minidisc.teaching import flops_over
 
 
 def compare(
@@ -79,7 +81,7 @@ class _Comparison:
         for cell in cells:
             first.check(cell)
         folder = Path(settings.output_dir)
-        check_disk(folder, disk_needed(first.shape, settings))
+        check_disk(folder, disk_needed(first.shape, settings, first.storable(settings)))
         self.folder = open_run(settings, first.fingerprints, resume, free=("methods", "seeds"))
         self._prepared = {settings.seeds[0]: first}
 
@@ -206,11 +208,13 @@ def _with_steps(job: Job, flops: float) -> Job:
     settings = job.settings
     source, spec = job.untrained_student()
     student = Shape.of(source.model, job.architecture)
-    teacher = 0 if settings.loss in WITHOUT_TEACHER or settings.schedule == "finetune" else 1
+    taught = settings.loss not in WITHOUT_TEACHER and settings.schedule != "finetune"
+    by_teacher = partial(job.shape.forward_flops, job.shape.full()) if taught else lambda *_: 0.0
     lengths = np.asarray(job.train_rows["length"])
     update = settings.batch_size * settings.gradient_accumulation_steps
     order = LengthGroupedOrder(job.train_rows["length"], update, settings.seed)
-    spent, steps, before = 0.0, 0, 0.0
+    steps, before = 0, 0.0
+    spent = flops_over(lengths, 2 * settings.batch_size, by_teacher) if job.stored else 0.0
     for epoch in itertools.count():
         order.set_epoch(epoch)
         rows = np.fromiter(order, dtype=int)
@@ -224,7 +228,7 @@ def _with_steps(job: Job, flops: float) -> Job:
             for first in range(0, len(part), settings.batch_size):
                 batch = lengths[part[first : first + settings.batch_size]]
                 shape = len(batch), int(batch.max())
-                spent += teacher * job.shape.forward_flops(job.shape.full(), *shape)
+                spent += 0 if job.stored else by_teacher(*shape)
                 spent += 3 * student.forward_flops(spec, *shape)
             steps += 1
     raise AssertionError("counts without end")

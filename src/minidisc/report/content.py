@@ -248,4 +248,4 @@ def _stage_title(results: dict[str, Any], name: str) -> str:
     if name == "student":
         count = len(results["assistants"])
         return f"Student from {_assistant_name(count, count) if count else 'teacher'}"
-    return name
+    return name[0].upper() + name[1:]

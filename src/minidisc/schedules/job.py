@@ -13,12 +13,13 @@ from minidisc.confidence import bootstrap
 from minidisc.config import CompressSettings, TrainingSettings, fingerprint
 from minidisc.extraction import extract
 from minidisc.layer_dropping import drop_layers
-from minidisc.losses import WITHOUT_TEACHER
+from minidisc.losses import WITH_RELATIONS, WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape
 from minidisc.resumable import trainer_arguments
 from minidisc.selection import Candidate, tradeoff
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task
+from minidisc.teaching import OutputStore
 from minidisc.trainer import SandwichArguments, SandwichTrainer
 
 _STAGE_SETTINGS = (
@@ -26,6 +27,7 @@ _STAGE_SETTINGS = (
     "dropout",
     "train_embeddings",
     "loss",
+    "teacher_cache",
 )
 
 
@@ -46,7 +48,8 @@ class Job:
     candidates, and where runs for several targets share it, the other targets' too. ``base`` is a hash of all that is
     the same for every stage. ``shared`` says that ``folder`` holds the stages of many runs, which are then told apart
     by what made them, so that equal ones are trained once. ``progress(stage)`` returns the callback that
-    `minidisc.resumable.ResumableTrainer` takes.
+    `minidisc.resumable.ResumableTrainer` takes. ``stored`` says that teachers' outputs are computed once, and kept
+    beside the stages' checkpoints.
     """
 
     settings: CompressSettings
@@ -65,6 +68,7 @@ class Job:
     base: str
     progress: Callable[[str], Any]
     shared: bool = False
+    stored: bool = False
 
     @property
     def target(self) -> SubnetworkSpec:
@@ -104,6 +108,7 @@ class Job:
                 "source": source.weights,
             }
         )
+        stores = self._stores(teachers, source) if self.stored else {}
         folder = self.folder / "checkpoints" / (f"{stage}-{key}" if self.shared else stage)
         trainer = SandwichTrainer(
             extract(source.model, min(candidates, key=lambda c: c.sparsity)),
@@ -122,19 +127,34 @@ class Job:
             selection_rows=self.selection_rows,
             tokenizer=self.tokenizer,
             progress=self.progress(stage),
+            stores=list(stores.values()),
         )
         trainer.fit()
         if self.shared:
             trainer.keep_snapshots_only()
-        return Stage(key, trainer)
+        return Stage(key, trainer, {name: store.cost for name, store in stores.items()})
+
+    def _stores(self, teachers: Sequence[Network], source: Network) -> dict[str, OutputStore]:
+        """Where each teacher's outputs are kept; which those are depends on the loss and on the student's depth."""
+        settings = self.settings
+        if settings.loss in WITHOUT_TEACHER:
+            return {}
+        depth, relations = Shape.of(source.model, self.architecture).depth, settings.loss in WITH_RELATIONS
+        stores = {}
+        for teacher in teachers:
+            key = fingerprint([self.base, teacher.weights, teacher.width, depth, relations, settings.precision])
+            name = f"outputs of {teacher.width or teacher.weights}"
+            stores[name] = OutputStore(self.folder / "checkpoints" / "outputs" / key, settings.teacher_cache * 2**30)
+        return stores
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A finished stage: what made it, as a hash, and its trainer."""
+    """A finished stage: what made it, as a hash, its trainer, and what its teachers' outputs cost that are kept."""
 
     key: str
     trainer: SandwichTrainer
+    outputs: dict[str, Cost]
 
     def network(self, spec: SubnetworkSpec, width: SubnetworkSpec | None = None) -> Network:
         """The dense network of ``width`` (``spec`` itself by default) with the weights that were best for ``spec``."""
@@ -198,7 +218,7 @@ class Outcome:
     def add_stage(self, name: str, stage: Stage) -> None:
         """Note a finished stage's evaluations and cost."""
         self.history[name] = stage.trainer.history
-        self.costs[name] = stage.trainer.cost
+        self.costs.update({**stage.outputs, name: stage.trainer.cost})
 
     def take_student(self, stage: Stage, spec: SubnetworkSpec) -> None:
         """Take the student from a finished stage."""

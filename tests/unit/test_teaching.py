@@ -1,0 +1,186 @@
+import copy
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from minidisc.architectures import architecture_for
+from minidisc.extraction import extract
+from minidisc.losses import LOSSES, Outputs, Truth
+from minidisc.measure import Shape
+from minidisc.outputs import OutputReader
+from minidisc.prediction import model_inputs
+from minidisc.subnetworks import SubnetworkSpec
+from minidisc.tasks import collator
+from minidisc.teaching import OutputStore, flops_over, stored_bytes
+from tests.unit.families import BERT, HEADS, HIDDEN, LAYERS, NEURONS, tagged_rows, tiny_tokenizer, training_rows
+from tests.unit.test_trainer import trainer_for
+
+LENGTHS = (9, 4, 12, 7, 7, 5, 3)
+CPU = torch.device("cpu")
+
+
+def store(folder, outputs_of, rows, budget=1e9, flops=lambda rows, length: 0.0):
+    made = OutputStore(folder, budget)
+    made.fill(outputs_of, rows, collator(tiny_tokenizer()), 2, CPU, flops)
+    return made
+
+
+def batch_of(rows, positions):
+    return collator(tiny_tokenizer())([rows[i] for i in positions])
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_what_is_read_is_what_the_network_makes(family, tokens, tmp_path):
+    model = family.token_model(seed=4) if tokens else family.model(seed=4)
+    rows = tagged_rows(family, (3, 1, 5, 2, 2)) if tokens else training_rows(family, LENGTHS)
+    reader = OutputReader(model, architecture_for(family.family), [0, 2], relations=True)
+    stored = store(tmp_path / "one", reader, rows).read(rows["length"])
+    # Other rows side by side than when it was written.
+    batch = batch_of(rows, [4, 0, 2])
+    with torch.no_grad():
+        expected = reader(model_inputs(batch, CPU))
+    mask = batch["attention_mask"].bool()
+    found = stored([4, 0, 2], batch["attention_mask"])
+    for kind in ("states", "relations"):
+        pairs = list(zip(getattr(found, kind), getattr(expected, kind), strict=True))
+        assert pairs
+        for value, truth in pairs:
+            torch.testing.assert_close(value[mask], truth[mask], rtol=2**-10, atol=1e-4)
+            assert not value[~mask].any()
+    logits = (found.logits[mask], expected.logits[mask]) if tokens else (found.logits, expected.logits)
+    torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", sorted(set(LOSSES) - {"labels"}))
+def test_every_loss_is_the_same_against_stored_outputs(loss, tmp_path):
+    teacher, student, architecture = BERT.model(seed=4), BERT.model(seed=5), architecture_for("bert")
+    rows = training_rows(BERT, LENGTHS)
+    reader = OutputReader(teacher, architecture, [0, 1, 2, 3], relations=True)
+    stored = store(tmp_path / "one", reader, rows).read(rows["length"])
+    batch = batch_of(rows, [1, 5, 6])
+    inputs = model_inputs(batch, CPU)
+    truth = Truth(inputs["attention_mask"], batch["labels"], [0, 1])
+    with torch.no_grad():
+        own = OutputReader(student, architecture, [0, 1, 2, 3], relations=True)(inputs)
+        live = LOSSES[loss](own, reader(inputs), truth)
+        assert LOSSES[loss](own, stored([1, 5, 6], truth.mask), truth).item() == pytest.approx(live.item(), rel=1e-3)
+
+
+def test_training_against_stored_outputs_ends_where_training_against_the_teacher_ends(tmp_path):
+    ends = []
+    for stores in ([], [OutputStore(tmp_path / "outputs" / f"{i}", 1e9) for i in range(2)]):
+        trainer = trainer_for(tmp_path / f"{len(stores)}", teachers=[2, 3], rows=LENGTHS, epochs=3, stores=stores)
+        runs = []
+        for teacher in trainer.teachers:
+            teacher.register_forward_hook(lambda _, args, kwargs, runs=runs: runs.append(1))
+        start = copy.deepcopy(trainer.model.state_dict())
+        trainer.fit()
+        ends.append((trainer.model.state_dict(), start))
+    (live, start), (stored, _) = ends
+    moved = torch.cat([(live[name] - start[name]).flatten() for name in live])
+    apart = torch.cat([(live[name] - stored[name]).flatten() for name in live])
+    assert moved.norm() > 0
+    assert apart.norm() < 0.02 * moved.norm()
+
+
+def test_a_teacher_runs_once_on_every_row(tmp_path):
+    stores = [OutputStore(tmp_path / "outputs" / "one", 1e9)]
+    seen = []
+    for folder in ("first", "second"):
+        trainer = trainer_for(tmp_path / folder, rows=LENGTHS, epochs=3, stores=stores)
+        (teacher,) = trainer.teachers
+        teacher.register_forward_pre_hook(
+            lambda _, args, kwargs: seen.extend(kwargs["attention_mask"].sum(1).tolist()), with_kwargs=True
+        )
+        trainer.fit()
+    assert sorted(seen) == sorted(LENGTHS)
+
+
+def test_flops_are_counted_where_they_are_spent(tmp_path):
+    # By hand: a layer of 4 heads of 8 and 48 neurons on n rows of m tokens.
+    def forward(rows, length):
+        linear = 2 * rows * length * HIDDEN * (4 * HIDDEN + 2 * NEURONS)
+        return LAYERS * (linear + 4 * rows * length * length * HIDDEN)
+
+    candidate = [SubnetworkSpec(0.5, (HEADS,) * LAYERS, (NEURONS,) * LAYERS)]
+    stores = [OutputStore(tmp_path / "outputs" / "one", 1e9)]
+    changes = {"rows": (9, 9, 5, 5), "batch_size": 2, "epochs": 2, "candidates": candidate}
+    stored = trainer_for(tmp_path / "stored", stores=stores, **changes)
+    live = trainer_for(tmp_path / "live", **changes)
+    for trainer in (stored, live):
+        trainer.fit()
+    student = 2 * 3 * (forward(2, 9) + forward(2, 5))
+    assert stored.cost.flops == student
+    # Outputs are computed in batches of evaluation's size, here all rows at once.
+    assert stores[0].cost.flops == forward(4, 9)
+    assert live.cost.flops == student + 2 * (forward(2, 9) + forward(2, 5))
+
+
+def test_a_pass_over_all_rows_is_batched_by_length():
+    assert flops_over([3, 9, 4, 8, 1], 2, lambda rows, length: rows * length) == 2 * 9 + 2 * 4 + 1
+
+
+def outputs(rows, value):
+    def outputs_of(inputs):
+        shape = inputs["input_ids"].shape
+        return Outputs(torch.full((shape[0], 2), value), [torch.full((*shape, 4), value)])
+
+    return outputs_of
+
+
+def test_states_beyond_half_precision_are_kept_in_full(tmp_path):
+    rows = training_rows(BERT, (3, 5))
+    stored = store(tmp_path / "large", outputs(rows, 1e6), rows).read(rows["length"])
+    assert stored([1], torch.ones(1, 5)).states[0].unique().tolist() == [1e6]
+
+
+def test_the_least_recently_used_make_room_and_their_cost_stays_known(tmp_path):
+    rows = training_rows(BERT, (3, 5))
+    size = 8 * 4 * 2
+    stores = {}
+    for name in "abc":
+        stores[name] = store(tmp_path / name, outputs(rows, 1.0), rows, 2 * size, flops=lambda rows, length: 7.0)
+        if name == "b":
+            # From now on b, not a, is the one not used for longest.
+            os.utime(tmp_path / "b", (0, 0))
+            stores["a"].read(rows["length"]).close()
+    assert [(tmp_path / name).is_dir() for name in "abc"] == [True, False, True]
+    assert stores["b"].cost.flops == 7.0
+    first = stores["b"].cost
+    store(tmp_path / "b", outputs(rows, 1.0), rows, 2 * size)
+    assert (tmp_path / "b").is_dir()
+    assert stores["b"].cost == first
+
+
+def test_outputs_are_whole_or_absent(tmp_path):
+    rows = training_rows(BERT, (3, 5, 4))
+    calls = []
+
+    def killed(inputs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return outputs(rows, 1.0)(inputs)
+
+    with pytest.raises(KeyboardInterrupt):
+        store(tmp_path / "a", killed, rows)
+    assert not list(tmp_path.iterdir())
+    assert (
+        store(tmp_path / "a", outputs(rows, 2.0), rows).read(rows["length"])([2], torch.ones(1, 4)).logits[0, 0] == 2
+    )
+
+
+def test_size_on_disk_is_what_was_said(tmp_path):
+    model, rows = BERT.model(), training_rows(BERT, LENGTHS)
+    architecture = architecture_for("bert")
+    narrow = extract(model, SubnetworkSpec(0.5, (2, 2, 2), (20, 20, 20)))
+    sizes = []
+    for name, network in (("full", model), ("narrow", narrow)):
+        reader = OutputReader(network, architecture, [0, 1, 2, 3], relations=True)
+        store(tmp_path / name, reader, rows)
+        sizes.append((tmp_path / name / "states").stat().st_size)
+    said = stored_bytes(rows["length"], Shape.of(model, architecture), "minilm")
+    assert sizes[0] == said == np.sum(LENGTHS) * (4 + 3) * HIDDEN * 2
+    assert sizes[1] < said
