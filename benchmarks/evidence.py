@@ -29,6 +29,8 @@ from minidisc.comparison.table import mean_and_error, with_error
 from minidisc.config import CompareSettings
 from minidisc.files import new_file, write_json
 
+SANDWICH = "minidisc:stages=1"  # the student as the sandwich leaves it
+NO_ASSISTANT = "minidisc:tradeoff_lambda=1:no_gap=train"  # it is trained on, against the teacher
 LAMBDAS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0)
 
 
@@ -41,31 +43,47 @@ class Plan:
     targets: tuple[float, ...]
     batch_size: int
 
+    def named(self) -> dict[float, str]:
+        """The method that takes each assistant from the sandwich, whatever its tradeoff."""
+        return {a: f"minidisc:assistants={a:g}" for a in self.assistants}
+
     def chains(self) -> dict[float, str]:
-        """The method that distils through each assistant."""
+        """The method that trains each assistant, and then the student, alone."""
         return {a: f"chain:assistants={a:g}" for a in self.assistants}
 
     def methods(self, cell: Cell) -> tuple[str, ...]:
-        """One trial, no assistant at equal steps and at equal FLOPs, the search, and what the search tries."""
-        direct = (f"direct:max_steps={2 * cell.steps}", "direct:flops_of=minidisc")
-        return ("minidisc", "minidisc:no_gap=train", *direct, "maxidisc", *self.chains().values())
+        """No assistant; one trial, all that it could have chosen; the search, and all that it tries."""
+        return (
+            *direct(cell),
+            "minidisc",
+            SANDWICH,
+            NO_ASSISTANT,
+            *self.named().values(),
+            "maxidisc",
+            *self.chains().values(),
+        )
 
 
 PLAN = Plan(
     {
-        "mrpc": Cell("MRPC", 3, 5e-5, 16, 330, 3e-4, task="glue/mrpc"),
-        "stsb": Cell("STS-B", 3, 5e-5, 16, 450, 3e-4, rows=4000, task="glue/stsb"),
+        "mrpc": Cell("MRPC", 3, 5e-5, 16, 600, 3e-4, task="glue/mrpc"),
+        "stsb": Cell("STS-B", 3, 5e-5, 16, 600, 3e-4, rows=4000, task="glue/stsb"),
         "mnli": Cell("MNLI (a part)", 3, 5e-5, 16, 600, 3e-4, rows=4000, task="glue/mnli"),
-        "sst2": Cell("SST-2", 3, 5e-5, 16, 450, 3e-4, rows=4000, task="glue/sst2"),
-        "qnli": Cell("QNLI (a part)", 3, 5e-5, 16, 450, 3e-4, rows=4000, task="glue/qnli"),
-        "rte": Cell("RTE", 3, 5e-5, 16, 330, 3e-4, task="glue/rte"),
-        "cola": Cell("CoLA", 3, 5e-5, 16, 450, 3e-4, rows=4000, task="glue/cola"),
-        "conll2003": Cell("CoNLL-2003", 3, 3e-4, 16, 450, 3e-4, rows=4000, task="conll2003"),
+        "sst2": Cell("SST-2", 3, 5e-5, 16, 600, 3e-4, rows=4000, task="glue/sst2"),
+        "qnli": Cell("QNLI (a part)", 3, 5e-5, 16, 600, 3e-4, rows=4000, task="glue/qnli"),
+        "rte": Cell("RTE", 3, 5e-5, 16, 600, 3e-4, task="glue/rte"),
+        "cola": Cell("CoLA", 3, 5e-5, 16, 600, 3e-4, rows=4000, task="glue/cola"),
+        "conll2003": Cell("CoNLL-2003", 3, 3e-4, 16, 600, 3e-4, rows=4000, task="conll2003"),
     },
     assistants=(0.5, 0.6, 0.7, 0.8),
     targets=(0.9, 0.95),
     batch_size=16,
 )
+
+
+def direct(cell: Cell) -> tuple[str, str]:
+    """No assistant, with the steps of one stage and of two."""
+    return "direct", f"direct:max_steps={2 * cell.steps}"
 
 
 def run(plan: Plan, name: str, seeds: Sequence[int], shared: dict[str, Any], work: Path, listener: Any) -> None:
@@ -82,6 +100,8 @@ def run(plan: Plan, name: str, seeds: Sequence[int], shared: dict[str, Any], wor
             batch_size=plan.batch_size,
             learning_rate=cell.learning_rate,
             max_steps=cell.steps,
+            train_embeddings=False,
+            teacher_cache=8.0,
             evaluations_per_epoch=2,
             patience=1000,
             keep_checkpoints=True,

@@ -16,6 +16,8 @@ Student = Literal["pruned", "layers"]
 Loss = Literal["hidden+logits", "logits", "pkd", "minilm", "labels"]
 SecondStage = Literal["student", "sandwich"]
 SecondTeacher = Literal["assistant", "teacher", "both"]
+ImportanceOn = Literal["labels", "teacher"]
+SecondImportance = Literal["teacher", "assistant"]
 NoGap = Literal["stop", "train"]
 SelectOn = Literal["train", "validation"]
 Precision = Literal["fp32", "bf16"]
@@ -179,7 +181,9 @@ class CompressSettings(DataSettings, TrainingSettings):
         "best student wins); chain (the assistants of --assistants)",
     )
     assistants: tuple[float, ...] | None = option(
-        None, "sparsities of the fixed assistants of --schedule chain, comma-separated"
+        None,
+        "sparsities of fixed assistants, comma-separated: those of --schedule chain, or, for minidisc, candidates to "
+        "take whatever their tradeoff",
     )
     student: Student = option("pruned", "pruned, or layers (every k-th layer is kept; for direct and finetune)")
     loss: Loss = option(
@@ -190,6 +194,13 @@ class CompressSettings(DataSettings, TrainingSettings):
     second_stage: SecondStage = option("student", "last stage trains the student alone, or a sandwich again")
     second_teacher: SecondTeacher = option(
         "assistant", "who teaches after the first stage: the assistant, the teacher, or both at once"
+    )
+    importance_on: ImportanceOn = option(
+        "labels", "what importance is computed on: labels, or the teacher's own predictions, which needs no labels"
+    )
+    second_importance: SecondImportance = option(
+        "teacher",
+        "what the student is cut by after an assistant: the teacher's importance, or the assistant's, computed anew",
     )
     no_gap: NoGap = option(
         "stop",
@@ -242,8 +253,17 @@ class CompressSettings(DataSettings, TrainingSettings):
             f"--student layers goes with --schedule direct or finetune, not {self.schedule}.",
         )
         _require(
-            (self.schedule == "chain") == bool(self.assistants),
-            "--schedule chain and --assistants go together; give both, such as --schedule chain --assistants 0.6,0.8.",
+            self.schedule != "chain" or bool(self.assistants),
+            "--schedule chain needs --assistants, such as --assistants 0.6,0.8.",
+        )
+        _require(
+            self.schedule in ("chain", "minidisc") or not self.assistants,
+            f"--assistants goes with --schedule chain or minidisc, not {self.schedule}.",
+        )
+        _require(
+            self.schedule != "minidisc" or not self.assistants or len(self.assistants) == self.stages - 1,
+            f"--assistants names {len(self.assistants or ())}, but --stages {self.stages} of minidisc has "
+            f"{self.stages - 1}; give as many.",
         )
         chain = (0.0, *(self.assistants or ()), self.target_sparsity)
         _require(
@@ -252,6 +272,12 @@ class CompressSettings(DataSettings, TrainingSettings):
             f"the target ({self.target_sparsity:g}).",
         )
         _choice("second_stage", self.second_stage, get_args(SecondStage))
+        _choice("importance_on", self.importance_on, get_args(ImportanceOn))
+        _choice("second_importance", self.second_importance, get_args(SecondImportance))
+        _require(
+            self.second_importance == "teacher" or self.second_stage == "student",
+            "--second-importance assistant goes with --second-stage student: a sandwich holds prefixes of one order.",
+        )
         _choice("no_gap", self.no_gap, get_args(NoGap))
         _choice("second_teacher", self.second_teacher, get_args(SecondTeacher))
         _require(self.teacher_cache >= 0, f"--teacher-cache is {self.teacher_cache:g}; it must not be negative.")

@@ -20,10 +20,15 @@ from minidisc.architectures import Architecture
 from minidisc.files import new_file
 from minidisc.layers import head_size, prunable_layers
 
+ABSENT = -1.0
+
 
 @dataclass(frozen=True)
 class Importance:
-    """Scores of one model: ``heads`` (layers, heads) and ``neurons`` (layers, neurons), each row of L2 norm 1."""
+    """Scores of one model: ``heads`` (layers, heads) and ``neurons`` (layers, neurons), each row of L2 norm 1.
+
+    Where a layer has fewer than others, its row ends with `ABSENT`.
+    """
 
     heads: Tensor
     neurons: Tensor
@@ -44,24 +49,27 @@ def compute_importance(
     architecture: Architecture,
     batches: Iterable[dict[str, Tensor]],
     loss_of: Callable[[Tensor, Tensor], Tensor],
+    widths: tuple[int, int] | None = None,
 ) -> Importance:
     """Score every head and neuron of ``model``.
 
     Args:
-        model: the teacher; runs in evaluation mode, its parameters get no gradients.
+        model: the teacher, or an assistant whose layers have their own widths; runs in evaluation mode, its parameters
+            get no gradients.
         architecture: its family.
         batches: inputs of the model with ``labels``; a batch is the unit over which |·| is taken.
         loss_of: task loss of (logits, labels).
+        widths: heads and neurons that a row has room for, if not the first layer's.
 
     Returns:
         Scores on the CPU, in fp32.
     """
     layers = prunable_layers(model, architecture)
     size = head_size(model.config, architecture)
+    units = [size] * len(layers) + [1] * len(layers)
     taps = [layer.attention_output for layer in layers] + [layer.ffn_down for layer in layers]
     sums: list[Tensor] = []
-    heads = torch.zeros(len(layers), taps[0].in_features // size)
-    neurons = torch.zeros(len(layers), taps[-1].in_features)
+    scores = [torch.zeros(tap.in_features // unit) for tap, unit in zip(taps, units, strict=True)]
 
     def tap_input(index: int) -> Callable:
         def hook(module: Any, args: tuple[Tensor, ...]) -> None:
@@ -88,20 +96,24 @@ def compute_importance(
         for batch in batches:
             inputs = dict(batch)
             labels = inputs.pop("labels")
-            sums[:] = [torch.zeros(())] * len(taps)
+            sums[:] = [torch.zeros(tap.in_features) for tap in taps]
             with torch.enable_grad():
                 loss_of(model(**inputs).logits, labels).backward()
             # A head's mask scales all its dimensions together, so they are summed before |·|.
-            heads += torch.stack(sums[: len(layers)]).unflatten(1, (-1, size)).sum(2).abs()
-            neurons += torch.stack(sums[len(layers) :]).abs()
+            for score, total, unit in zip(scores, sums, units, strict=True):
+                score += total.reshape(len(score), unit).sum(1).abs()
     finally:
         for handle in handles:
             handle.remove()
         for parameter in trainable:
             parameter.requires_grad_(True)
         model.train(was_training)
-    return Importance(_normalise(heads), _normalise(neurons))
+    heads, neurons = widths or (len(scores[0]), len(scores[-1]))
+    return Importance(_table(scores[: len(layers)], heads), _table(scores[len(layers) :], neurons))
 
 
-def _normalise(scores: Tensor) -> Tensor:
-    return (scores / scores.norm(dim=1, keepdim=True).clamp_min(torch.finfo(scores.dtype).tiny)).contiguous()
+def _table(rows: list[Tensor], width: int) -> Tensor:
+    table = torch.full((len(rows), width), ABSENT)
+    for own, scores in zip(table, rows, strict=True):
+        own[: len(scores)] = scores / scores.norm().clamp_min(torch.finfo(scores.dtype).tiny)
+    return table

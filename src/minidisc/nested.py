@@ -132,12 +132,13 @@ def order_by_importance(model: Any, architecture: Architecture, importance: Impo
         model.config.head_order = [[old[h] for h in new] for old, new in zip(before, orders, strict=True)]
         adapt_attention(model, architecture.layout)
     for i, layer in enumerate(prunable_layers(model, architecture)):
-        heads = importance.heads[i].argsort(descending=True, stable=True).to(layer.ffn_down.weight.device)
+        own = layer.attention_output.in_features // size, layer.ffn_down.in_features
+        heads = importance.heads[i].argsort(descending=True, stable=True)[: own[0]].to(layer.ffn_down.weight.device)
         rows = (heads[:, None] * size + torch.arange(size, device=heads.device)).flatten()
         for linear, blocks in layer.head_rows:
             _permute_rows(linear, rows, blocks)
         _permute_columns(layer.attention_output, rows)
-        neurons = importance.neurons[i].argsort(descending=True, stable=True).to(rows.device)
+        neurons = importance.neurons[i].argsort(descending=True, stable=True)[: own[1]].to(rows.device)
         for linear, blocks in layer.neuron_rows:
             _permute_rows(linear, neurons, blocks)
         _permute_columns(layer.ffn_down, neurons)

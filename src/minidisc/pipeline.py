@@ -80,7 +80,8 @@ def _save(prepared: Preparation, settings: CompressSettings, outcome: Outcome, f
         for candidate in table
     ]
     write_json(folder / "candidates.json", rows)
-    for line in [coin_toss(table) for table in outcome.candidates if settings.stages > 1]:
+    chosen_from = outcome.candidates if settings.stages > 1 and not settings.assistants else []
+    for line in map(coin_toss, chosen_from):
         if line is not None:
             prepared.warnings.append(line)
             prepared.listener.warn(line)

@@ -43,6 +43,7 @@ _BASE = (
     "selection_fraction",
     "calibration_rows",
     "neuron_multiple",
+    "importance_on",
 )
 
 
@@ -96,7 +97,7 @@ class Preparation:
         )
         for warning in self.warnings:
             self.listener.warn(warning)
-        importance = self._importance(file)
+        importance, self.cost = self._importance(self.loaded.model, self.full, file)
         order_by_importance(self.loaded.model, self.architecture, importance)
         self._scores = importance.heads.numpy(), importance.neurons.numpy()
 
@@ -114,6 +115,12 @@ class Preparation:
             check_droppable(self.architecture)
         sparsities = {*self._pool(settings), *(settings.assistants or ())}
         check_grid(sorted(sparsities), sum(self.full.heads), sum(self.full.neurons))
+        candidates = candidate_sparsities(settings.target_sparsity, settings.grid)[:-1]
+        if settings.schedule == "minidisc" and not {*(settings.assistants or ())} <= {*candidates}:
+            raise UserError(
+                f"--assistants holds a sparsity that is no candidate; allowed are "
+                f"{', '.join(f'{s:g}' for s in candidates)} (--grid has others)."
+            )
         missing = sum(label is None for label in self.rows["train"]["label"])
         if missing and (settings.loss in WITH_LABELS or settings.schedule == "finetune"):
             raise UserError(
@@ -140,6 +147,7 @@ class Preparation:
             pool=pool if shared else candidates,
             spec=self.spec,
             base=fingerprint({**{name: getattr(self.settings, name) for name in _BASE}, **self.fingerprints}),
+            importance=self._importance,
             progress=self.listener.stage,
             shared=shared,
             stored=self.storable(settings),
@@ -211,9 +219,11 @@ class Preparation:
                 f"the training rows have no labels: {len(selection)} validation rows serve for calibration and "
                 f"selection, the other {len(validation)} for the final figures."
             )
-        labelled = [i for i, label in enumerate(train["label"]) if label is not None]
-        source = train.select(labelled) if labelled else selection
-        names["calibration"] = names["train" if labelled else "selection"]
+        usable = [
+            i for i, label in enumerate(train["label"]) if label is not None or settings.importance_on == "teacher"
+        ]
+        source = train.select(usable) if usable else selection
+        names["calibration"] = names["train" if usable else "selection"]
         drawn = np.random.default_rng((settings.seed, 1)).permutation(len(source))[: settings.calibration_rows]
         self.rows: dict[str, datasets.Dataset] = {
             name: encode(rows, self.loaded.tokenizer, settings.max_length)
@@ -226,25 +236,41 @@ class Preparation:
         }
         self._sources = names
 
-    def _importance(self, file: Path) -> Importance:
+    def _importance(self, model: Any, spec: SubnetworkSpec, file: Path) -> tuple[Importance, Cost]:
+        """Scores of a network of the widths ``spec``, and what they cost; read from ``file`` if they are there."""
         if file.is_file():
             with safe_open(file, "pt") as stored:
-                self.cost = Cost(**json.loads(stored.metadata()["cost"]))
-            return Importance.load(file)
-        self.listener.note(f"importance of heads and neurons on {len(self.rows['calibration'])} rows")
-        with measured(self.cost):
-            importance = compute_importance(
-                self.loaded.model, self.architecture, self._calibration_batches(), self._task_loss
-            )
-        length = int(np.mean(self.rows["calibration"]["length"]))
+                return Importance.load(file), Cost(**json.loads(stored.metadata()["cost"]))
+        rows = self.rows["calibration"]
+        self.listener.note(f"importance of heads and neurons on {len(rows)} rows")
         # Forward, and backward to the activations alone.
-        self.cost.flops = 2 * self.shape.forward_flops(self.full, len(self.rows["calibration"]), length)
-        importance.save(file, {"cost": json.dumps(asdict(self.cost))})
-        return importance
+        passes, own, cost = 2, self.settings.importance_on == "teacher", Cost()
+        with measured(cost):
+            if own:
+                rows, passes = self._labelled_by(model, rows), 3
+            widths = self.shape.heads, self.shape.neurons
+            batches = self._calibration_batches(rows)
+            importance = compute_importance(model, self.architecture, batches, self._task_loss, widths)
+        cost.flops = passes * self.shape.forward_flops(spec, len(rows), int(np.mean(rows["length"])))
+        importance.save(file, {"cost": json.dumps(asdict(cost))})
+        return importance, cost
 
-    def _calibration_batches(self) -> Iterator[dict[str, torch.Tensor]]:
-        rows, collate = self.rows["calibration"], collator(self.loaded.tokenizer)
-        for _, batch in batches_by_length(rows, collate, self.settings.batch_size):
+    def _labelled_by(self, model: Any, rows: datasets.Dataset) -> datasets.Dataset:
+        """The rows with a network's own predictions as labels."""
+        collate, size = collator(self.loaded.tokenizer), 2 * self.settings.batch_size
+        logits = predict(model, rows, collate, size, self.outputs)
+        labels: Any
+        if self.task.kind == "token-classification":
+            labels = [words.argmax(1).tolist() for words in logits]
+        elif self.task.kind == "regression":
+            # The loss against the prediction itself has no gradient; one off it, it has the prediction's.
+            labels = (logits[:, 0] + 1).tolist()
+        else:
+            labels = logits.argmax(1).tolist()
+        return rows.remove_columns("label").add_column("label", labels)
+
+    def _calibration_batches(self, rows: datasets.Dataset) -> Iterator[dict[str, torch.Tensor]]:
+        for _, batch in batches_by_length(rows, collator(self.loaded.tokenizer), self.settings.batch_size):
             yield {**model_inputs(batch, self.device), "labels": batch["labels"].to(self.device)}
 
     def _task_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -122,6 +122,7 @@ def test_student_keeps_labels_and_its_narrow_layers(run):
         ({"stages": 3, "tradeoff_lambda": 0.0}, None),
         ({"candidates_per_step": "all", "gradient_accumulation_steps": 2, "batch_size": 8}, None),
         ({"select_on": "validation"}, None),
+        ({"second_importance": "assistant", "assistants": (0.5,)}, ["sandwich-1", "importance of 50 %", "student"]),
     ],
 )
 def test_schedules_and_options(workplace, tmp_path, changes, stages):
@@ -132,7 +133,7 @@ def test_schedules_and_options(workplace, tmp_path, changes, stages):
         assert [name for name in costs if name != "importance"] == stages
     for name, cost in costs.items():
         assert cost["flops"] > 0
-        if name != "importance":
+        if not name.startswith("importance"):
             assert cost["steps"] == (10 if changes.get("select_on") else 8)
     if changes.get("stages") == 3:
         sparsities = [assistant.sparsity for assistant in result.assistants]
@@ -167,6 +168,35 @@ def test_padding_on_the_left_lets_teachers_run_at_every_step(workplace, tmp_path
     settings = tiny.settings(workplace, tmp_path / "run", schedule="direct", epochs=2)
     result = minidisc.compress(**{**settings, "teacher": str(tmp_path / "teacher")})
     assert list(result.results["cost"]["stages"]) == ["importance", "student"]
+
+
+def test_importance_on_the_teachers_predictions_needs_no_labels(workplace, tmp_path):
+    table = read_table(workplace / "train.csv")
+    model = AutoModelForSequenceClassification.from_pretrained(workplace / "teacher").eval()
+    tokenizer = AutoTokenizer.from_pretrained(workplace / "teacher")
+    table.drop(columns="label").to_csv(tmp_path / "text.csv", index=False)
+    settings = tiny.settings(workplace, tmp_path / "run", schedule="direct", importance_on="teacher", max_steps=1)
+    result = minidisc.compress(**{**settings, "train_file": str(tmp_path / "text.csv")})
+    assert result.results["rows"]["calibration"]["count"] == len(table)
+    # The definition by hand, in the same batches: cross-entropy on the larger logit's class.
+    encoded = sorted(
+        (tokenizer(text, truncation=True, max_length=16) for text in table["text"]), key=lambda e: -len(e["input_ids"])
+    )
+    sums = 0
+    for start in range(0, len(encoded), 16):
+        batch = tokenizer.pad(encoded[start : start + 16], return_tensors="pt")
+        masks = [torch.ones(64, requires_grad=True) for _ in range(3)]
+        hooks = [
+            layer.output.dense.register_forward_pre_hook(lambda _, args, mask=mask: (args[0] * mask,))
+            for layer, mask in zip(model.bert.encoder.layer, masks, strict=True)
+        ]
+        logits = model(**batch).logits
+        loss = torch.nn.functional.cross_entropy(logits, logits.detach().argmax(1))
+        sums = sums + torch.stack(torch.autograd.grad(loss, masks)).abs()
+        for hook in hooks:
+            hook.remove()
+    found = load_file(result.output_dir / "importance.safetensors")["neurons"]
+    torch.testing.assert_close(found, sums / sums.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-6)
 
 
 def test_training_text_needs_no_labels(workplace, tmp_path):

@@ -6,8 +6,10 @@ import torch
 from torch.nn import functional as F
 
 from minidisc.architectures import architecture_for
-from minidisc.importance import Importance, compute_importance
+from minidisc.extraction import extract
+from minidisc.importance import ABSENT, Importance, compute_importance
 from minidisc.losses import task_loss
+from minidisc.subnetworks import SubnetworkSpec
 from tests.unit.families import BERT, HEAD_SIZE, HEADS, LAYERS, NEURONS
 
 
@@ -48,10 +50,11 @@ def mask_gradients(family, model, batches, loss_of):
     head_masks = torch.ones(LAYERS, HEADS, requires_grad=True)
     neuron_masks = torch.ones(LAYERS, NEURONS, requires_grad=True)
     for i, (attention_output, ffn_down) in enumerate(family.parts(model)):
+        heads, neurons = attention_output.in_features // HEAD_SIZE, ffn_down.in_features
         attention_output.register_forward_pre_hook(
-            lambda _, args, i=i: (args[0] * head_masks[i].repeat_interleave(HEAD_SIZE),)
+            lambda _, args, i=i, n=heads: (args[0] * head_masks[i, :n].repeat_interleave(HEAD_SIZE),)
         )
-        ffn_down.register_forward_pre_hook(lambda _, args, i=i: (args[0] * neuron_masks[i],))
+        ffn_down.register_forward_pre_hook(lambda _, args, i=i, n=neurons: (args[0] * neuron_masks[i, :n],))
     sums = [np.zeros((LAYERS, HEADS)), np.zeros((LAYERS, NEURONS))]
     for batch in batches:
         inputs = {k: v for k, v in batch.items() if k != "labels"}
@@ -74,6 +77,23 @@ def test_scores_are_the_gradients_of_masks(family, task, attention):
     np.testing.assert_allclose(importance.heads.numpy(), heads, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(importance.neurons.numpy(), neurons, rtol=1e-5, atol=1e-6)
     assert importance.heads.dtype == importance.neurons.dtype == torch.float32
+
+
+def test_scores_of_a_network_whose_layers_have_their_own_widths(family):
+    loss_of, outputs, labels = TASKS["classification"]
+    spec = SubnetworkSpec(0.5, (3, 0, 1), (0, 20, 9))
+    model = extract(family.model(num_labels=outputs), spec)
+    batches = batches_of(family, labels)
+    widths = HEADS, NEURONS
+    importance = compute_importance(model, architecture_for(family.family), batches, task_loss, widths)
+    with np.errstate(invalid="ignore"):
+        expected = mask_gradients(family, model, batches, loss_of)
+    for found, truth, kept in zip(
+        (importance.heads, importance.neurons), expected, (spec.heads, spec.neurons), strict=True
+    ):
+        for row, own, count in zip(found.numpy(), truth, kept, strict=True):
+            np.testing.assert_allclose(row[:count], own[:count], rtol=1e-5, atol=1e-6)
+            assert (row[count:] == ABSENT).all()
 
 
 def test_the_absolute_value_is_taken_per_batch():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract
-from minidisc.importance import Importance
+from minidisc.importance import ABSENT, Importance
 from minidisc.nested import NestedNetwork, order_by_importance
 from minidisc.subnetworks import SubnetworkSpec, full_width
 from tests.unit.families import BERT, HEAD_SIZE, HEADS, LAYERS, NEURONS
@@ -34,10 +34,11 @@ def masked(family, teacher, importance, spec):
     """The teacher without what ``spec`` removes: a head or neuron whose output nobody reads does not exist."""
     model = copy.deepcopy(teacher)
     for i, (attention_output, ffn_down) in enumerate(family.parts(model)):
-        by_score = sorted(range(HEADS), key=lambda h, i=i: -importance.heads[i, h].item())
+        heads, neurons = attention_output.in_features // HEAD_SIZE, ffn_down.in_features
+        by_score = sorted(range(heads), key=lambda h, i=i: -importance.heads[i, h].item())
         for head in by_score[spec.heads[i] :]:
             attention_output.weight[:, head * HEAD_SIZE : (head + 1) * HEAD_SIZE] = 0
-        by_score = sorted(range(NEURONS), key=lambda n, i=i: -importance.neurons[i, n].item())
+        by_score = sorted(range(neurons), key=lambda n, i=i: -importance.neurons[i, n].item())
         ffn_down.weight[:, by_score[spec.neurons[i] :]] = 0
     return model
 
@@ -114,6 +115,22 @@ def test_ordering_and_extracting_again(family):
     torch.testing.assert_close(logits(nested.model, inputs), expected, **TOLERANCE)
     order_by_importance(network.model, architecture, second)
     torch.testing.assert_close(logits(network.model, inputs), logits(teacher, inputs), **TOLERANCE)
+
+
+def test_a_narrow_network_is_ordered_by_its_own_scores(family):
+    large, small = SubnetworkSpec(0.2, (3, 4, 0), (40, 48, 33)), SubnetworkSpec(0.9, (1, 2, 0), (5, 0, 8))
+    architecture, inputs = architecture_for(family.family), family.inputs(seed=3)
+    _, network = ordered(family, random_importance(4))
+    model = extract(network.model, large)
+    importance = random_importance(5)
+    for i in range(LAYERS):
+        importance.heads[i, large.heads[i] :] = ABSENT
+        importance.neurons[i, large.neurons[i] :] = ABSENT
+    again = copy.deepcopy(model)
+    order_by_importance(again, architecture, importance)
+    torch.testing.assert_close(logits(again, inputs), logits(model, inputs), **TOLERANCE)
+    expected = logits(masked(family, model, importance, small), inputs)
+    torch.testing.assert_close(logits(extract(again, small), inputs), expected, **TOLERANCE)
 
 
 SPECS = [

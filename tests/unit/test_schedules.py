@@ -44,6 +44,9 @@ class RecordedStage:
         ]
 
 
+REORDERED = SubnetworkSpec(0.9, (2,), (3,))
+
+
 @dataclass
 class Recorder(Job):
     """A job that notes what it is to train: (stage, teachers, source, candidates)."""
@@ -54,6 +57,9 @@ class Recorder(Job):
     def train(self, stage, teachers, source, candidates):
         self.stages.append((stage, [t.weights for t in teachers], source.weights, [c.sparsity for c in candidates]))
         return RecordedStage(stage, candidates, self.metrics)
+
+    def reordered(self, assistant, widths):
+        return Network(f"{assistant.weights}, reordered", object()), REORDERED, Cost(flops=7.0)
 
     def untrained_student(self):
         return self.teacher, self.target
@@ -102,6 +108,21 @@ def test_who_teaches_the_student(who, teachers):
     assert job.stages[1][1] == teachers
 
 
+@pytest.mark.parametrize(
+    ("settings", "assistant"),
+    [
+        ({}, "sandwich-1: 70 % with the weights of 70 %"),
+        ({"schedule": "chain", "assistants": (0.6,)}, "assistant-60: 60 % with the weights of 60 %"),
+    ],
+)
+def test_the_student_can_be_cut_by_the_assistants_own_importance(settings, assistant):
+    outcome, job = run(second_importance="assistant", **settings)
+    assert job.stages[-1][2] == f"{assistant}, reordered"
+    assert outcome.spec == REORDERED
+    (name,) = [name for name in outcome.costs if name.startswith("importance of")]
+    assert outcome.costs[name].flops == 7.0
+
+
 NO_GAP = {0.5: 0.85, 0.6: 0.85, 0.7: 0.85, 0.8: 0.85, 0.9: 0.85}
 
 
@@ -125,6 +146,14 @@ def test_two_assistants_are_chosen_one_after_the_other():
     assert job.stages[1][3] == [0.8, 0.9]
     assert job.stages[2][1] == ["sandwich-2: 80 % with the weights of 80 %"]
     assert [a.candidate.spec.sparsity for a in outcome.assistants] == [0.7, 0.8]
+
+
+@pytest.mark.parametrize(("stages", "named"), [(2, (0.5,)), (3, (0.5, 0.8))])
+def test_assistants_that_are_named_are_taken_whatever_their_tradeoff(stages, named):
+    outcome, job = run(stages=stages, assistants=named)
+    assert [a.candidate.spec.sparsity for a in outcome.assistants] == list(named)
+    size = f"{100 * named[-1]:g} %"
+    assert job.stages[-1][1] == [f"sandwich-{len(named)}: {size} with the weights of {size}"]
 
 
 def test_sizes_of_other_targets_are_trained_but_never_chosen():

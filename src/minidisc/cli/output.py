@@ -221,6 +221,8 @@ def _choices(result: CompressionResult) -> list[str]:
     from minidisc.confidence import is_coin_toss
     from minidisc.selection import best_row, lambda_sweeps, range_of, tables_of
 
+    if result.results["settings"]["assistants"]:
+        return ["assistants as they were given"]
     lines = []
     tables, sweeps = tables_of(result.candidates), lambda_sweeps(result.candidates)
     for number, (table, sweep) in enumerate(zip(tables, sweeps, strict=True), start=1):

@@ -130,7 +130,7 @@ def _choice_in_words(results: dict[str, Any]) -> list[str]:
     if settings["schedule"] == "finetune":
         return ["None: with the schedule “finetune” the student learns from the labels, in one stage."]
     sizes = ", then ".join(formats.percent(model["sparsity"]) for model in assistants)
-    if settings["schedule"] == "chain":
+    if settings["assistants"]:
         return [f"As it was given: {sizes} sparsity."]
     if settings["schedule"] == "maxidisc":
         best = formats.score(results["student"]["selection_metrics"]["metric"])

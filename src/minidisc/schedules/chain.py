@@ -24,8 +24,11 @@ def distil_through(job: Job, specs: Sequence[SubnetworkSpec]) -> Outcome:
         source = stage.network(spec)
         outcome.assistants.append(Assistant(stage.table(job)[0], source.model))
         teachers = job.teachers_with(source)
+    target = job.target
+    if outcome.assistants and job.settings.second_importance == "assistant":
+        source, target = outcome.reorder(job, source)
     name = f"student-via{way}" if way else "student"
-    stage = job.train(name, teachers, source, [job.target])
+    stage = job.train(name, teachers, source, [target])
     outcome.add_stage(name, stage)
-    outcome.take_student(stage, job.target)
+    outcome.take_student(stage, target)
     return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,12 +13,14 @@ from minidisc.architectures import Architecture
 from minidisc.confidence import bootstrap
 from minidisc.config import CompressSettings, TrainingSettings, fingerprint
 from minidisc.extraction import extract
+from minidisc.importance import Importance
 from minidisc.layer_dropping import drop_layers
 from minidisc.losses import WITH_RELATIONS, WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape
+from minidisc.nested import order_by_importance
 from minidisc.resumable import trainer_arguments
 from minidisc.selection import Candidate, tradeoff
-from minidisc.subnetworks import SubnetworkSpec
+from minidisc.subnetworks import SubnetworkSpec, make_spec
 from minidisc.tasks import Task
 from minidisc.teaching import OutputStore
 from minidisc.trainer import SandwichArguments, SandwichTrainer
@@ -46,10 +49,11 @@ class Job:
 
     ``spec(sparsity)`` gives the sub-network of any sparsity. ``pool`` are the sizes that a first sandwich trains: the
     candidates, and where runs for several targets share it, the other targets' too. ``base`` is a hash of all that is
-    the same for every stage. ``shared`` says that ``folder`` holds the stages of many runs, which are then told apart
-    by what made them, so that equal ones are trained once. ``progress(stage)`` returns the callback that
-    `minidisc.resumable.ResumableTrainer` takes. ``stored`` says that teachers' outputs are computed once, and kept
-    beside the stages' checkpoints.
+    the same for every stage. ``importance(model, spec, file)`` scores a network of the widths ``spec``, or reads the
+    scores that ``file`` holds. ``progress(stage)`` returns the callback that `minidisc.resumable.ResumableTrainer`
+    takes. ``shared`` says that ``folder`` holds the stages of many runs, which are then told apart by what made them,
+    so that equal ones are trained once. ``stored`` says that teachers' outputs are computed once, and kept beside the
+    stages' checkpoints.
     """
 
     settings: CompressSettings
@@ -66,6 +70,7 @@ class Job:
     pool: list[SubnetworkSpec]
     spec: Callable[[float], SubnetworkSpec]
     base: str
+    importance: Callable[[Any, SubnetworkSpec, Path], tuple[Importance, Cost]]
     progress: Callable[[str], Any]
     shared: bool = False
     stored: bool = False
@@ -87,6 +92,17 @@ class Job:
         return {"assistant": [assistant], "teacher": [self.teacher], "both": [assistant, self.teacher]}[
             self.settings.second_teacher
         ]
+
+    def reordered(self, assistant: Network, spec: SubnetworkSpec) -> tuple[Network, SubnetworkSpec, Cost]:
+        """The assistant ordered by its own importance, what the student keeps of it, and what the scores cost."""
+        key = fingerprint([self.base, assistant.weights, assistant.width])
+        file = self.folder / "checkpoints" / f"importance-{key}.safetensors"
+        model = copy.deepcopy(assistant.model).to(self.teacher.model.device)
+        importance, cost = self.importance(model, spec, file)
+        order_by_importance(model, self.architecture, importance)
+        scores = importance.heads.numpy(), importance.neurons.numpy()
+        target = make_spec(*scores, self.target.sparsity, self.settings.neuron_multiple)
+        return Network(f"{assistant.weights} {assistant.width} reordered", model), target, cost
 
     def train(
         self, stage: str, teachers: Sequence[Network], source: Network, candidates: Sequence[SubnetworkSpec]
@@ -219,6 +235,12 @@ class Outcome:
         """Note a finished stage's evaluations and cost."""
         self.history[name] = stage.trainer.history
         self.costs.update({**stage.outputs, name: stage.trainer.cost})
+
+    def reorder(self, job: Job, assistant: Network) -> tuple[Network, SubnetworkSpec]:
+        """What the student is cut from, and to which widths, by the last assistant's own importance."""
+        source, target, cost = job.reordered(assistant, self.assistants[-1].candidate.spec)
+        self.costs[f"importance of {assistant.width}"] = cost
+        return source, target
 
     def take_student(self, stage: Stage, spec: SubnetworkSpec) -> None:
         """Take the student from a finished stage."""

@@ -6,8 +6,10 @@ other; with 1 the student is taken straight from the sandwich.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from minidisc.schedules.job import Assistant, Job, Outcome
-from minidisc.selection import choose_assistant
+from minidisc.selection import Candidate, choose_assistant
 
 
 def minidisc(job: Job) -> Outcome:
@@ -20,7 +22,7 @@ def minidisc(job: Job) -> Outcome:
         outcome.add_stage(f"sandwich-{number}", stage)
         table = stage.candidates(job, remaining)
         outcome.candidates.append(table)
-        chosen = choose_assistant(table)
+        chosen = _named(job, table, number) if job.settings.assistants else choose_assistant(table)
         no_gap = chosen.spec == job.target
         if job.settings.stages == 1 or (no_gap and job.settings.no_gap == "stop"):
             outcome.take_student(stage, job.target)
@@ -39,7 +41,17 @@ def minidisc(job: Job) -> Outcome:
         source = stage.network(chosen.spec, width=remaining[0])
     else:
         remaining = [job.target]
+    if outcome.assistants and job.settings.second_importance == "assistant":
+        source, target = outcome.reorder(job, assistant)
+        remaining = [target]
     last = job.train("student", teachers, source, remaining)
     outcome.add_stage("student", last)
-    outcome.take_student(last, job.target)
+    outcome.take_student(last, remaining[-1])
     return outcome
+
+
+def _named(job: Job, table: Sequence[Candidate], number: int) -> Candidate:
+    """The candidate that the settings name as the assistant of this stage."""
+    assert job.settings.assistants is not None
+    sparsity = job.settings.assistants[number - 1]
+    return next(row for row in table if row.spec.sparsity == sparsity)

@@ -32,7 +32,7 @@ def printed(capsys, rows, stages=2, width=None):
         teacher=model,
         student=model,
         report="run/report.html",
-        results={"settings": {"tradeoff_lambda": 0.2}},
+        results={"settings": {"tradeoff_lambda": 0.2, "assistants": None}},
     )
     output = Output()
     if width:

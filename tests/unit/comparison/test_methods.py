@@ -41,11 +41,13 @@ def test_unknown_methods(text, words):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("chain", "--schedule chain and --assistants go together"),
-        ("direct:assistants=0.5", "--schedule chain and --assistants go together"),
+        ("chain", "--schedule chain needs --assistants"),
+        ("direct:assistants=0.5", "--assistants goes with --schedule chain or minidisc, not direct"),
+        ("minidisc:assistants=0.5/0.6", "--assistants names 2, but --stages 2 of minidisc has 1; give as many"),
         ("chain:assistants=0.7/0.5", "must rise"),
         ("chain:assistants=0.95", "between 0 and the target"),
         ("minidisc:student=layers", "--student layers goes with"),
+        ("minidisc:second_importance=assistant:second_stage=sandwich", "goes with --second-stage student"),
         ("direct:loss=mse", "--loss is 'mse'"),
         ("direct:epochs=many", "epochs is 'many'"),
         ("minidisc:train_embeddings=maybe", "train_embeddings is 'maybe'"),
