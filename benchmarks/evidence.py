@@ -14,6 +14,7 @@ the tradeoff of an assistant is from the selection rows.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,17 +52,10 @@ class Plan:
         """The method that trains each assistant, and then the student, alone."""
         return {a: f"chain:assistants={a:g}" for a in self.assistants}
 
-    def methods(self, cell: Cell) -> tuple[str, ...]:
-        """No assistant; one trial, all that it could have chosen; the search, and all that it tries."""
-        return (
-            *direct(cell),
-            "minidisc",
-            SANDWICH,
-            NO_ASSISTANT,
-            *self.named().values(),
-            "maxidisc",
-            *self.chains().values(),
-        )
+    def methods(self, cell: Cell, search: bool = True) -> tuple[str, ...]:
+        """No assistant; one trial, and all that it could have chosen; the search, and all that it tries."""
+        one = (*direct(cell), "minidisc", SANDWICH, NO_ASSISTANT, *self.named().values())
+        return (*one, "maxidisc", *self.chains().values()) if search else one
 
 
 PLAN = Plan(
@@ -86,29 +80,38 @@ def direct(cell: Cell) -> tuple[str, str]:
     return "direct", f"direct:max_steps={2 * cell.steps}"
 
 
-def run(plan: Plan, name: str, seeds: Sequence[int], shared: dict[str, Any], work: Path, listener: Any) -> None:
+def run(
+    plan: Plan,
+    name: str,
+    seeds: Sequence[int],
+    shared: dict[str, Any],
+    work: Path,
+    listener: Any,
+    search: bool = True,
+) -> None:
     """Train the cells of a task that are missing; ``shared`` are the settings that `tasks.prepare` gave."""
-    cell = plan.tasks[name]
+    folder = work / name / "comparison"
     compare(
         settings=CompareSettings(
             **shared,
-            output_dir=str(work / name / "comparison"),
-            methods=plan.methods(cell),
+            output_dir=str(folder),
+            methods=plan.methods(plan.tasks[name], search),
             seeds=tuple(seeds),
             target_sparsities=plan.targets,
             grid=plan.assistants,
             batch_size=plan.batch_size,
-            learning_rate=cell.learning_rate,
-            max_steps=cell.steps,
+            learning_rate=plan.tasks[name].learning_rate,
+            max_steps=plan.tasks[name].steps,
             train_embeddings=False,
             teacher_cache=8.0,
-            evaluations_per_epoch=2,
             patience=1000,
             keep_checkpoints=True,
         ),
         resume=True,
         listener=listener,
     )
+    # Gigabytes, and quickly computed again.
+    shutil.rmtree(folder / "checkpoints" / "outputs", ignore_errors=True)
 
 
 def points(
@@ -248,6 +251,7 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--tasks", nargs="*", default=list(PLAN.tasks), choices=list(PLAN.tasks))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--without-search", action="store_true", help="leave the search's cells for later")
     parser.add_argument("--report", type=Path, help="write REPORT.json, REPORT.md and the plots instead of training")
     options = parser.parse_args()
     if options.report:
@@ -256,7 +260,7 @@ def main() -> None:
         sys.exit()
     for name in options.tasks:
         shared = prepare(name, PLAN.tasks[name], options.work, options.data_dir)
-        run(PLAN, name, options.seeds, shared, options.work, Printer(name))
+        run(PLAN, name, options.seeds, shared, options.work, Printer(name), not options.without_search)
 
 
 if __name__ == "__main__":

@@ -145,6 +145,7 @@ class Preparation:
             shape=self.shape,
             candidates=candidates,
             pool=pool if shared else candidates,
+            always=[self.spec(s) for s in (self.targets if shared else [settings.target_sparsity])],
             spec=self.spec,
             base=fingerprint({**{name: getattr(self.settings, name) for name in _BASE}, **self.fingerprints}),
             importance=self._importance,

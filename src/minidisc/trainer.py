@@ -61,6 +61,7 @@ class SandwichTrainer(ResumableTrainer):
         selection_rows: encoded rows with labels, on which every candidate is scored.
         tokenizer: pads batches.
         progress: see `ResumableTrainer`.
+        always: candidates that are trained at every step, as the largest and the smallest are.
         stores: where the outputs of each teacher are kept, so that it runs once on every row instead of at every step.
 
     Raises:
@@ -80,6 +81,7 @@ class SandwichTrainer(ResumableTrainer):
         selection_rows: Any,
         tokenizer: Any,
         progress: Any = None,
+        always: Sequence[SubnetworkSpec] = (),
         stores: Sequence[OutputStore] = (),
     ) -> None:
         if stores:
@@ -95,6 +97,7 @@ class SandwichTrainer(ResumableTrainer):
         self._outputs = list(outputs)
         self._selection_rows = selection_rows
         self._by_size = sorted(self.candidates, key=lambda c: sum(c.neurons))
+        self._always = {self._by_size[0], self._by_size[-1], *always}
         self._random = random_candidates(args.candidates_per_step)
         self._shape = Shape.of(model, architecture)
         own = _spec_of(model, self._shape)
@@ -171,12 +174,11 @@ class SandwichTrainer(ResumableTrainer):
 
     def step_candidates(self, step: int) -> list[SubnetworkSpec]:
         """The sub-networks that are trained in a step, smallest first; drawn from (seed, step) alone."""
-        smallest, *between, largest = self._by_size if len(self._by_size) > 1 else [self._by_size[0]] * 2
-        if self._random is not None and self._random < len(between):
+        others = [spec for spec in self._by_size if spec not in self._always]
+        if self._random is not None and self._random < len(others):
             random = np.random.default_rng((self.args.seed, step))
-            drawn = random.choice(len(between), self._random, replace=False)
-            between = [between[i] for i in sorted(drawn)]
-        return [smallest, *between, largest] if len(self._by_size) > 1 else [smallest]
+            others = [others[i] for i in random.choice(len(others), self._random, replace=False)]
+        return [spec for spec in self._by_size if spec in self._always or spec in others]
 
     def score(self) -> list[dict[str, float]]:
         """Metrics of every candidate on the selection rows."""

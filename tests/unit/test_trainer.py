@@ -35,7 +35,7 @@ def trainer_for(folder, family=BERT, *, rows=(9,) * 8, candidates=CANDIDATES, do
     if double:
         student, teachers = student.double(), [teacher.double() for teacher in teachers]
     task, outputs = changes.pop("task", TASK), changes.pop("outputs", [0, 1])
-    progress, stores = changes.pop("progress", None), changes.pop("stores", [])
+    others = {name: changes.pop(name) for name in ("progress", "stores", "always") if name in changes}
     settings = TrainingSettings(**{"device": "cpu", "learning_rate": 1e-3, "warmup": 0.0, "batch_size": 4, **changes})
     return SandwichTrainer(
         student,
@@ -47,8 +47,7 @@ def trainer_for(folder, family=BERT, *, rows=(9,) * 8, candidates=CANDIDATES, do
         train_rows=training_rows(family, rows),
         selection_rows=training_rows(family, [5, 9, 3, 12, 7, 7], seed=3),
         tokenizer=tiny_tokenizer(),
-        progress=progress,
-        stores=stores,
+        **others,
     )
 
 
@@ -83,6 +82,22 @@ def test_sandwich_rule(tmp_path, extra):
         assert chosen == sorted(chosen, key=lambda c: c.neurons)
         seen.update(chosen[1:-1])
     assert seen == (set(candidates[1:-1]) if extra else set())
+
+
+@pytest.mark.parametrize("extra", [0, 1, 3])
+def test_some_candidates_are_trained_at_every_step(tmp_path, extra):
+    candidates = many(8)
+    always = [candidates[5], candidates[0], candidates[3]]
+    rule = f"largest+smallest+{extra}"
+    choose = trainer_for(tmp_path, candidates=candidates, candidates_per_step=rule, always=always).step_candidates
+    seen = set()
+    for step in range(60):
+        chosen = choose(step)
+        assert {*always, candidates[-1]} <= set(chosen)
+        assert len(chosen) == len(set(chosen)) == 4 + extra
+        assert chosen == sorted(chosen, key=lambda c: c.neurons)
+        seen.update(chosen)
+    assert seen == (set(candidates) if extra else {*always, candidates[-1]})
 
 
 def test_sandwich_rule_is_drawn_from_seed_and_step_alone(tmp_path):

@@ -48,7 +48,8 @@ class Job:
     """A teacher, ordered by importance, the rows, and the candidates; the last candidate is the student's size.
 
     ``spec(sparsity)`` gives the sub-network of any sparsity. ``pool`` are the sizes that a first sandwich trains: the
-    candidates, and where runs for several targets share it, the other targets' too. ``base`` is a hash of all that is
+    candidates, and where runs for several targets share it, the other targets' too; it trains those in ``always`` at
+    every step, which are all the targets' sizes. ``base`` is a hash of all that is
     the same for every stage. ``importance(model, spec, file)`` scores a network of the widths ``spec``, or reads the
     scores that ``file`` holds. ``progress(stage)`` returns the callback that `minidisc.resumable.ResumableTrainer`
     takes. ``shared`` says that ``folder`` holds the stages of many runs, which are then told apart by what made them,
@@ -68,6 +69,7 @@ class Job:
     shape: Shape
     candidates: list[SubnetworkSpec]
     pool: list[SubnetworkSpec]
+    always: list[SubnetworkSpec]
     spec: Callable[[float], SubnetworkSpec]
     base: str
     importance: Callable[[Any, SubnetworkSpec, Path], tuple[Importance, Cost]]
@@ -113,12 +115,14 @@ class Job:
         """
         settings = self.settings
         rule = settings.candidates_per_step if len(candidates) > 2 else "all"
+        always = [spec for spec in self.always if spec in candidates]
         key = fingerprint(
             {
                 "base": self.base,
                 "settings": {name: getattr(settings, name) for name in _STAGE_SETTINGS},
                 "candidates_per_step": rule,
                 "candidates": [asdict(c) for c in candidates],
+                "always": [c.sparsity for c in always],
                 "teachers": [] if settings.loss in WITHOUT_TEACHER else [(t.weights, t.width) for t in teachers],
                 # Cut to the candidates, whatever width it is handed over in.
                 "source": source.weights,
@@ -143,6 +147,7 @@ class Job:
             selection_rows=self.selection_rows,
             tokenizer=self.tokenizer,
             progress=self.progress(stage),
+            always=always,
             stores=list(stores.values()),
         )
         trainer.fit()
