@@ -22,7 +22,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from evidence import PLAN, Plan, report, run
+from evidence import PLAN, Plan, run
+from evidence_report import write
 from tasks import Cell, Printer, prepare
 from transformers import AutoModel, AutoTokenizer
 
@@ -110,9 +111,7 @@ def main() -> None:
     elif options.action == "run":
         train(options)
     else:
-        report(
-            GPU_PLAN, options.work, options.target, "python benchmarks/gpu/evidence.py run --carry carry --work OUT"
-        )
+        write(GPU_PLAN, options.work, options.target, "python benchmarks/gpu/evidence.py run --carry carry --work OUT")
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ class _Comparison:
         check_disk(folder, disk_needed(first.shape, settings, first.storable(settings)))
         self.folder = open_run(settings, first.fingerprints, resume, free=("methods", "seeds"))
         self._prepared = {settings.seeds[0]: first}
+        self._teacher: dict[str, Any] | None = None
 
     def finish(self) -> Comparison:
         settings = self.settings
@@ -106,10 +107,12 @@ class _Comparison:
             try:
                 write_json(file, self._train(method, target, seed))
                 trained += 1
+                # A comparison may take days: what is finished can be read.
+                self._write(seed, failures)
             except (UserError, FloatingPointError, RuntimeError, MemoryError) as error:
                 failures[title] = str(error).strip().split("\n")[0] or type(error).__name__
                 self.listener.warn(f"{title} failed: {failures[title]}")
-        self._write(failures)
+        self._write(settings.seeds[-1], failures)
         if not settings.keep_checkpoints and not failures:
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         return read_comparison(self.folder)
@@ -179,7 +182,7 @@ class _Comparison:
         stages = read_json(file)["stages"]
         return sum(cost["flops"] for name, cost in stages.items() if name != "importance")
 
-    def _write(self, failures: dict[str, str]) -> None:
+    def _write(self, seed: int, failures: dict[str, str]) -> None:
         cells = [
             read_json(file)
             for seed in self.settings.seeds
@@ -187,11 +190,12 @@ class _Comparison:
             for method in self.methods
             if (file := self._file(method, target, seed)).is_file()
         ]
-        prepared = self._ranked(self.settings.seeds[-1])
+        prepared = self._ranked(seed)
+        self._teacher = self._teacher or plain(prepared.teacher_result())
         content = {
             "task": {"name": prepared.task.name, "kind": prepared.task.kind, "metrics": list(prepared.task.metrics)},
             "rows": prepared.row_counts(),
-            "teacher": plain(prepared.teacher_result()),
+            "teacher": self._teacher,
             "table": summarise(cells, list(self.settings.methods)),
             "cells": cells,
             "failures": failures,
