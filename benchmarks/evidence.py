@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,36 @@ from minidisc.config import CompareSettings
 
 SANDWICH = "minidisc:stages=1"  # the student as the sandwich leaves it
 NO_ASSISTANT = "minidisc:tradeoff_lambda=1:no_gap=train"  # it is trained on, against the teacher
+
+
+# What is asked for together: one trial and all that it could have chosen, beside no assistant; the search and all
+# that it tries; variants; and direct distillation with as many FLOPs as the trial, which takes longer than the trial.
+PARTS = ("trial", "search", "ablation", "flops")
+
+_THROUGH = "minidisc:assistants=0.7"
+ABLATION: dict[str, tuple[str, ...]] = {
+    "direct": (
+        "direct:train_embeddings=true",
+        "direct:loss=logits",
+        "direct:loss=minilm",
+        "direct:loss=pkd",
+        "direct:student=layers",
+        "finetune",
+    ),
+    SANDWICH: (
+        f"{SANDWICH}:candidates_per_step=all",
+        f"{SANDWICH}:candidates_per_step=largest+smallest+2",
+        f"{SANDWICH}:grid=0.7",
+        f"{SANDWICH}:loss=logits",
+    ),
+    _THROUGH: (
+        f"{_THROUGH}:second_stage=sandwich",
+        f"{_THROUGH}:second_teacher=teacher",
+        f"{_THROUGH}:second_teacher=both",
+        f"{_THROUGH}:second_importance=assistant",
+    ),
+}
+"""Variants, by the method that each differs from in one setting."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +76,15 @@ class Plan:
         """The method that trains each assistant, and then the student, alone."""
         return {a: f"chain:assistants={a:g}" for a in self.assistants}
 
-    def methods(self, cell: Cell, search: bool = True) -> tuple[str, ...]:
-        """No assistant; one trial, and all that it could have chosen; the search, and all that it tries."""
-        one = (*direct(cell), "minidisc", SANDWICH, NO_ASSISTANT, *self.named().values())
-        return (*one, "maxidisc", *self.chains().values()) if search else one
+    def methods(self, cell: Cell, parts: Collection[str]) -> tuple[str, ...]:
+        """The methods of some `PARTS`."""
+        methods = {
+            "trial": (*direct(cell), "minidisc", SANDWICH, NO_ASSISTANT, *self.named().values()),
+            "search": ("maxidisc", *self.chains().values()),
+            "ablation": tuple(variant for variants in ABLATION.values() for variant in variants),
+            "flops": ("direct:flops_of=minidisc",),
+        }
+        return tuple(method for part in PARTS if part in parts for method in methods[part])
 
 
 PLAN = Plan(
@@ -81,7 +116,7 @@ def run(
     shared: dict[str, Any],
     work: Path,
     listener: Any,
-    search: bool = True,
+    parts: Collection[str] = ("trial", "search"),
 ) -> None:
     """Train the cells of a task that are missing; ``shared`` are the settings that `tasks.prepare` gave."""
     folder = work / name / "comparison"
@@ -89,7 +124,7 @@ def run(
         settings=CompareSettings(
             **shared,
             output_dir=str(folder),
-            methods=plan.methods(plan.tasks[name], search),
+            methods=plan.methods(plan.tasks[name], parts),
             seeds=tuple(seeds),
             target_sparsities=plan.targets,
             grid=plan.assistants,
@@ -115,11 +150,11 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--tasks", nargs="*", default=list(PLAN.tasks), choices=list(PLAN.tasks))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--without-search", action="store_true", help="leave the search's cells for later")
+    parser.add_argument("--parts", nargs="*", default=["trial", "search"], choices=PARTS)
     options = parser.parse_args()
     for name in options.tasks:
         shared = prepare(name, PLAN.tasks[name], options.work, options.data_dir)
-        run(PLAN, name, options.seeds, shared, options.work, Printer(name), not options.without_search)
+        run(PLAN, name, options.seeds, shared, options.work, Printer(name), options.parts)
 
 
 if __name__ == "__main__":

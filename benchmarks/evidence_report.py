@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from evidence import NO_ASSISTANT, PLAN, SANDWICH, Plan, direct
+from evidence import ABLATION, NO_ASSISTANT, PLAN, SANDWICH, Plan, direct
 from scipy import stats
 
 from minidisc.comparison import markdown, read_comparison
@@ -168,6 +168,20 @@ def against_none(evidence: Evidence, target: float) -> dict[str, Any]:
     return found
 
 
+def ablation(evidence: Evidence, target: float) -> dict[str, tuple[float, float]]:
+    """For every variant its student's metric and CPU seconds less those of what it varies, means over seeds."""
+    found = {}
+    for base, variants in ABLATION.items():
+        for variant in variants:
+            seeds = evidence.complete(target, [base, variant])
+            if seeds:
+                found[variant] = tuple(
+                    float(np.mean([of(variant, target, s) - of(base, target, s) for s in seeds]))
+                    for of in (evidence.metric, evidence.cpu)
+                )
+    return found
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A table in Markdown."""
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)] + [""]
@@ -288,6 +302,24 @@ def page(all_tasks: Sequence[Evidence], figures: dict[str, Any]) -> list[str]:
             for method, row in value.items()
         ],
     )
+    varied = _pairs(all_tasks, ablation)
+    if varied:
+        lines += ["## Variants", ""]
+        lines += [
+            "Metric and CPU seconds less those of the method that a variant differs from in one setting: means over "
+            "seeds, then mean ± standard error over pairs of task and target.",
+            "",
+        ]
+        figures["ablation"] = [{"task": e.name, "target": t, "variants": value} for e, t, value in varied]
+        rows = []
+        for base, variants in ABLATION.items():
+            for variant in variants:
+                differences = [value[variant] for *_, value in varied if variant in value]
+                if differences:
+                    metric, cpu = (mean_and_error(list(column)) for column in zip(*differences, strict=True))
+                    rows.append([f"`{variant}`", f"`{base}`", str(len(differences)), with_error(metric)])
+                    rows[-1].append(with_error(cpu, 0))
+        lines += table(["variant", "of", "pairs", "metric", "CPU s"], rows)
     return lines
 
 

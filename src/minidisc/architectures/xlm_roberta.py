@@ -1,16 +1,7 @@
-"""XLM-RoBERTa."""
+"""XLM-RoBERTa: RoBERTa with another vocabulary."""
 
-from minidisc.architectures.architecture import Architecture
+import dataclasses
 
-ARCHITECTURE = Architecture(
-    model_type="xlm-roberta",
-    layers="encoder.layer",
-    embeddings="embeddings",
-    query="attention.self.query",
-    key="attention.self.key",
-    value="attention.self.value",
-    attention_output="attention.output.dense",
-    ffn_up="intermediate.dense",
-    ffn_down="output.dense",
-    reserved_positions=2,
-)
+from minidisc.architectures import roberta
+
+ARCHITECTURE = dataclasses.replace(roberta.ARCHITECTURE, model_type="xlm-roberta")
