@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from minidisc.losses import task_loss
 from minidisc.measure import Cost
 from minidisc.prediction import model_inputs, predict
 from minidisc.resumable import ResumableArguments, ResumableTrainer, trainer_arguments
+from minidisc.runs import open_run
 from minidisc.tasks import Task, encode, label_array, load_data
-from minidisc.teachers import load_classifier
+from minidisc.teachers import fingerprint_of, load_classifier
 
 # What transformers calls the kinds of sequence classification.
 _PROBLEM_TYPES = {"classification": "single_label_classification", "regression": "regression"}
@@ -32,8 +34,13 @@ class FinetuneResult:
     cost: Cost
 
 
-def finetune(settings: FinetuneSettings, progress: Any = None) -> FinetuneResult:
+def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = False) -> FinetuneResult:
     """Fine-tune a sequence or token classification model; the best evaluation's weights are kept.
+
+    Args:
+        settings: of the training.
+        progress: see `minidisc.resumable.ResumableTrainer`.
+        resume: go on with a training for the same folder that was cut short, if there is one.
 
     Raises:
         UserError: if the model, the rows or the output folder cannot be used.
@@ -56,7 +63,10 @@ def finetune(settings: FinetuneSettings, progress: Any = None) -> FinetuneResult
         problem_type=_PROBLEM_TYPES.get(task.kind),
     )
     work = folder.with_name(f".{folder.name}.training")
-    shutil.rmtree(work, ignore_errors=True)
+    if not resume:
+        shutil.rmtree(work, ignore_errors=True)
+    fingerprints = {"model_weights": fingerprint_of(settings.model), "rows": data.fingerprint}
+    open_run(dataclasses.replace(settings, output_dir=str(work)), fingerprints, resume)
     trainer = _FinetuneTrainer(
         loaded.model,
         ResumableArguments(**trainer_arguments(settings, work)),
@@ -67,14 +77,12 @@ def finetune(settings: FinetuneSettings, progress: Any = None) -> FinetuneResult
     )
     trainer.task = task
     trainer.validation_rows = encode(data.validation, loaded.tokenizer, settings.max_length)
-    try:
-        trainer.fit()
-        loaded.model.load_state_dict(trainer.best_state(0))
-        with new_folder(folder) as temporary:
-            loaded.model.save_pretrained(temporary)
-            loaded.tokenizer.save_pretrained(temporary)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    trainer.fit()
+    loaded.model.load_state_dict(trainer.best_state(0))
+    with new_folder(folder) as temporary:
+        loaded.model.save_pretrained(temporary)
+        loaded.tokenizer.save_pretrained(temporary)
+    shutil.rmtree(work)
     best = trainer.best[0]
     assert best is not None
     return FinetuneResult(folder, best.metrics, trainer.cost)

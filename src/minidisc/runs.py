@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from minidisc.config import CompressSettings
+from minidisc.config import CompressSettings, FinetuneSettings
 from minidisc.errors import UserError
 from minidisc.files import new_file
 
@@ -19,12 +19,17 @@ from minidisc.files import new_file
 _FREE = ("output_dir", "keep_checkpoints")
 
 
-def open_run(settings: CompressSettings, fingerprints: dict[str, str], resume: bool, free: Sequence[str] = ()) -> Path:
+def open_run(
+    settings: CompressSettings | FinetuneSettings,
+    fingerprints: dict[str, str],
+    resume: bool,
+    free: Sequence[str] = (),
+) -> Path:
     """Make the run folder and its ``run.yaml``, or check that it is the same run's.
 
     Args:
         settings: resolved settings; ``output_dir`` is the folder.
-        fingerprints: hashes of what the settings only name: the teacher's weights and the rows.
+        fingerprints: hashes of what the settings only name: a model's weights and the rows.
         resume: whether an existing folder may be gone on with.
         free: settings that may have changed since.
 

@@ -11,7 +11,9 @@ import pytest
 from safetensors.torch import load_file
 
 import minidisc
+from minidisc.config import FinetuneSettings
 from minidisc.errors import UserError
+from minidisc.finetuning import finetune
 from tests.integration import tiny
 
 
@@ -97,6 +99,40 @@ def test_the_kill_test_would_notice_another_student(workplace, tmp_path, context
     finish(context, tiny.settings(workplace, tmp_path / "two", epochs=1, seed=1))
     one, two = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("one", "two"))
     assert any(one[name].shape != two[name].shape or (one[name] != two[name]).any() for name in one)
+
+
+def test_fine_tuning_that_was_cut_short_goes_on(workplace, tmp_path):
+    def train(name, stop=None, **changes):
+        steps = []
+
+        def progress(step, total, loss, metrics):
+            if loss is not None:
+                steps.append(step)
+            if stop is not None and step == stop:
+                raise KeyboardInterrupt
+
+        settings = FinetuneSettings(
+            model=str(workplace / "backbone"),
+            output_dir=str(tmp_path / name),
+            train_file=str(workplace / "train.csv"),
+            validation_file=str(workplace / "validation.csv"),
+            **{"epochs": 3, "batch_size": 16, "learning_rate": 3e-3, "max_length": 16, "device": "cpu", **changes},
+        )
+        finetune(settings, progress, resume=True)
+        return steps
+
+    every = train("whole")
+    assert every == list(range(1, 31))
+    with pytest.raises(KeyboardInterrupt):
+        train("killed", stop=17)
+    assert not (tmp_path / "killed").exists()
+    with pytest.raises(UserError, match=r"learning_rate was 0\.003 and is now 0\.1"):
+        train("killed", learning_rate=0.1)
+    # The first epoch's ten steps are not trained again.
+    assert train("killed") == list(range(11, 31))
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", "killed"}
 
 
 def test_a_finished_run_is_read_again_not_repeated(workplace, tmp_path):

@@ -35,12 +35,12 @@ def _compress(settings: CompressSettings, resume: bool) -> None:
         output.result(compress(settings=settings, resume=resume, listener=output))
 
 
-def _finetune(settings: FinetuneSettings) -> None:
+def _finetune(settings: FinetuneSettings, resume: bool) -> None:
     """Fine-tune a pre-trained model on labelled rows: the teacher."""
     with _output() as output:
         from minidisc.finetuning import finetune
 
-        result = finetune(settings, output.stage("teacher"))
+        result = finetune(settings, output.stage("teacher"), resume)
         output.note(f"teacher: {metrics_line(result.metrics)} on the validation rows; saved in {result.output_dir}")
 
 
@@ -75,7 +75,11 @@ def _compare(settings: CompareSettings, resume: bool) -> None:
         sys.exit(1)
 
 
-app.command("finetune")(command_from(FinetuneSettings, _finetune))
+app.command("finetune")(
+    command_from(
+        FinetuneSettings, _finetune, resume=(bool, False, "go on with a training for --output-dir that was cut short")
+    )
+)
 app.command("compress")(
     command_from(
         CompressSettings, _compress, resume=(bool, False, "go on with the run in --output-dir where it was cut short")
@@ -123,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (FloatingPointError, CheckFailed) as error:
         _fail(str(error), code=1)
     except (KeyboardInterrupt, typer.Abort):
-        print("\nminidisc: interrupted; 'minidisc compress' goes on from here with --resume.", file=sys.stderr)
+        print("\nminidisc: interrupted; finetune, compress and compare go on with --resume.", file=sys.stderr)
         sys.exit(130)
 
 
