@@ -139,8 +139,9 @@ def run(
         resume=True,
         listener=listener,
     )
-    # Gigabytes, and quickly computed again.
-    shutil.rmtree(folder / "checkpoints" / "outputs", ignore_errors=True)
+    for outputs in (folder / "checkpoints" / "outputs").glob("*/"):
+        # Gigabytes, and quickly computed again; what they cost is kept.
+        shutil.rmtree(outputs)
 
 
 def main() -> None:

@@ -1,0 +1,137 @@
+"""The tables of the evidence, against figures worked out by hand."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import evidence_report as report
+from evidence import NO_ASSISTANT, SANDWICH, Plan
+from tasks import Cell
+
+PLAN = Plan({"t": Cell("Task", 1, 1e-4, 8, 10, 1e-3)}, assistants=(0.5, 0.7), targets=(0.9,), batch_size=8)
+# Of two seeds: what candidates score in the sandwich, and what the students through them score.
+SANDWICHES = [{0.5: 0.90, 0.7: 0.85, 0.9: 0.70}, {0.5: 0.90, 0.7: 0.89, 0.9: 0.80}]
+STUDENTS = [{0.5: 0.60, 0.7: 0.66, 0.9: 0.63}, {0.5: 0.70, 0.7: 0.74, 0.9: 0.69}]
+ALONE = [{0.5: 0.62, 0.7: 0.65}, {0.5: 0.71, 0.7: 0.77}]
+SIZES = {"sandwich": {0.5: 0.80, 0.7: 0.75}, "alone": {0.5: 0.82, 0.7: 0.74}}
+
+
+def cell(method, seed, metric, cpu=10.0, stages=(), **more):
+    cost = {"steps": 1, "flops": 100.0 * cpu, "seconds": cpu, "cpu_seconds": cpu, "peak_memory": 1}
+    return {
+        "method": method,
+        "target_sparsity": 0.9,
+        "seed": seed,
+        "metrics": {"accuracy": metric, "metric": metric},
+        "selection_metrics": {"metric": metric},
+        "sizes": {"prunable": 1, "without_embeddings": 2, "all": 3},
+        "assistants": [],
+        "candidates": [],
+        "cost": cost,
+        "stages": {name: cost for name in stages},
+        "machine": "none",
+        **more,
+    }
+
+
+def cells():
+    found = []
+    for seed in (0, 1):
+        table = [{"sparsity": s, "metric": m} for s, m in SANDWICHES[seed].items()]
+        found += [
+            cell("minidisc", seed, STUDENTS[seed][0.7], 12.0, candidates=table),
+            cell(NO_ASSISTANT, seed, STUDENTS[seed][0.9]),
+            cell(SANDWICH, seed, 0.6),
+            cell("direct", seed, 0.65, stages=["student"]),
+            cell("direct:max_steps=20", seed, 0.64 + 0.02 * seed),
+            cell("direct:loss=logits", seed, 0.61 + 0.02 * seed, 7.0),
+            cell("maxidisc", seed, ALONE[seed][0.7], 40.0),
+        ]
+        for size in (0.5, 0.7):
+            scores = (SIZES[kind][size] for kind in ("sandwich", "alone"))
+            own, alone = ([{"sparsity": size, "metrics": {"accuracy": m, "metric": m}}] for m in scores)
+            found.append(cell(f"minidisc:assistants={size}", seed, STUDENTS[seed][size], assistants=own))
+            stage = [f"assistant-{100 * size:g}"]
+            found.append(cell(f"chain:assistants={size}", seed, ALONE[seed][size], stages=stage, assistants=alone))
+    return found
+
+
+@pytest.fixture
+def evidence():
+    return report.Evidence(PLAN, "t", {"cells": cells()})
+
+
+def test_the_correlation_over_candidates(evidence):
+    found = report.finding(evidence, 0.9)
+    assert found["seeds"] == 2
+    # Means of the students: 0.65, 0.70, 0.66; of t at λ = 0: 0.90, 0.87, 0.75, ranks 3 2 1 against 1 3 2.
+    assert found["0"]["of_means"] == pytest.approx(-0.5)
+    # λ = 0.2: 1.00, 1.01, 0.93, ranks 2 3 1 against 1 3 2. By seed, ranks 2 3 1 and 2 3 1 … against 1 3 2 and 2 3 1.
+    assert found["0.2"]["of_means"] == pytest.approx(0.5)
+    assert found["0.2"]["by_seed"][0] == pytest.approx((0.5 * (-1 + 1) + -0.5 + 1) / 2)
+    assert [mean for mean, _ in found["students"]] == pytest.approx([0.65, 0.70, 0.66])
+
+
+def test_what_a_choice_gains(evidence):
+    gains = report.gains(evidence, 0.9)
+    # λ = 0 chooses 50 % both times: 0.60 of a mean of 0.63, best 0.66; 0.70 of 0.71, best 0.74.
+    assert gains[0.0] == pytest.approx(((-0.03 - 0.01) / 2, (-0.06 - 0.04) / 2))
+    # λ = 1 chooses 90 %.
+    assert gains[1.0] == pytest.approx(((0.0 - 0.02) / 2, (-0.03 - 0.05) / 2))
+
+
+def test_one_trial_against_the_search(evidence):
+    row = report.against_all(evidence, 0.9)
+    means = {key: row[key][0] for key in ("minidisc", "maxidisc", "best", "mean", "flops", "cpu_seconds")}
+    expected = {"minidisc": 0.70, "maxidisc": 0.71, "best": 0.71, "mean": 0.6875, "flops": 0.3, "cpu_seconds": 0.3}
+    assert means == pytest.approx(expected)
+    assert row["minidisc"][1] == pytest.approx(0.04)  # half the difference of two values
+
+
+def test_every_size_against_itself_alone(evidence):
+    found = report.sizes(evidence)
+    assert {size: row["difference"][0] for size, row in found.items()} == pytest.approx(
+        {"0.5": -0.02, "0.7": 0.01, "0.9": -0.05}
+    )
+    assert all(row["alone_cpu_seconds"] == (10.0, 0.0) for row in found.values())
+
+
+def test_against_none_and_variants(evidence):
+    rows = report.against_none(evidence, 0.9)
+    assert rows["minidisc"]["less_direct"][0] == pytest.approx(((0.66 - 0.64) + (0.74 - 0.66)) / 2)
+    assert rows["direct:max_steps=20"]["less_direct"] == (0.0, 0.0)
+    assert report.ablation(evidence, 0.9) == {"direct:loss=logits": (pytest.approx(-0.03), pytest.approx(-3.0))}
+
+
+def test_unfinished_seeds_are_left_out():
+    some = [c for c in cells() if not (c["seed"] == 1 and c["method"] == "minidisc:assistants=0.7")]
+    assert report.finding(report.Evidence(PLAN, "t", {"cells": some}), 0.9)["seeds"] == 1
+    none = [c for c in cells() if c["method"] != "minidisc"]
+    assert report.finding(report.Evidence(PLAN, "t", {"cells": none}), 0.9) is None
+
+
+def test_cells_of_another_day_are_kept(tmp_path):
+    first, second = ([c for c in cells() if c["seed"] == seed] for seed in (0, 1))
+    sizes = {"prunable": 1, "without_embeddings": 2, "all": 3}
+    content = {
+        "task": {"name": "t", "kind": "classification", "metrics": ["accuracy"]},
+        "rows": {name: {"source": "x", "count": 1} for name in ("train", "selection", "validation")},
+        "teacher": {"metrics": {"accuracy": 0.9}, "sizes": sizes},
+        "settings": {"max_steps": 10, "epochs": 1, "batch_size": 8, "learning_rate": 1e-3},
+        "versions": {},
+        "table": [],
+        "failures": {},
+    }
+    for day, part in (("one", first), ("two", second)):
+        folder = tmp_path / day / "t" / "comparison"
+        folder.mkdir(parents=True)
+        (folder / "compare.json").write_text(json.dumps({**content, "cells": part}))
+        report.write(PLAN, tmp_path / day, tmp_path / "evidence", "command")
+    assert len(json.loads((tmp_path / "evidence.json").read_text())["tasks"]["t"]["cells"]) == len(cells())
+    page = (tmp_path / "evidence.md").read_text()
+    assert "| Task | 90 % | 2 | 0.700 ± 0.040 | 0.710 ± 0.060 | 0.710 ± 0.060 |" in page
+    assert (tmp_path / "evidence-t.svg").read_text().count("<svg") == 1
