@@ -159,6 +159,7 @@ LOSSES: dict[str, Callable[[Outputs, Outputs, Truth], Tensor]] = {
     "minilm": minilm_loss,
     "labels": label_loss,
 }
+WITH_STATES = ("hidden+logits", "pkd")
 WITH_LABELS = ("pkd", "labels")
 WITH_RELATIONS = ("minilm",)
 WITHOUT_TEACHER = ("labels",)

@@ -40,7 +40,7 @@ class OutputReader:
 
     def __call__(self, inputs: dict[str, Any]) -> Outputs:
         """One forward pass."""
-        output = self._model(**inputs, output_hidden_states=True)
+        output = self._model(**inputs, output_hidden_states=bool(self._states))
         return Outputs(output.logits, [output.hidden_states[i] for i in self._states], self._relations())
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minidisc.files import new_folder, read_json, write_json
-from minidisc.losses import WITH_RELATIONS, Outputs, distilled_layers
+from minidisc.losses import WITH_RELATIONS, WITH_STATES, Outputs, distilled_layers
 from minidisc.measure import Cost, Shape, measured
 from minidisc.prediction import Collate, batches_by_length, model_inputs
 
@@ -26,7 +26,7 @@ _HALF = 2  # bytes of a number in half precision
 
 def stored_bytes(lengths: Sequence[int], shape: Shape, loss: str) -> int:
     """Bytes that a teacher's outputs on rows of these lengths take, at the most."""
-    tensors = len(distilled_layers(shape.depth)) + (3 if loss in WITH_RELATIONS else 0)
+    tensors = len(distilled_layers(shape.depth)) if loss in WITH_STATES else 3 if loss in WITH_RELATIONS else 0
     return int(np.sum(lengths)) * tensors * shape.hidden * _HALF
 
 
@@ -114,7 +114,9 @@ class OutputStore:
             for positions, mask, outputs in made:
                 tokens = mask.bool().cpu()
                 groups = outputs.states, outputs.relations
-                states = torch.cat([t.float().cpu() for group in groups for t in group], -1)[tokens].numpy()
+                none = torch.empty(*tokens.shape, 0)
+                parts = [none, *(t.float().cpu() for group in groups for t in group)]
+                states = torch.cat(parts, -1)[tokens].numpy()
                 with np.errstate(over="ignore"):
                     states = states.astype(dtype)
                 if dtype == np.float16 and not np.isfinite(states).all():
@@ -172,7 +174,8 @@ class StoredOutputs:
         for row in rows:
             self._file.seek(self._starts[row] * size)
             blocks.append(self._file.read((self._starts[row + 1] - self._starts[row]) * size))
-        states = np.frombuffer(bytearray().join(blocks), self._dtype).reshape(-1, sum(widths))
+        tokens = sum(self._starts[row + 1] - self._starts[row] for row in rows)
+        states = np.frombuffer(bytearray().join(blocks), self._dtype).reshape(tokens, sum(widths))
         tensors = _padded(torch.from_numpy(states), mask).split(widths, -1)
         logits = (
             _padded(torch.cat([self._logits[self._starts[row] : self._starts[row + 1]] for row in rows]), mask)

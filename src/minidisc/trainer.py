@@ -20,7 +20,7 @@ from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.config import random_candidates
 from minidisc.errors import UserError
 from minidisc.layers import set_dropout
-from minidisc.losses import LOSSES, WITH_RELATIONS, WITHOUT_TEACHER, Truth, distilled_layers
+from minidisc.losses import LOSSES, WITH_RELATIONS, WITH_STATES, WITHOUT_TEACHER, Truth, distilled_layers
 from minidisc.measure import Shape
 from minidisc.nested import NestedNetwork
 from minidisc.outputs import OutputReader
@@ -105,7 +105,7 @@ class SandwichTrainer(ResumableTrainer):
             if not own.contains(spec):
                 raise UserError(f"candidate {spec.name} is wider than the model in some layer; extract a wider model.")
         self._loss = LOSSES[args.loss]
-        states = distilled_layers(self._shape.depth)
+        states = distilled_layers(self._shape.depth) if args.loss in WITH_STATES else []
         relations = args.loss in WITH_RELATIONS
         self._read = OutputReader(model, architecture, states, relations)
         self._read_teachers = []

@@ -68,6 +68,10 @@ def test_every_loss_is_the_same_against_stored_outputs(loss, tmp_path):
         assert LOSSES[loss](own, stored([1, 5, 6], truth.mask), truth).item() == pytest.approx(live.item(), rel=1e-3)
 
 
+def distance(one, other):
+    return torch.cat([(one[name] - other[name]).flatten() for name in one]).norm()
+
+
 def test_training_against_stored_outputs_ends_where_training_against_the_teacher_ends(tmp_path):
     ends = []
     for stores in ([], [OutputStore(tmp_path / "outputs" / f"{i}", 1e9) for i in range(2)]):
@@ -79,10 +83,20 @@ def test_training_against_stored_outputs_ends_where_training_against_the_teacher
         trainer.fit()
         ends.append((trainer.model.state_dict(), start))
     (live, start), (stored, _) = ends
-    moved = torch.cat([(live[name] - start[name]).flatten() for name in live])
-    apart = torch.cat([(live[name] - stored[name]).flatten() for name in live])
-    assert moved.norm() > 0
-    assert apart.norm() < 0.02 * moved.norm()
+    assert distance(live, stored) < 0.02 * distance(start, live)
+
+
+def test_logits_alone_need_no_states(tmp_path):
+    rows = training_rows(BERT, LENGTHS)
+    ends = []
+    for stores in ([], [OutputStore(tmp_path / "outputs" / "one", 1e9)]):
+        trainer = trainer_for(tmp_path / f"{len(stores)}", rows=LENGTHS, epochs=3, loss="logits", stores=stores)
+        trainer.fit()
+        ends.append(trainer.model.state_dict())
+    assert (tmp_path / "outputs" / "one" / "states").stat().st_size == 0
+    assert stored_bytes(rows["length"], Shape.of(BERT.model(), architecture_for("bert")), "logits") == 0
+    start = BERT.model(seed=1).state_dict()
+    assert distance(*ends) < 0.02 * distance(start, ends[0])
 
 
 def test_a_teacher_runs_once_on_every_row(tmp_path):
@@ -181,6 +195,8 @@ def test_size_on_disk_is_what_was_said(tmp_path):
         reader = OutputReader(network, architecture, [0, 1, 2, 3], relations=True)
         store(tmp_path / name, reader, rows)
         sizes.append((tmp_path / name / "states").stat().st_size)
-    said = stored_bytes(rows["length"], Shape.of(model, architecture), "minilm")
-    assert sizes[0] == said == np.sum(LENGTHS) * (4 + 3) * HIDDEN * 2
-    assert sizes[1] < said
+    shape = Shape.of(model, architecture)
+    said = [stored_bytes(rows["length"], shape, loss) for loss in ("hidden+logits", "minilm")]
+    assert said == [np.sum(LENGTHS) * tensors * HIDDEN * 2 for tensors in (4, 3)]
+    assert sizes[0] == sum(said)
+    assert sizes[1] < sizes[0]

@@ -23,7 +23,7 @@ SMALL = SubnetworkSpec(0.9, (1, 0, 1), (5, 0, 8))
 MIDDLE = SubnetworkSpec(0.7, (1, 2, 1), (20, 12, 8))
 LARGE = SubnetworkSpec(0.5, (3, 2, 2), (20, 40, 30))
 CANDIDATES = [LARGE, SMALL, MIDDLE]
-EXTRA = ("candidates_per_step", "dropout", "optim", "train_embeddings")
+EXTRA = ("loss", "candidates_per_step", "dropout", "optim", "train_embeddings")
 TASK = Task("t", "classification", ("text",), "label", ("no", "yes"), True, ("accuracy",))
 
 

@@ -15,7 +15,7 @@ from minidisc.config import CompressSettings, TrainingSettings, fingerprint
 from minidisc.extraction import extract
 from minidisc.importance import Importance
 from minidisc.layer_dropping import drop_layers
-from minidisc.losses import WITH_RELATIONS, WITHOUT_TEACHER
+from minidisc.losses import WITH_RELATIONS, WITH_STATES, WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape
 from minidisc.nested import order_by_importance
 from minidisc.resumable import trainer_arguments
@@ -160,10 +160,11 @@ class Job:
         settings = self.settings
         if settings.loss in WITHOUT_TEACHER:
             return {}
-        depth, relations = Shape.of(source.model, self.architecture).depth, settings.loss in WITH_RELATIONS
+        depth = Shape.of(source.model, self.architecture).depth
+        kinds = settings.loss in WITH_STATES, settings.loss in WITH_RELATIONS
         stores = {}
         for teacher in teachers:
-            key = fingerprint([self.base, teacher.weights, teacher.width, depth, relations, settings.precision])
+            key = fingerprint([self.base, teacher.weights, teacher.width, depth, kinds, settings.precision])
             name = f"outputs of {teacher.width or teacher.weights}"
             stores[name] = OutputStore(self.folder / "checkpoints" / "outputs" / key, settings.teacher_cache * 2**30)
         return stores
