@@ -48,7 +48,6 @@ from transformers import (
 )
 
 LAYERS, HIDDEN, HEADS, NEURONS, VOCABULARY, LENGTH = 3, 32, 4, 48, 60, 16
-HEAD_SIZE = HIDDEN // HEADS
 PAD = 0
 
 _COMMON: dict[str, Any] = {
@@ -84,6 +83,8 @@ class Family:
     """Parameters of a layer that have heads or neurons in them: in BERT weights and biases of query, key, value and
     FFN up, weights alone of attention output and FFN down."""
 
+    head_size: int = HIDDEN // HEADS
+    """Columns of the attention's output projection that belong to one head."""
     fused: dict[str, int] = dataclasses.field(default_factory=dict)
     """Linear maps that are several in one, and how many."""
     drops_layers: bool = True

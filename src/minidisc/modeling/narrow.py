@@ -29,12 +29,11 @@ class NarrowModel:
 
 def make_narrow(model: Any, layout: dict[str, Any], heads_per_layer: list[int], neurons_per_layer: list[int]) -> None:
     """Replace the prunable linear maps of ``model`` by freshly initialised narrower ones, in place."""
-    config = model.config
-    head_size = getattr(config, layout["hidden"]) // getattr(config, layout["heads"])
+    head_size, _ = head_sizes(model.config, layout)
     adapt_attention(model, layout)
     for layer, heads, neurons in zip(layers_of(model, layout), heads_per_layer, neurons_per_layer, strict=True):
-        for path, blocks in head_rows(layer, layout).items():
-            _replace(layer, path, outputs=blocks * heads * head_size)
+        for path, (blocks, size) in head_rows(layer, layout, model.config).items():
+            _replace(layer, path, outputs=blocks * heads * size)
         _replace(layer, layout["attention_output"], inputs=heads * head_size)
         for path, blocks in Counter(layout["neuron_rows"]).items():
             _replace(layer, path, outputs=blocks * neurons)
@@ -107,13 +106,28 @@ def layers_of(model: Any, layout: dict[str, Any]) -> list[Any]:
     return [layer for group in members for layer in attrgetter(tail)(group)] if tail else list(members)
 
 
-def head_rows(layer: Any, layout: dict[str, Any]) -> dict[str, int]:
-    """Where in a layer the linear maps are whose rows are heads, and of how many equal blocks those rows consist."""
+def head_sizes(config: Any, layout: dict[str, Any]) -> tuple[int, int]:
+    """Dimensions that a head has in queries and in the attention's output, and those that it has in keys and values.
+
+    Query heads that share a key head are one head.
+    """
+    queries = getattr(config, layout["heads"])
+    size = getattr(config, layout["head_size"], None) or getattr(config, layout["hidden"]) // queries
+    return queries // getattr(config, layout["prunable_heads"]) * size, size
+
+
+def head_rows(layer: Any, layout: dict[str, Any], config: Any) -> dict[str, tuple[int, int]]:
+    """Where in a layer the linear maps are whose rows are heads.
+
+    Returns:
+        For each of them, of how many equal blocks its rows consist, and how many rows a head has in every block.
+    """
     found = Counter(layout["head_rows"])
     for path in layout["position_rows"]:
         owner, _, name = path.rpartition(".")
         found[path] += hasattr(attrgetter(owner)(layer), name)
-    return +found
+    query, other = head_sizes(config, layout)
+    return {path: (blocks, query if path == layout["head_rows"][0] else other) for path, blocks in (+found).items()}
 
 
 def _replace(layer: Any, path: str, inputs: int | None = None, outputs: int | None = None) -> None:
