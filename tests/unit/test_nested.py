@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract
@@ -97,6 +98,24 @@ def test_every_subnetwork_is_the_masked_teacher_and_the_extracted_model(family, 
         torch.testing.assert_close(logits(small, inputs), expected, **TOLERANCE)
 
     check()
+
+
+def test_rows_without_padding_and_layers_without_heads(family, attention, monkeypatch):
+    attend = F.scaled_dot_product_attention
+
+    def checked(query, key, *args, enable_gqa=False, **kwargs):
+        # Where CUDA's kernels share key heads, they divide by the number of these.
+        assert key.shape[1] or not enable_gqa
+        return attend(query, key, *args, enable_gqa=enable_gqa, **kwargs)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", checked)
+    importance, spec = random_importance(6), SubnetworkSpec(0.8, (0, 3, 0), (9, 0, 20))
+    teacher, network = ordered(family, importance, attention=attention)
+    inputs = family.inputs(padding=False)
+    expected = logits(masked(family, teacher, importance, spec), inputs)
+    network.activate(spec)
+    torch.testing.assert_close(logits(network.model, inputs), expected, **TOLERANCE)
+    torch.testing.assert_close(logits(extract(network.model, spec), inputs), expected, **TOLERANCE)
 
 
 def test_ordering_and_extracting_again(family):

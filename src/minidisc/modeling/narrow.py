@@ -22,7 +22,13 @@ class NarrowModel:
     layout: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
+        own_class = type(config)
+        # Decoders' classifiers find the class of their body by that of the configuration: here, the family's own.
+        config.__class__ = own_class.__bases__[0]
+        try:
+            super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
+        finally:
+            config.__class__ = own_class
         make_narrow(self, self.layout, config.heads_per_layer, config.neurons_per_layer)
         self.post_init()  # type: ignore[attr-defined]
 
@@ -42,14 +48,19 @@ def make_narrow(model: Any, layout: dict[str, Any], heads_per_layer: list[int], 
 
 
 class HeadsOptional:
-    """Mixed in before an attention class that fails without heads, and then hands on an output without dimensions."""
+    """Mixed in before an attention class that fails without heads, and then hands on an output without dimensions.
+
+    ``output_map`` is the name of the linear map that takes this output, where that is a part of the class.
+    """
 
     kept_heads: int | None = None
+    output_map: str = ""
 
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
         """Attend, if there are heads to attend with."""
         if self.kept_heads == 0:
-            return hidden_states.new_zeros(*hidden_states.shape[:-1], 0), None
+            nothing = hidden_states.new_zeros(*hidden_states.shape[:-1], 0)
+            return getattr(self, self.output_map)(nothing) if self.output_map else nothing, None
         return super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
 
 
@@ -76,7 +87,10 @@ def adapt_attention(model: Any, layout: dict[str, Any]) -> None:
     order = getattr(model.config, "head_order", None)
     for i, layer in enumerate(layers_of(model, layout)):
         if layout["needs_heads"]:
-            _mix_in(attrgetter(layout["attention"])(layer), HeadsOptional)
+            attention = attrgetter(layout["attention"])(layer)
+            _mix_in(attention, HeadsOptional)
+            owner, _, name = layout["attention_output"].rpartition(".")
+            attention.output_map = name if owner == layout["attention"] else ""
         if layout["shared_bias"]:
             attention = attrgetter(layout["attention"])(layer)
             _mix_in(attention, OwnBias)
