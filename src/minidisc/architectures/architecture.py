@@ -66,6 +66,8 @@ class Architecture:
     """From the configuration, how often each of the ``layers`` runs in one pass; once, if nothing is said."""
     positions: Callable[[Any], int] | None = None
     """From the configuration, how many relative positions each head compares with every token, if any."""
+    pools_last_token: bool = False
+    """Whether a sentence gets its label from the last token that is not the configuration's padding."""
     per_layer: tuple[str, ...] = ()
     """Names of the configuration's lists that hold one entry for each layer."""
 

@@ -18,4 +18,5 @@ ARCHITECTURE = Architecture(
     attention="self_attn",
     # torch's CUDA kernels for grouped heads divide by the number of key heads.
     needs_heads=True,
+    pools_last_token=True,
 )
