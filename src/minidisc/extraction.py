@@ -29,10 +29,10 @@ def extract(model: Any, spec: SubnetworkSpec, state: dict[str, torch.Tensor] | N
     small = build_narrow(model, spec.heads, spec.neurons)
     architecture = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
     blocks = {
-        id(parameter): count
+        id(parameter): rows.blocks
         for layer in prunable_layers(small, architecture)
-        for linear, count in (*layer.head_rows, *layer.neuron_rows)
-        for parameter in linear.parameters()
+        for rows in (*layer.head_rows, *layer.neuron_rows)
+        for parameter in rows.linear.parameters()
     }
     with torch.no_grad():
         for name, target in small.state_dict(keep_vars=True).items():

@@ -46,7 +46,7 @@ def drop_layers(model: Any, architecture: Architecture, sparsity: float) -> tupl
     kept = kept_layers(len(layers), max(1, round(len(layers) * (1 - sparsity))))
     if architecture.first_layer_differs:
         kept[0] = 0
-    heads, neurons = getattr(model.config, architecture.heads), getattr(model.config, architecture.neurons)
+    heads, neurons = getattr(model.config, architecture.prunable_heads), getattr(model.config, architecture.neurons)
     widths = full_width(len(kept), heads, neurons)
     changes: dict[str, Any] = {architecture.depth: len(kept)}
     for name in architecture.per_layer:

@@ -11,37 +11,47 @@ from typing import Any
 from torch import nn
 
 from minidisc.architectures import Architecture
-from minidisc.modeling.narrow import head_rows, layers_of
+from minidisc.modeling.narrow import head_rows, head_sizes, layers_of
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A linear map whose rows are heads or neurons.
+
+    They consist of so many equal ``blocks``: three for [query | key | value], two for [up | gate], else one. In every
+    block a head or neuron has ``size`` rows.
+    """
+
+    linear: nn.Linear
+    blocks: int
+    size: int = 1
 
 
 @dataclass(frozen=True)
 class PrunableLayer:
-    """The linear maps of one transformer layer that heads and neurons live in.
-
-    ``head_rows`` and ``neuron_rows`` are linear maps whose rows are heads or neurons, each with the number of equal
-    blocks that its rows consist of: three for [query | key | value], two for [up | gate], else one.
-    """
+    """The linear maps of one transformer layer that heads and neurons live in."""
 
     module: nn.Module
-    head_rows: list[tuple[nn.Linear, int]]
+    head_rows: list[Rows]
     attention_output: nn.Linear
-    neuron_rows: list[tuple[nn.Linear, int]]
+    neuron_rows: list[Rows]
     ffn_down: nn.Linear
 
 
 def prunable_layers(model: Any, architecture: Architecture) -> list[PrunableLayer]:
     """All layers of ``model`` (any head, or the base model), first to last."""
     layout = architecture.layout
-
-    def linears(layer: nn.Module, blocks: dict[str, int]) -> list[tuple[nn.Linear, int]]:
-        return [(attrgetter(path)(layer), count) for path, count in blocks.items()]
-
     return [
         PrunableLayer(
             module=layer,
-            head_rows=linears(layer, head_rows(layer, layout)),
+            head_rows=[
+                Rows(attrgetter(path)(layer), *numbers)
+                for path, numbers in head_rows(layer, layout, model.config).items()
+            ],
             attention_output=attrgetter(architecture.attention_output)(layer),
-            neuron_rows=linears(layer, Counter(layout["neuron_rows"])),
+            neuron_rows=[
+                Rows(attrgetter(path)(layer), blocks) for path, blocks in Counter(layout["neuron_rows"]).items()
+            ],
             ffn_down=attrgetter(architecture.ffn_down)(layer),
         )
         for layer in layers_of(model, layout)
@@ -60,5 +70,5 @@ def set_dropout(model: nn.Module, probability: float) -> None:
 
 
 def head_size(config: Any, architecture: Architecture) -> int:
-    """Dimensions of one attention head."""
-    return getattr(config, architecture.hidden) // getattr(config, architecture.heads)
+    """Dimensions of one head in the attention's output."""
+    return head_sizes(config, architecture.layout)[0]

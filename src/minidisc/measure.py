@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from minidisc.architectures import Architecture
-from minidisc.layers import head_size, prunable_layers
+from minidisc.layers import Rows, prunable_layers
+from minidisc.modeling.narrow import head_sizes
 from minidisc.subnetworks import SubnetworkSpec, full_width
 
 
@@ -20,6 +21,7 @@ from minidisc.subnetworks import SubnetworkSpec, full_width
 class Shape:
     """What arithmetic needs to know of a family's model: ``hidden`` size, dimensions of a head, full widths.
 
+    A head has ``head_size`` dimensions in queries and in the attention's output, ``key_size`` in keys and values.
     ``head_parameters`` and ``neuron_parameters`` belong to one head and one neuron; a neuron is a row or column of
     ``neuron_maps`` linear maps. Each head compares every token with so many relative ``positions``.
     ``runs`` says how often each layer runs in one pass.
@@ -27,6 +29,7 @@ class Shape:
 
     hidden: int
     head_size: int
+    key_size: int
     layers: int
     heads: int
     neurons: int
@@ -42,19 +45,20 @@ class Shape:
     def of(cls, model: Any, architecture: Architecture) -> Shape:
         """Read off a full-width model."""
         config = model.config
-        hidden, heads = getattr(config, architecture.hidden), getattr(config, architecture.heads)
+        hidden = getattr(config, architecture.hidden)
         embeddings = _submodule(model.base_model, architecture.embeddings)
         layers = prunable_layers(model, architecture)
-        size = head_size(config, architecture)
+        size, key_size = head_sizes(config, architecture.layout)
         return cls(
             hidden=hidden,
             head_size=size,
+            key_size=key_size,
             layers=len(layers),
-            heads=heads,
+            heads=getattr(config, architecture.prunable_heads),
             neurons=getattr(config, architecture.neurons),
-            head_parameters=size * (_row_parameters(layers[0].head_rows) + hidden),
+            head_parameters=_row_parameters(layers[0].head_rows) + size * hidden,
             neuron_parameters=_row_parameters(layers[0].neuron_rows) + hidden,
-            neuron_maps=1 + sum(blocks for _, blocks in layers[0].neuron_rows),
+            neuron_maps=1 + sum(rows.blocks for rows in layers[0].neuron_rows),
             positions=architecture.positions(config) if architecture.positions else 0,
             runs=tuple(architecture.runs(config)) if architecture.runs else (1,) * len(layers),
             all_parameters=sum(p.numel() for p in model.parameters()),
@@ -88,7 +92,8 @@ class Shape:
         heads = sum(n * runs for n, runs in zip(spec.heads, self.runs, strict=True))
         neurons = sum(n * runs for n, runs in zip(spec.neurons, self.runs, strict=True))
         tokens = rows * length
-        linear = 2 * tokens * self.hidden * (4 * heads * self.head_size + self.neuron_maps * neurons)
+        dimensions = 2 * heads * (self.head_size + self.key_size) + self.neuron_maps * neurons
+        linear = 2 * tokens * self.hidden * dimensions
         attention = 4 * tokens * length * heads * self.head_size
         positions = 2 * self.positions * (self.hidden + tokens) * heads * self.head_size
         return float(linear + attention + positions)
@@ -168,9 +173,9 @@ def processor() -> str:
     return f"{name or 'processor'}, {count} cores"
 
 
-def _row_parameters(rows: list[tuple[Any, int]]) -> int:
-    """Parameters of one row of each block of some linear maps."""
-    return sum(blocks * (linear.in_features + (linear.bias is not None)) for linear, blocks in rows)
+def _row_parameters(maps: list[Rows]) -> int:
+    """Parameters in the rows of one head, or one neuron."""
+    return sum(x.blocks * x.size * (x.linear.in_features + (x.linear.bias is not None)) for x in maps)
 
 
 def _submodule(module: Any, path: str) -> Any:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from minidisc.architectures import Architecture
 from minidisc.importance import Importance
-from minidisc.layers import head_size, prunable_layers
+from minidisc.layers import Rows, head_size, prunable_layers
 from minidisc.modeling.narrow import adapt_attention, set_heads
 from minidisc.subnetworks import SubnetworkSpec
 
@@ -62,8 +62,8 @@ class NestedNetwork:
         self._head_size = head_size(model.config, architecture)
         self._layers: list[Any] = prunable_layers(model, architecture)
         for layer in self._layers:
-            for linear, blocks in (*layer.head_rows, *layer.neuron_rows):
-                _nest(linear, blocks)
+            for rows in (*layer.head_rows, *layer.neuron_rows):
+                _nest(rows.linear, rows.blocks)
             _nest(layer.attention_output)
             _nest(layer.ffn_down)
         self._layout = architecture.layout
@@ -78,13 +78,12 @@ class NestedNetwork:
     def activate(self, spec: SubnetworkSpec | None) -> None:
         """Make every following forward pass use ``spec``; ``None`` is the full width."""
         for i, layer in enumerate(self._layers):
-            heads = None if spec is None else spec.heads[i] * self._head_size
+            for rows in layer.head_rows:
+                rows.linear.active_out = None if spec is None else spec.heads[i] * rows.size
+            layer.attention_output.active_in = None if spec is None else spec.heads[i] * self._head_size
             neurons = None if spec is None else spec.neurons[i]
-            for linear, _ in layer.head_rows:
-                linear.active_out = heads
-            layer.attention_output.active_in = heads
-            for linear, _ in layer.neuron_rows:
-                linear.active_out = neurons
+            for rows in layer.neuron_rows:
+                rows.linear.active_out = neurons
             layer.ffn_down.active_in = neurons
             own = layer.attention_output.in_features // self._head_size
             set_heads(layer.module, self._layout, own if spec is None else spec.heads[i], self._head_size)
@@ -134,21 +133,25 @@ def order_by_importance(model: Any, architecture: Architecture, importance: Impo
     for i, layer in enumerate(prunable_layers(model, architecture)):
         own = layer.attention_output.in_features // size, layer.ffn_down.in_features
         heads = importance.heads[i].argsort(descending=True, stable=True)[: own[0]].to(layer.ffn_down.weight.device)
-        rows = (heads[:, None] * size + torch.arange(size, device=heads.device)).flatten()
-        for linear, blocks in layer.head_rows:
-            _permute_rows(linear, rows, blocks)
-        _permute_columns(layer.attention_output, rows)
-        neurons = importance.neurons[i].argsort(descending=True, stable=True)[: own[1]].to(rows.device)
-        for linear, blocks in layer.neuron_rows:
-            _permute_rows(linear, neurons, blocks)
-        _permute_columns(layer.ffn_down, neurons)
+        for rows in layer.head_rows:
+            _permute_rows(rows, heads)
+        _permute_columns(layer.attention_output, heads, size)
+        neurons = importance.neurons[i].argsort(descending=True, stable=True)[: own[1]].to(heads.device)
+        for rows in layer.neuron_rows:
+            _permute_rows(rows, neurons)
+        _permute_columns(layer.ffn_down, neurons, 1)
 
 
-def _permute_rows(linear: nn.Linear, order: Tensor, blocks: int) -> None:
-    for parameter in linear.parameters():
-        block = parameter.unflatten(0, (blocks, -1))
-        block.copy_(block[:, order])
+def _permute_rows(rows: Rows, order: Tensor) -> None:
+    for parameter in rows.linear.parameters():
+        block = parameter.unflatten(0, (rows.blocks, -1))
+        block.copy_(block[:, _dimensions(order, rows.size)])
 
 
-def _permute_columns(linear: nn.Linear, order: Tensor) -> None:
-    linear.weight.copy_(linear.weight[:, order])
+def _permute_columns(linear: nn.Linear, order: Tensor, size: int) -> None:
+    linear.weight.copy_(linear.weight[:, _dimensions(order, size)])
+
+
+def _dimensions(order: Tensor, size: int) -> Tensor:
+    """The places of dimensions, for the places of what has ``size`` of them each."""
+    return (order[:, None] * size + torch.arange(size, device=order.device)).flatten()

@@ -18,6 +18,7 @@ from transformers import (
     AutoTokenizer,
 )
 
+from minidisc.architectures import FAMILIES, STUDENT_PREFIX, architecture_for
 from minidisc.errors import UserError
 from minidisc.modeling.classes import register
 from minidisc.tasks import Kind
@@ -96,7 +97,7 @@ def load_classifier(
         config_changes: settings of the configuration to override.
 
     Raises:
-        UserError: anything missing or unreadable.
+        UserError: anything missing or unreadable, or a padding token that the model does not know.
     """
     config = load_config(source, trust_remote_code)
     for name, value in config_changes.items():
@@ -108,6 +109,8 @@ def load_classifier(
     tokens = (kind or kind_of(config)) == "token-classification"
     if tokens:
         _space_before_words(tokenizer)
+    else:
+        _check_padding(config, tokenizer)
     try:
         model, report = (
             AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
@@ -149,6 +152,17 @@ _HAS_FILE_DIGEST = hasattr(hashlib, "file_digest")
 
 def _is_token_classifier(config: Any) -> bool:
     return any(name.endswith("ForTokenClassification") for name in getattr(config, "architectures", None) or ())
+
+
+def _check_padding(config: Any, tokenizer: Any) -> None:
+    """Refuse a model that would take padding for a sentence's last token."""
+    family = config.model_type.removeprefix(STUDENT_PREFIX)
+    pools = family in FAMILIES and architecture_for(family).pools_last_token
+    if pools and config.pad_token_id != tokenizer.pad_token_id:
+        raise UserError(
+            f"the model's pad_token_id is {config.pad_token_id}, but its tokenizer's is {tokenizer.pad_token_id}; set "
+            "pad_token_id in config.json to the tokenizer's."
+        )
 
 
 def _space_before_words(tokenizer: Any) -> None:

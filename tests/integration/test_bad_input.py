@@ -20,7 +20,7 @@ CASES = [
         {"teacher": "{gpt2}"},
         [
             "'gpt2' is not known",
-            "albert, bert, deberta-v2, distilbert, electra, modernbert, mpnet, roberta, xlm-roberta",
+            "albert, bert, deberta-v2, distilbert, electra, llama, mistral, modernbert, mpnet, qwen2, qwen3, roberta",
         ],
     ),
     ("pickled weights only", {"teacher": "{pickled}"}, ["safetensors"]),

@@ -32,6 +32,12 @@ from transformers import (
     ElectraConfig,
     ElectraForSequenceClassification,
     ElectraForTokenClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    LlamaForTokenClassification,
+    MistralConfig,
+    MistralForSequenceClassification,
+    MistralForTokenClassification,
     ModernBertConfig,
     ModernBertForSequenceClassification,
     ModernBertForTokenClassification,
@@ -39,6 +45,12 @@ from transformers import (
     MPNetForSequenceClassification,
     MPNetForTokenClassification,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForSequenceClassification,
+    Qwen2ForTokenClassification,
+    Qwen3Config,
+    Qwen3ForSequenceClassification,
+    Qwen3ForTokenClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
@@ -48,7 +60,6 @@ from transformers import (
 )
 
 LAYERS, HIDDEN, HEADS, NEURONS, VOCABULARY, LENGTH = 3, 32, 4, 48, 60, 16
-HEAD_SIZE = HIDDEN // HEADS
 PAD = 0
 
 _COMMON: dict[str, Any] = {
@@ -84,6 +95,8 @@ class Family:
     """Parameters of a layer that have heads or neurons in them: in BERT weights and biases of query, key, value and
     FFN up, weights alone of attention output and FFN down."""
 
+    head_size: int = HIDDEN // HEADS
+    """Columns of the attention's output projection that belong to one head."""
     fused: dict[str, int] = dataclasses.field(default_factory=dict)
     """Linear maps that are several in one, and how many."""
     drops_layers: bool = True
@@ -238,6 +251,39 @@ def _albert(**changes: Any) -> AlbertConfig:
     return AlbertConfig(**{**_COMMON, **shared, **changes})
 
 
+# What is pruned as one head is a key head with the query heads that share it.
+_TWO_QUERIES = {"num_attention_heads": 2 * HEADS, "num_key_value_heads": HEADS}
+# A window that is shorter than the rows.
+_WINDOW = {"sliding_window": 6}
+
+
+def _llama(**changes: Any) -> LlamaConfig:
+    return LlamaConfig(**{**_COMMON, **_TWO_QUERIES, **changes})
+
+
+def _llama_multi_head(**changes: Any) -> LlamaConfig:
+    """Every query head has its own key head, and everything that may have a bias has one."""
+    return LlamaConfig(**{**_COMMON, "attention_bias": True, "mlp_bias": True, **changes})
+
+
+def _mistral(**changes: Any) -> MistralConfig:
+    # Query heads that together are wider than the hidden size.
+    return MistralConfig(**{**_COMMON, **_TWO_QUERIES, **_WINDOW, "head_dim": 6, **changes})
+
+
+def _qwen2(**changes: Any) -> Qwen2Config:
+    # Layers of both kinds.
+    windows = {**_WINDOW, "use_sliding_window": True, "max_window_layers": 1}
+    return Qwen2Config(**{**_COMMON, **_TWO_QUERIES, **windows, **changes})
+
+
+def _qwen3(**changes: Any) -> Qwen3Config:
+    heads = {"num_attention_heads": 4 * HEADS, "num_key_value_heads": HEADS, "head_dim": 4}
+    kinds = {**_WINDOW, "use_sliding_window": True}
+    kinds["layer_types"] = ["sliding_attention", "full_attention", "sliding_attention"]
+    return Qwen3Config(**{**_COMMON, **heads, **kinds, **changes})
+
+
 BERT = Family("bert", "bert", BertForSequenceClassification, BertForTokenClassification, _bert, token_types=2)
 ROBERTA = Family("roberta", "roberta", RobertaForSequenceClassification, RobertaForTokenClassification, _roberta)
 DISTILBERT = Family(
@@ -326,6 +372,50 @@ ALBERT = Family(
     ffn_down="albert_layers.0.ffn_output",
     drops_layers=False,
 )
+LLAMA = Family(
+    "llama",
+    "llama",
+    LlamaForSequenceClassification,
+    LlamaForTokenClassification,
+    _llama,
+    dropouts=("attention_dropout",),
+    layers="layers",
+    attention_output="self_attn.o_proj",
+    projections=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ffn_down="mlp.down_proj",
+    embeddings="embed_tokens",
+    pruned=7,
+)
+LLAMA_MULTI_HEAD = dataclasses.replace(LLAMA, name="llama-multi-head", build_config=_llama_multi_head, pruned=12)
+MISTRAL = dataclasses.replace(
+    LLAMA,
+    name="mistral",
+    family="mistral",
+    model_class=MistralForSequenceClassification,
+    token_class=MistralForTokenClassification,
+    build_config=_mistral,
+    head_size=2 * 6,
+)
+QWEN2 = dataclasses.replace(
+    LLAMA,
+    name="qwen2",
+    family="qwen2",
+    model_class=Qwen2ForSequenceClassification,
+    token_class=Qwen2ForTokenClassification,
+    build_config=_qwen2,
+    pruned=10,
+    per_layer=("layer_types",),
+)
+QWEN3 = dataclasses.replace(
+    LLAMA,
+    name="qwen3",
+    family="qwen3",
+    model_class=Qwen3ForSequenceClassification,
+    token_class=Qwen3ForTokenClassification,
+    build_config=_qwen3,
+    head_size=4 * 4,
+    per_layer=("layer_types",),
+)
 
 MATRIX = [
     BERT,
@@ -340,6 +430,11 @@ MATRIX = [
     DEBERTA_V2,
     DEBERTA_V3,
     ALBERT,
+    LLAMA,
+    LLAMA_MULTI_HEAD,
+    MISTRAL,
+    QWEN2,
+    QWEN3,
 ]
 
 

@@ -5,7 +5,7 @@ import torch
 
 from minidisc.extraction import extract
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import BERT, HEAD_SIZE, HEADS, LAYERS, NEURONS
+from tests.unit.families import BERT, HEADS, LAYERS, NEURONS
 
 LARGE = SubnetworkSpec(0.3, (3, 4, 2), (30, 48, 17))
 SMALL = SubnetworkSpec(0.9, (1, 0, 2), (0, 9, 16))
@@ -27,7 +27,7 @@ def test_widths_and_weights(family):
         narrower += value.shape != whole.shape
     assert narrower == family.pruned * LAYERS
     for i, (attention_output, ffn_down) in enumerate(family.parts(small)):
-        assert (attention_output.in_features, attention_output.out_features) == (SMALL.heads[i] * HEAD_SIZE, 32)
+        assert (attention_output.in_features, attention_output.out_features) == (SMALL.heads[i] * family.head_size, 32)
         assert (ffn_down.in_features, ffn_down.out_features) == (SMALL.neurons[i], 32)
 
 

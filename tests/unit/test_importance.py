@@ -10,7 +10,7 @@ from minidisc.extraction import extract
 from minidisc.importance import ABSENT, Importance, compute_importance
 from minidisc.losses import task_loss
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import BERT, HEAD_SIZE, HEADS, LAYERS, NEURONS
+from tests.unit.families import BERT, HEADS, LAYERS, NEURONS
 
 
 def classification(logits, labels):
@@ -46,13 +46,13 @@ def batches_of(family, labels, count=2):
 
 def mask_gradients(family, model, batches, loss_of):
     """The definition, word for word: masks of ones, their gradients batch by batch, |.|, sum, norm."""
-    model = copy.deepcopy(model).eval()
+    model, size = copy.deepcopy(model).eval(), family.head_size
     head_masks = torch.ones(LAYERS, HEADS, requires_grad=True)
     neuron_masks = torch.ones(LAYERS, NEURONS, requires_grad=True)
     for i, (attention_output, ffn_down) in enumerate(family.parts(model)):
-        heads, neurons = attention_output.in_features // HEAD_SIZE, ffn_down.in_features
+        heads, neurons = attention_output.in_features // size, ffn_down.in_features
         attention_output.register_forward_pre_hook(
-            lambda _, args, i=i, n=heads: (args[0] * head_masks[i, :n].repeat_interleave(HEAD_SIZE),)
+            lambda _, args, i=i, n=heads: (args[0] * head_masks[i, :n].repeat_interleave(size),)
         )
         ffn_down.register_forward_pre_hook(lambda _, args, i=i, n=neurons: (args[0] * neuron_masks[i, :n],))
     sums = [np.zeros((LAYERS, HEADS)), np.zeros((LAYERS, NEURONS))]

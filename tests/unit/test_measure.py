@@ -9,7 +9,7 @@ from minidisc.architectures import architecture_for
 from minidisc.extraction import extract
 from minidisc.measure import Cost, Shape, measured, peak_memory, processor
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import BERT, HEAD_SIZE, HEADS, HIDDEN, LAYERS, NEURONS
+from tests.unit.families import BERT, HEADS, HIDDEN, LAYERS, NEURONS
 
 SPECS = [
     SubnetworkSpec(0.0, (HEADS,) * LAYERS, (NEURONS,) * LAYERS),
@@ -35,7 +35,7 @@ def test_sizes_are_those_of_the_dense_model(family, spec):
 
 def test_shape_of(family):
     shape = Shape.of(family.model(), architecture_for(family.family))
-    assert (shape.hidden, shape.head_size, shape.layers) == (HIDDEN, HEAD_SIZE, LAYERS)
+    assert (shape.hidden, shape.head_size, shape.layers) == (HIDDEN, family.head_size, LAYERS)
     assert (shape.heads, shape.neurons) == (HEADS, NEURONS)
 
 

@@ -5,13 +5,14 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract
 from minidisc.importance import ABSENT, Importance
 from minidisc.nested import NestedNetwork, order_by_importance
 from minidisc.subnetworks import SubnetworkSpec, full_width
-from tests.unit.families import BERT, HEAD_SIZE, HEADS, LAYERS, NEURONS
+from tests.unit.families import BERT, HEADS, LAYERS, NEURONS
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
 
@@ -32,12 +33,12 @@ def ordered(family, importance, **changes):
 @torch.no_grad()
 def masked(family, teacher, importance, spec):
     """The teacher without what ``spec`` removes: a head or neuron whose output nobody reads does not exist."""
-    model = copy.deepcopy(teacher)
+    model, size = copy.deepcopy(teacher), family.head_size
     for i, (attention_output, ffn_down) in enumerate(family.parts(model)):
-        heads, neurons = attention_output.in_features // HEAD_SIZE, ffn_down.in_features
+        heads, neurons = attention_output.in_features // size, ffn_down.in_features
         by_score = sorted(range(heads), key=lambda h, i=i: -importance.heads[i, h].item())
         for head in by_score[spec.heads[i] :]:
-            attention_output.weight[:, head * HEAD_SIZE : (head + 1) * HEAD_SIZE] = 0
+            attention_output.weight[:, head * size : (head + 1) * size] = 0
         by_score = sorted(range(neurons), key=lambda n, i=i: -importance.neurons[i, n].item())
         ffn_down.weight[:, by_score[spec.neurons[i] :]] = 0
     return model
@@ -97,6 +98,24 @@ def test_every_subnetwork_is_the_masked_teacher_and_the_extracted_model(family, 
         torch.testing.assert_close(logits(small, inputs), expected, **TOLERANCE)
 
     check()
+
+
+def test_rows_without_padding_and_layers_without_heads(family, attention, monkeypatch):
+    attend = F.scaled_dot_product_attention
+
+    def checked(query, key, *args, enable_gqa=False, **kwargs):
+        # Where CUDA's kernels share key heads, they divide by the number of these.
+        assert key.shape[1] or not enable_gqa
+        return attend(query, key, *args, enable_gqa=enable_gqa, **kwargs)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", checked)
+    importance, spec = random_importance(6), SubnetworkSpec(0.8, (0, 3, 0), (9, 0, 20))
+    teacher, network = ordered(family, importance, attention=attention)
+    inputs = family.inputs(padding=False)
+    expected = logits(masked(family, teacher, importance, spec), inputs)
+    network.activate(spec)
+    torch.testing.assert_close(logits(network.model, inputs), expected, **TOLERANCE)
+    torch.testing.assert_close(logits(extract(network.model, spec), inputs), expected, **TOLERANCE)
 
 
 def test_ordering_and_extracting_again(family):
@@ -164,7 +183,7 @@ def test_shared_embeddings_give_the_gradients_of_separate_passes(family):
         torch.testing.assert_close(gradient, expected[name], atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
     # The largest sub-network has no more than this, so nothing beyond it may have learned.
     attention_output, ffn_down = family.parts(network.model)[0]
-    assert not attention_output.weight.grad[:, 3 * HEAD_SIZE :].any()
+    assert not attention_output.weight.grad[:, 3 * family.head_size :].any()
     assert not ffn_down.weight.grad[:, 40:].any()
     assert ffn_down.weight.grad[:, :40].any(dim=0).all()
 

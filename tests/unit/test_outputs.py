@@ -8,7 +8,6 @@ from minidisc.extraction import extract
 from minidisc.nested import NestedNetwork
 from minidisc.outputs import OutputReader
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import HEAD_SIZE
 
 SPECS = [SubnetworkSpec(0.5, (4, 2, 3), (9, 9, 9)), SubnetworkSpec(0.7, (1, 2, 0), (9, 0, 9))]
 
@@ -17,7 +16,6 @@ SPECS = [SubnetworkSpec(0.5, (4, 2, 3), (9, 9, 9)), SubnetworkSpec(0.7, (1, 2, 0
 def test_relations_are_the_projections_of_what_enters_the_last_layer_with_heads(family, spec):
     model, architecture, inputs = family.model(seed=6), architecture_for(family.family), family.inputs()
     last = max(i for i, heads in enumerate(spec.heads) if heads)
-    width = spec.heads[last] * HEAD_SIZE
     layer = attrgetter(*family.projections)(family.layers_of(extract(model, spec))[last])
     maps = layer if isinstance(layer, tuple) else (layer,)
 
@@ -32,7 +30,7 @@ def test_relations_are_the_projections_of_what_enters_the_last_layer_with_heads(
             outputs = reader(inputs)
             # Relative positions, which go through the same maps in some families, are not in rows.
             states = [x for x in entered if x.shape[:2] == inputs["input_ids"].shape][-1]
-            expected = torch.cat([linear(states) for linear in maps], dim=-1).split(width, dim=-1)
+            expected = [part for linear in maps for part in linear(states).chunk(3 // len(maps), dim=-1)]
         for value, truth in zip(outputs.relations, expected, strict=True):
             torch.testing.assert_close(value, truth, atol=1e-5, rtol=0)
     reader.close()

@@ -17,7 +17,7 @@ from minidisc.resumable import trainer_arguments
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task
 from minidisc.trainer import SandwichArguments, SandwichTrainer
-from tests.unit.families import BERT, HEAD_SIZE, tiny_tokenizer, training_rows
+from tests.unit.families import BERT, tiny_tokenizer, training_rows
 
 SMALL = SubnetworkSpec(0.9, (1, 0, 1), (5, 0, 8))
 MIDDLE = SubnetworkSpec(0.7, (1, 2, 1), (20, 12, 8))
@@ -134,8 +134,8 @@ def test_a_candidate_wider_than_the_model_is_refused(tmp_path, heads, neurons):
 # The training itself.
 
 
-def columns_of(spec, layer):
-    return spec.heads[layer] * HEAD_SIZE, spec.neurons[layer]
+def columns_of(family, spec, layer):
+    return spec.heads[layer] * family.head_size, spec.neurons[layer]
 
 
 def reference(family, batch, chosen, factors, learning_rate, weight_decay, clip):
@@ -160,7 +160,7 @@ def reference(family, batch, chosen, factors, learning_rate, weight_decay, clip)
         for spec in chosen:
             weights = dict(student.named_parameters())
             for i, maps in enumerate(family.parts(student)):
-                for linear, kept in zip(maps, columns_of(spec, i), strict=True):
+                for linear, kept in zip(maps, columns_of(family, spec, i), strict=True):
                     mask = torch.zeros_like(linear.weight)
                     mask[:, :kept] = 1
                     weights[names[id(linear.weight)]] = linear.weight * mask
@@ -248,8 +248,8 @@ def test_embeddings_can_be_kept(family, tmp_path):
         ends.append({name for name, value in after.items() if not torch.equal(value, before[name])})
     trained, kept = ends
     assert trained - kept
-    assert all(".embeddings." in name for name in trained - kept)
-    assert kept and not any(".embeddings." in name for name in kept)
+    assert all(f".{family.embeddings}." in name for name in trained - kept)
+    assert kept and not any(f".{family.embeddings}." in name for name in kept)
 
 
 def test_only_the_largest_candidates_prefix_learns(tmp_path):
@@ -258,7 +258,7 @@ def test_only_the_largest_candidates_prefix_learns(tmp_path):
     trainer.fit()
     after = trainer.model.state_dict()
     for i, (attention_output, ffn_down) in enumerate(BERT.parts(trainer.model)):
-        for linear, kept in zip((attention_output, ffn_down), columns_of(LARGE, i), strict=True):
+        for linear, kept in zip((attention_output, ffn_down), columns_of(BERT, LARGE, i), strict=True):
             (name,) = [n for n, p in trainer.model.named_parameters() if p is linear.weight]
             assert torch.equal(after[name][:, kept:], before[name][:, kept:])
             assert not torch.equal(after[name][:, :kept], before[name][:, :kept])

@@ -11,7 +11,21 @@ import importlib
 from minidisc.architectures.architecture import Architecture
 from minidisc.errors import UserError
 
-FAMILIES = ("albert", "bert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta", "xlm-roberta")
+FAMILIES = (
+    "albert",
+    "bert",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "llama",
+    "mistral",
+    "modernbert",
+    "mpnet",
+    "qwen2",
+    "qwen3",
+    "roberta",
+    "xlm-roberta",
+)
 STUDENT_PREFIX = "minidisc_"
 
 

@@ -15,6 +15,9 @@ class Architecture:
     ``nn.Linear``. Heads are contiguous blocks of rows of ``query``, ``key`` and ``value`` and of columns of
     ``attention_output``; FFN neurons are rows of ``ffn_up`` (and ``ffn_gate``) and columns of ``ffn_down``. Where
     several parts are one linear map, such as [query | key | value], they have the same path.
+
+    Where several query heads share a key and a value head, all of them are pruned together: everywhere but in the
+    configuration, a head is then such a group.
     """
 
     model_type: str
@@ -36,7 +39,11 @@ class Architecture:
     depth: str = "num_hidden_layers"
     """Name of the configuration's number of layers."""
     heads: str = "num_attention_heads"
-    """Name of the configuration's number of heads."""
+    """Name of the configuration's number of (query) heads."""
+    key_value_heads: str = ""
+    """Name of the configuration's number of key and value heads, if query heads may share them."""
+    head_size: str = ""
+    """Name of the configuration's dimensions of a query, where heads times these may differ from the hidden size."""
     neurons: str = "intermediate_size"
     """Name of the configuration's number of FFN neurons."""
     hidden: str = "hidden_size"
@@ -59,8 +66,15 @@ class Architecture:
     """From the configuration, how often each of the ``layers`` runs in one pass; once, if nothing is said."""
     positions: Callable[[Any], int] | None = None
     """From the configuration, how many relative positions each head compares with every token, if any."""
+    pools_last_token: bool = False
+    """Whether a sentence gets its label from the last token that is not the configuration's padding."""
     per_layer: tuple[str, ...] = ()
     """Names of the configuration's lists that hold one entry for each layer."""
+
+    @property
+    def prunable_heads(self) -> str:
+        """Name of the configuration's number of heads that can be pruned."""
+        return self.key_value_heads or self.heads
 
     @property
     def layout(self) -> dict[str, Any]:
@@ -73,6 +87,8 @@ class Architecture:
             "neuron_rows": (self.ffn_up, self.ffn_gate) if self.ffn_gate else (self.ffn_up,),
             "ffn_down": self.ffn_down,
             "heads": self.heads,
+            "prunable_heads": self.prunable_heads,
+            "head_size": self.head_size,
             "hidden": self.hidden,
             "attention": self.attention,
             "head_count": self.head_count,

@@ -22,19 +22,24 @@ class NarrowModel:
     layout: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
+        own_class = type(config)
+        # Decoders' classifiers find the class of their body by that of the configuration: here, the family's own.
+        config.__class__ = own_class.__bases__[0]
+        try:
+            super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
+        finally:
+            config.__class__ = own_class
         make_narrow(self, self.layout, config.heads_per_layer, config.neurons_per_layer)
         self.post_init()  # type: ignore[attr-defined]
 
 
 def make_narrow(model: Any, layout: dict[str, Any], heads_per_layer: list[int], neurons_per_layer: list[int]) -> None:
     """Replace the prunable linear maps of ``model`` by freshly initialised narrower ones, in place."""
-    config = model.config
-    head_size = getattr(config, layout["hidden"]) // getattr(config, layout["heads"])
+    head_size, _ = head_sizes(model.config, layout)
     adapt_attention(model, layout)
     for layer, heads, neurons in zip(layers_of(model, layout), heads_per_layer, neurons_per_layer, strict=True):
-        for path, blocks in head_rows(layer, layout).items():
-            _replace(layer, path, outputs=blocks * heads * head_size)
+        for path, (blocks, size) in head_rows(layer, layout, model.config).items():
+            _replace(layer, path, outputs=blocks * heads * size)
         _replace(layer, layout["attention_output"], inputs=heads * head_size)
         for path, blocks in Counter(layout["neuron_rows"]).items():
             _replace(layer, path, outputs=blocks * neurons)
@@ -43,14 +48,19 @@ def make_narrow(model: Any, layout: dict[str, Any], heads_per_layer: list[int], 
 
 
 class HeadsOptional:
-    """Mixed in before an attention class that fails without heads, and then hands on an output without dimensions."""
+    """Mixed in before an attention class that fails without heads, and then hands on an output without dimensions.
+
+    ``output_map`` is the name of the linear map that takes this output, where that is a part of the class.
+    """
 
     kept_heads: int | None = None
+    output_map: str = ""
 
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
         """Attend, if there are heads to attend with."""
         if self.kept_heads == 0:
-            return hidden_states.new_zeros(*hidden_states.shape[:-1], 0), None
+            nothing = hidden_states.new_zeros(*hidden_states.shape[:-1], 0)
+            return getattr(self, self.output_map)(nothing) if self.output_map else nothing, None
         return super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
 
 
@@ -77,7 +87,10 @@ def adapt_attention(model: Any, layout: dict[str, Any]) -> None:
     order = getattr(model.config, "head_order", None)
     for i, layer in enumerate(layers_of(model, layout)):
         if layout["needs_heads"]:
-            _mix_in(attrgetter(layout["attention"])(layer), HeadsOptional)
+            attention = attrgetter(layout["attention"])(layer)
+            _mix_in(attention, HeadsOptional)
+            owner, _, name = layout["attention_output"].rpartition(".")
+            attention.output_map = name if owner == layout["attention"] else ""
         if layout["shared_bias"]:
             attention = attrgetter(layout["attention"])(layer)
             _mix_in(attention, OwnBias)
@@ -107,13 +120,28 @@ def layers_of(model: Any, layout: dict[str, Any]) -> list[Any]:
     return [layer for group in members for layer in attrgetter(tail)(group)] if tail else list(members)
 
 
-def head_rows(layer: Any, layout: dict[str, Any]) -> dict[str, int]:
-    """Where in a layer the linear maps are whose rows are heads, and of how many equal blocks those rows consist."""
+def head_sizes(config: Any, layout: dict[str, Any]) -> tuple[int, int]:
+    """Dimensions that a head has in queries and in the attention's output, and those that it has in keys and values.
+
+    Query heads that share a key head are one head.
+    """
+    queries = getattr(config, layout["heads"])
+    size = getattr(config, layout["head_size"], None) or getattr(config, layout["hidden"]) // queries
+    return queries // getattr(config, layout["prunable_heads"]) * size, size
+
+
+def head_rows(layer: Any, layout: dict[str, Any], config: Any) -> dict[str, tuple[int, int]]:
+    """Where in a layer the linear maps are whose rows are heads.
+
+    Returns:
+        For each of them, of how many equal blocks its rows consist, and how many rows a head has in every block.
+    """
     found = Counter(layout["head_rows"])
     for path in layout["position_rows"]:
         owner, _, name = path.rpartition(".")
         found[path] += hasattr(attrgetter(owner)(layer), name)
-    return +found
+    query, other = head_sizes(config, layout)
+    return {path: (blocks, query if path == layout["head_rows"][0] else other) for path, blocks in (+found).items()}
 
 
 def _replace(layer: Any, path: str, inputs: int | None = None, outputs: int | None = None) -> None:

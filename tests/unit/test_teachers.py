@@ -1,0 +1,36 @@
+import re
+
+import pytest
+
+from minidisc.errors import UserError
+from minidisc.extraction import extract, save_small
+from minidisc.subnetworks import SubnetworkSpec
+from minidisc.teachers import load_classifier
+from tests.unit.families import BERT, LLAMA, PAD, QWEN2, tiny_tokenizer
+
+
+def saved(model, folder):
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("row", [LLAMA, QWEN2], ids=lambda row: row.name)
+@pytest.mark.parametrize("pad", [None, PAD + 7])
+def test_a_decoder_that_takes_padding_for_the_last_token_is_refused(tmp_path, row, pad):
+    teacher = row.model()
+    teacher.config.pad_token_id = pad
+    with pytest.raises(UserError, match=re.escape(f"pad_token_id is {pad}, but its tokenizer's is {PAD};")):
+        load_classifier(saved(teacher, tmp_path / "teacher"))
+    student = extract(teacher, SubnetworkSpec(0.5, (2, 2, 2), (9, 9, 9)))
+    save_small(student, tiny_tokenizer(), tmp_path / "student")
+    with pytest.raises(UserError, match="pad_token_id"):
+        load_classifier(str(tmp_path / "student"))
+
+
+def test_others_may_call_their_padding_anything(tmp_path):
+    for number, model in enumerate((BERT.model(), LLAMA.token_model())):
+        model.config.pad_token_id = None
+        loaded = load_classifier(saved(model, tmp_path / str(number)))
+        assert loaded.model.config.pad_token_id is None
+    assert load_classifier(saved(LLAMA.model(), tmp_path / "known")).model.config.pad_token_id == PAD
