@@ -14,7 +14,7 @@ from minidisc.prediction import model_inputs
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import collator
 from minidisc.teaching import OutputStore, flops_over, stored_bytes
-from tests.unit.families import BERT, HEADS, HIDDEN, LAYERS, NEURONS, tagged_rows, tiny_tokenizer, training_rows
+from tests.unit.families import BERT, HEADS, HIDDEN, LAYERS, LLAMA, NEURONS, tagged_rows, tiny_tokenizer, training_rows
 from tests.unit.test_trainer import trainer_for
 
 LENGTHS = (9, 4, 12, 7, 7, 5, 3)
@@ -186,9 +186,11 @@ def test_outputs_are_whole_or_absent(tmp_path):
     )
 
 
-def test_size_on_disk_is_what_was_said(tmp_path):
-    model, rows = BERT.model(), training_rows(BERT, LENGTHS)
-    architecture = architecture_for("bert")
+# Of Llama's eight queries of four dimensions two share a key.
+@pytest.mark.parametrize(("row", "relations"), [(BERT, 3 * HIDDEN), (LLAMA, 8 * 4 + 2 * 4 * 4)])
+def test_size_on_disk_is_what_was_said(tmp_path, row, relations):
+    model, rows = row.model(), training_rows(row, LENGTHS)
+    architecture = architecture_for(row.family)
     narrow = extract(model, SubnetworkSpec(0.5, (2, 2, 2), (20, 20, 20)))
     sizes = []
     for name, network in (("full", model), ("narrow", narrow)):
@@ -197,6 +199,6 @@ def test_size_on_disk_is_what_was_said(tmp_path):
         sizes.append((tmp_path / name / "states").stat().st_size)
     shape = Shape.of(model, architecture)
     said = [stored_bytes(rows["length"], shape, loss) for loss in ("hidden+logits", "minilm")]
-    assert said == [np.sum(LENGTHS) * tensors * HIDDEN * 2 for tensors in (4, 3)]
+    assert said == [np.sum(LENGTHS) * width * 2 for width in (4 * HIDDEN, relations)]
     assert sizes[0] == sum(said)
     assert sizes[1] < sizes[0]
