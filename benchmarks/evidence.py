@@ -26,7 +26,8 @@ from minidisc.comparison import compare
 from minidisc.config import CompareSettings
 
 SANDWICH = "minidisc:stages=1"  # the student as the sandwich leaves it
-NO_ASSISTANT = "minidisc:tradeoff_lambda=1:no_gap=train"  # it is trained on, against the teacher
+NO_ASSISTANT = "minidisc:tradeoff_lambda=1"  # it is trained on, against the teacher
+STOP = "minidisc:no_gap=stop"  # it is not trained on where its own size has the best tradeoff
 
 
 # What is asked for together: one trial and all that it could have chosen, beside no assistant; the search and all
@@ -79,7 +80,7 @@ class Plan:
     def methods(self, cell: Cell, parts: Collection[str]) -> tuple[str, ...]:
         """The methods of some `PARTS`."""
         methods = {
-            "trial": (*direct(cell), "minidisc", SANDWICH, NO_ASSISTANT, *self.named().values()),
+            "trial": (*direct(cell), "minidisc", STOP, SANDWICH, NO_ASSISTANT, *self.named().values()),
             "search": ("maxidisc", *self.chains().values()),
             "ablation": tuple(variant for variants in ABLATION.values() for variant in variants),
             "flops": ("direct:flops_of=minidisc",),

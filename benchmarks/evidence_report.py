@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from evidence import ABLATION, NO_ASSISTANT, PLAN, SANDWICH, Plan, direct
+from evidence import ABLATION, NO_ASSISTANT, PLAN, SANDWICH, STOP, Plan, direct
 from scipy import stats
 
 from minidisc.comparison import markdown, read_comparison
@@ -155,7 +155,15 @@ def sizes(evidence: Evidence) -> dict[str, Any]:
 def against_none(evidence: Evidence, target: float) -> dict[str, Any]:
     """Students with and without an assistant: metrics, and the CPU seconds that each would cost alone."""
     found = {}
-    for method in ("minidisc", SANDWICH, NO_ASSISTANT, evidence.short, evidence.long, "direct:flops_of=minidisc"):
+    for method in (
+        "minidisc",
+        STOP,
+        SANDWICH,
+        NO_ASSISTANT,
+        evidence.short,
+        evidence.long,
+        "direct:flops_of=minidisc",
+    ):
         seeds = evidence.complete(target, [method, "minidisc", evidence.long])
         if seeds:
             less = [evidence.metric(method, target, s) - evidence.metric(evidence.long, target, s) for s in seeds]

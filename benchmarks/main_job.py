@@ -37,9 +37,9 @@ _SHOWN = ("batch_size", "learning_rate", "max_steps", "epochs")
 METHODS = (
     "minidisc",
     "direct:max_steps={twice}",
-    "minidisc:no_gap=train",
-    "minidisc:no_gap=train:second_stage=sandwich",
-    "minidisc:no_gap=train:second_teacher=teacher",
+    "minidisc:no_gap=stop",
+    "minidisc:second_stage=sandwich",
+    "minidisc:second_teacher=teacher",
 )
 
 

@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"measure", "importance"},
     {"nested"},
     {"extraction", "prediction", "outputs", "layer_dropping"},
-    {"selection", "resumable", "teachers", "runs"},
+    {"selection", "resumable", "teachers", "teaching", "runs"},
     {"trainer", "preflight", "confidence"},
     {"schedules", "report", "results", "listening"},
     {"preparation", "card"},

@@ -126,15 +126,15 @@ def test_the_student_can_be_cut_by_the_assistants_own_importance(settings, assis
 NO_GAP = {0.5: 0.85, 0.6: 0.85, 0.7: 0.85, 0.8: 0.85, 0.9: 0.85}
 
 
-def test_without_a_gap_the_run_stops_after_the_sandwich():
-    outcome, job = run(NO_GAP)
+def test_without_a_gap_the_run_can_stop_after_the_sandwich():
+    outcome, job = run(NO_GAP, no_gap="stop")
     assert [stage[0] for stage in job.stages] == ["sandwich-1"]
     assert not outcome.assistants
     assert outcome.spec == spec(0.9)
 
 
-def test_without_a_gap_the_student_can_be_trained_on_by_the_teacher():
-    outcome, job = run(NO_GAP, no_gap="train")
+def test_without_a_gap_the_student_is_trained_on_by_the_teacher():
+    outcome, job = run(NO_GAP)
     assert job.stages[1:] == [("student", ["teacher"], "sandwich-1: 90 % with the weights of 90 %", [0.9])]
     assert not outcome.assistants
 

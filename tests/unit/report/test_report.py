@@ -131,6 +131,7 @@ def make(stages=2, schedule="minidisc", names=("accuracy",), base=0.8, kind="cla
         "settings": {
             "tradeoff_lambda": 0.2,
             "schedule": schedule,
+            "assistants": None,
             "stages": stages,
             "select_on": "train",
             "grid": (0.5, 0.6),
@@ -267,6 +268,7 @@ def test_a_student_of_fewer_layers(tmp_path, no_plots):
 def test_other_schedules_in_words(tmp_path, no_plots, schedule, sentence):
     results = make(stages=3)
     results["settings"]["schedule"] = schedule
+    results["settings"]["assistants"] = (0.6, 0.8) if schedule == "chain" else None
     results |= {"candidates": [], "trials": [{}, {}]}
     if schedule == "finetune":
         results["assistants"] = []
