@@ -22,6 +22,8 @@ from minidisc.comparison.table import mean_and_error, summarise, with_error
 from minidisc.files import new_file, read_json, write_json
 from minidisc.selection import largest
 
+# Settings that say where things lay, not what was done.
+_PLACES = ("teacher", "data_dir", "output_dir", "train_file", "validation_file")
 LAMBDAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 
 
@@ -344,7 +346,9 @@ def gather(plan: Plan, work: Path, target: Path) -> list[Evidence]:
             cells = {
                 (c["method"], c["target_sparsity"], c["seed"]): c for content in contents for c in content["cells"]
             }
-            kept = {key: contents[-1][key] for key in ("task", "rows", "teacher", "settings", "versions")}
+            kept = {key: contents[-1][key] for key in ("task", "rows", "versions")}
+            kept["teacher"] = {key: contents[-1]["teacher"][key] for key in ("metrics", "sizes")}
+            kept["settings"] = {key: v for key, v in contents[-1]["settings"].items() if key not in _PLACES}
             found.append(Evidence(plan, name, {**kept, "cells": list(cells.values())}))
     return found
 
@@ -399,7 +403,7 @@ def plot(evidence: Evidence, path: Path) -> None:
     axes.set_xlabel("t_λ of the candidate (metric on selection rows + 0.2 · sparsity)")
     axes.set_ylabel("student's metric on the validation set")
     axes.set_title(f"{evidence.task.title}: candidates of one sandwich and their students")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     with new_file(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
     pyplot.close(figure)
