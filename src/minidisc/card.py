@@ -141,7 +141,7 @@ def _hub_id(teacher: str) -> str | None:
 def _dataset(settings: dict[str, Any]) -> str | None:
     """The data set's name on the Hub, if the rows are one's."""
     task = settings["task"]
-    own = settings["train_file"] or settings["validation_file"]
+    own = settings["train_file"] or settings["validation_file"] or settings["train_text"]
     if own or task is None or (settings["data_dir"] and task not in BENCHMARKS):
         return None
     return hub_arguments(task)[0]
