@@ -33,9 +33,11 @@ from transformers import (
     ElectraForSequenceClassification,
     ElectraForTokenClassification,
     LlamaConfig,
+    LlamaForCausalLM,
     LlamaForSequenceClassification,
     LlamaForTokenClassification,
     MistralConfig,
+    MistralForCausalLM,
     MistralForSequenceClassification,
     MistralForTokenClassification,
     ModernBertConfig,
@@ -46,9 +48,11 @@ from transformers import (
     MPNetForTokenClassification,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen2ForSequenceClassification,
     Qwen2ForTokenClassification,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3ForSequenceClassification,
     Qwen3ForTokenClassification,
     RobertaConfig,
@@ -105,6 +109,8 @@ class Family:
     """Whether a student with fewer layers has the first one always."""
     per_layer: tuple[str, ...] = ()
     """The configuration's lists with an entry for each layer."""
+    causal_class: Any = None
+    """The family's language model, if it has one."""
 
     def config(self, dropout: float = 0.0, attention: str = "", **changes: Any) -> Any:
         attention = attention or self.attentions[0]
@@ -121,6 +127,12 @@ class Family:
     def token_model(self, seed: int = 0, **changes: Any) -> Any:
         """The same with one output a token."""
         model = self.token_class(self.config(**changes))
+        randomise(model, seed)
+        return model.eval()
+
+    def causal_model(self, seed: int = 0, **changes: Any) -> Any:
+        """The same as a language model."""
+        model = self.causal_class(self.config(**changes))
         randomise(model, seed)
         return model.eval()
 
@@ -378,6 +390,7 @@ LLAMA = Family(
     LlamaForSequenceClassification,
     LlamaForTokenClassification,
     _llama,
+    causal_class=LlamaForCausalLM,
     dropouts=("attention_dropout",),
     layers="layers",
     attention_output="self_attn.o_proj",
@@ -393,6 +406,7 @@ MISTRAL = dataclasses.replace(
     family="mistral",
     model_class=MistralForSequenceClassification,
     token_class=MistralForTokenClassification,
+    causal_class=MistralForCausalLM,
     build_config=_mistral,
     head_size=2 * 6,
 )
@@ -402,6 +416,7 @@ QWEN2 = dataclasses.replace(
     family="qwen2",
     model_class=Qwen2ForSequenceClassification,
     token_class=Qwen2ForTokenClassification,
+    causal_class=Qwen2ForCausalLM,
     build_config=_qwen2,
     pruned=10,
     per_layer=("layer_types",),
@@ -412,6 +427,7 @@ QWEN3 = dataclasses.replace(
     family="qwen3",
     model_class=Qwen3ForSequenceClassification,
     token_class=Qwen3ForTokenClassification,
+    causal_class=Qwen3ForCausalLM,
     build_config=_qwen3,
     head_size=4 * 4,
     per_layer=("layer_types",),

@@ -51,11 +51,11 @@ class Job:
     ``spec(sparsity)`` gives the sub-network of any sparsity, ``cut(importance, sparsity)`` that of a network that has
     other scores than the teacher. ``pool`` are the sizes that a first sandwich trains: the candidates, and where runs
     for several targets share it, the other targets' too; it trains those in ``always`` at every step, which are all
-    the targets' sizes. ``base`` is a hash of all that is the same for every stage. ``importance(model, spec, file)`` scores a network of the widths ``spec``, or reads the
-    scores that ``file`` holds. ``progress(stage)`` returns the callback that `minidisc.resumable.ResumableTrainer`
-    takes. ``shared`` says that ``folder`` holds the stages of many runs, which are then told apart by what made them,
-    so that equal ones are trained once. ``stored`` says that teachers' outputs are computed once, and kept beside the
-    stages' checkpoints.
+    the targets' sizes. ``base`` is a hash of all that is the same for every stage. ``importance(model, spec, file)``
+    scores a network of the widths ``spec``, or reads the scores that ``file`` holds. ``progress(stage)`` returns the
+    callback that `minidisc.resumable.ResumableTrainer` takes. ``shared`` says that ``folder`` holds the stages of many
+    runs, which are then told apart by what made them, so that equal ones are trained once. ``stored`` says that
+    teachers' outputs are computed once, and kept beside the stages' checkpoints.
     """
 
     settings: CompressSettings
