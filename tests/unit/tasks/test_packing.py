@@ -85,10 +85,10 @@ def test_a_diverged_model_is_found_out():
 
 
 def load_data_task():
+    import pandas as pd
+
     from minidisc.tasks.documents import read_documents
     from minidisc.tasks.sources import Source
-
-    import pandas as pd
 
     return read_documents(DataSettings(), {"train": Source(pd.DataFrame({"text": ["a b"]}), "x", "x", {})})[0]
 
