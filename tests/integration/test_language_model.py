@@ -118,9 +118,8 @@ def test_figures_are_those_of_the_saved_models(written, place):
 
 
 def test_the_text_is_the_teachers(written):
-    rows = [
-        json.loads(line)["text"] for line in (written.output_dir / "text" / "train.jsonl").read_text().splitlines()
-    ]
+    lines = (written.output_dir / "text" / "train.jsonl").read_text().splitlines()
+    rows = [json.loads(line)["text"] for line in lines]
     assert 90 <= len(rows) <= 100
     assert len(set(rows)) > 30
     pairs = {(verb, noun) for verb, nouns in FOLLOWS.items() for noun in nouns}
@@ -194,7 +193,7 @@ def test_what_the_commands_print(written, place, capsys):
         ({"train_text": "generate:100"}, ["--train-text and --train-file"]),
         ({"teacher_top_k": 0}, ["--teacher-top-k is 0"]),
         ({"widths": "equal"}, ["--widths is 'equal'", "uniform"]),
-        ({"max_length": 32, "max_train_rows": 20}, ["too few for a row of 32"]),
+        ({"max_train_rows": 20}, ["5 of 20", "--select-on validation"]),
     ],
 )
 def test_bad_input(place, tmp_path, capsys, changes, words):

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from datasets import Dataset
@@ -13,7 +14,9 @@ from minidisc.config import DataSettings
 from minidisc.errors import UserError
 from minidisc.prediction import predict
 from minidisc.tasks import CAUSAL_LM, collator, hold_out, label_array, load_data, pack, read_table
+from minidisc.tasks.documents import read_documents
 from minidisc.tasks.encoding import IGNORED
+from minidisc.tasks.sources import Source
 from tests.unit.families import tiny_tokenizer
 
 
@@ -79,18 +82,10 @@ def test_scores_are_those_of_transformers(tmp_path):
 
 
 def test_a_diverged_model_is_found_out():
-    task = load_data_task()
+    source = Source(pd.DataFrame({"text": ["a b"]}), "x", "x", {})
+    task = read_documents(DataSettings(), {"train": source})[0]
     with pytest.raises(FloatingPointError, match="1 of 2 rows"):
         task.evaluate(np.array([[3, 1, 2.0], [3, 1, np.nan]]), np.zeros((2, 4)))
-
-
-def load_data_task():
-    import pandas as pd
-
-    from minidisc.tasks.documents import read_documents
-    from minidisc.tasks.sources import Source
-
-    return read_documents(DataSettings(), {"train": Source(pd.DataFrame({"text": ["a b"]}), "x", "x", {})})[0]
 
 
 @pytest.mark.parametrize(
