@@ -19,7 +19,7 @@ SecondTeacher = Literal["assistant", "teacher", "both"]
 ImportanceOn = Literal["labels", "teacher"]
 Widths = Literal["per-layer", "uniform"]
 SecondImportance = Literal["teacher", "assistant"]
-NoGap = Literal["train", "stop"]
+NoGap = Literal["train", "stop", "assume"]
 SelectOn = Literal["train", "validation"]
 Precision = Literal["fp32", "bf16"]
 ExportFormat = Literal["onnx", "openvino"]
@@ -224,7 +224,7 @@ class CompressSettings(DataSettings, TrainingSettings):
         # Stopping leaves the student with half the steps: see results/evidence.md.
         "train",
         "when the student's own size has the best tradeoff: train the student on against the teacher, or stop after "
-        "the first stage, as in the paper",
+        "the first stage, as in the paper; assume: do as train does whatever the tradeoffs are, for comparison",
     )
     teacher_cache: float = option(
         4.0,
