@@ -14,6 +14,5 @@ ARCHITECTURE = Architecture(
     ffn_down="ffn.lin2",
     depth="n_layers",
     heads="n_heads",
-    neurons="hidden_dim",
     hidden="dim",
 )

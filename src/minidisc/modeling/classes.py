@@ -28,6 +28,12 @@ HEADS: dict[Any, Any] = {
 """The Auto classes whose models can be made small, and the class each has for a full-width configuration."""
 
 
+def heads_of(family: str) -> dict[Any, Any]:
+    """The Auto classes in ``HEADS`` that the family has a full-width class for, and that class."""
+    config = CONFIG_MAPPING[family]
+    return {head: models[config] for head, models in HEADS.items() if config in models}
+
+
 @cache
 def narrow_config_class(family: str) -> Any:
     """The configuration class of a family's small models, whatever their head."""
@@ -47,8 +53,8 @@ def narrow_config_class(family: str) -> Any:
 
 @cache
 def narrow_model_class(family: str, head: Any) -> Any:
-    """The class of a family's small models with a head, one of the Auto classes in ``HEADS``."""
-    base: Any = HEADS[head][CONFIG_MAPPING[family]]
+    """The class of a family's small models with a head, one of `heads_of` the family."""
+    base = heads_of(family)[head]
     config, layout = narrow_config_class(family), architecture_for(family).layout
     return types.new_class(
         _class_name(base),
@@ -62,7 +68,7 @@ def register() -> None:
     for family in FAMILIES:
         config = narrow_config_class(family)
         AutoConfig.register(config.model_type, config, exist_ok=True)
-        for head in HEADS:
+        for head in heads_of(family):
             head.register(config, narrow_model_class(family, head), exist_ok=True)
 
 
@@ -76,7 +82,7 @@ def build_narrow(teacher: Any, heads: tuple[int, ...], neurons: tuple[int, ...],
         changes: settings of the configuration that differ from the teacher's.
     """
     family = teacher.config.model_type.removeprefix(STUDENT_PREFIX)
-    head = next(head for head, models in HEADS.items() if isinstance(teacher, models[CONFIG_MAPPING[family]]))
+    head = next(head for head, full_width in heads_of(family).items() if isinstance(teacher, full_width))
     config_class, model_class = narrow_config_class(family), narrow_model_class(family, head)
     values = {k: v for k, v in teacher.config.to_dict().items() if k not in _NOT_INHERITED}
     widths = {"heads_per_layer": list(heads), "neurons_per_layer": list(neurons)}
