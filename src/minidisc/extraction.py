@@ -36,13 +36,11 @@ def extract(model: Any, spec: SubnetworkSpec, state: dict[str, torch.Tensor] | N
     }
     with torch.no_grad():
         for name, target in small.state_dict(keep_vars=True).items():
-            rows = of_rows.get(id(target))
-            pairs = (
-                zip(rows.blocks(target), rows.blocks(state[name]), strict=True) if rows else [(target, state[name])]
-            )
-            for block, source in pairs:
+            rows, source = of_rows.get(id(target)), state[name]
+            pairs = zip(rows.blocks(target), rows.blocks(source), strict=True) if rows else [(target, source)]
+            for narrow, wide in pairs:
                 # Every pruned dimension keeps its first entries, every other one is whole: a slice serves both.
-                block.copy_(source[tuple(slice(0, n) for n in block.shape)])
+                narrow.copy_(wide[tuple(slice(0, n) for n in narrow.shape)])
     return small.eval()
 
 

@@ -12,9 +12,10 @@ class Architecture:
     """Where the prunable parts of a family lie.
 
     Paths are attribute paths; those of a layer start at the layer. All parts from ``query`` to ``ffn_down`` are
-    ``nn.Linear``, or transformers' ``Conv1D``, which stores the transposed weights. Heads are contiguous blocks of rows of ``query``, ``key`` and ``value`` and of columns of
-    ``attention_output``; FFN neurons are rows of ``ffn_up`` (and ``ffn_gate``) and columns of ``ffn_down``. Where
-    several parts are one linear map, such as [query | key | value], they have the same path.
+    ``nn.Linear``, or transformers' ``Conv1D``, which stores the transposed weights. Heads are contiguous blocks of
+    rows of ``query``, ``key`` and ``value`` and of columns of ``attention_output``; FFN neurons are rows of ``ffn_up``
+    (and ``ffn_gate``) and columns of ``ffn_down``. Where several parts are one linear map, such as
+    [query | key | value], they have the same path.
 
     Where several query heads share a key and a value head, all of them are pruned together: everywhere but in the
     configuration, a head is then such a group.
