@@ -331,16 +331,21 @@ def _qwen3(**changes: Any) -> Qwen3Config:
     return Qwen3Config(**{**_COMMON, **heads, **kinds, **changes})
 
 
+# Norms behind attention and FFN would make any rounding in what few neurons add as large as the rest.
+_NORM_BEHIND = {"rms_norm_eps": 0.01}
+
+
 def _gemma2(**changes: Any) -> Gemma2Config:
     # Query heads that together are wider than the hidden size; scores that are capped; layers of both kinds.
     scores = {"attn_logit_softcapping": 0.5, "query_pre_attn_scalar": 3, "attention_bias": True}
-    return Gemma2Config(**{**_COMMON, **_TWO_QUERIES, **_WINDOW, "head_dim": 6, **scores, **changes})
+    heads = {**_TWO_QUERIES, "head_dim": 6}
+    return Gemma2Config(**{**_COMMON, **heads, **_WINDOW, **_NORM_BEHIND, **scores, **changes})
 
 
 def _gemma3(**changes: Any) -> Gemma3TextConfig:
     heads = {"num_attention_heads": 4 * HEADS, "num_key_value_heads": HEADS, "head_dim": 4}
     kinds = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
-    return Gemma3TextConfig(**{**_COMMON, **heads, **_WINDOW, **kinds, **changes})
+    return Gemma3TextConfig(**{**_COMMON, **heads, **_WINDOW, **_NORM_BEHIND, **kinds, **changes})
 
 
 def _phi3(**changes: Any) -> Phi3Config:
@@ -508,6 +513,8 @@ GEMMA2 = dataclasses.replace(
     model_class=Gemma2ForSequenceClassification,
     token_class=Gemma2ForTokenClassification,
     build_config=_gemma2,
+    # transformers offers no other, as torch's own cannot cap the scores.
+    attentions=("eager",),
     head_size=2 * 6,
     pruned=10,
     per_layer=("layer_types",),
