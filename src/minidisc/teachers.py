@@ -20,7 +20,7 @@ from transformers import (
 
 from minidisc.architectures import FAMILIES, STUDENT_PREFIX, architecture_for
 from minidisc.errors import UserError
-from minidisc.modeling.classes import register
+from minidisc.modeling.classes import heads_of, register
 from minidisc.tasks import Kind
 
 
@@ -97,24 +97,25 @@ def load_classifier(
         config_changes: settings of the configuration to override.
 
     Raises:
-        UserError: anything missing or unreadable, or a padding token that the model does not know.
+        UserError: anything missing or unreadable, a task that the family has no class for, or a padding token that the
+            model does not know.
     """
     config = load_config(source, trust_remote_code)
     for name, value in config_changes.items():
         setattr(config, name, value)
+    tokens = (kind or kind_of(config)) == "token-classification"
+    head = AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
+    _check_head(config, head)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"{source!r} has no usable tokenizer: {_first_line(error)}") from None
-    tokens = (kind or kind_of(config)) == "token-classification"
     if tokens:
         _space_before_words(tokenizer)
     else:
         _check_padding(config, tokenizer)
     try:
-        model, report = (
-            AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
-        ).from_pretrained(
+        model, report = head.from_pretrained(
             source,
             config=config,
             trust_remote_code=trust_remote_code,
@@ -152,6 +153,17 @@ _HAS_FILE_DIGEST = hasattr(hashlib, "file_digest")
 
 def _is_token_classifier(config: Any) -> bool:
     return any(name.endswith("ForTokenClassification") for name in getattr(config, "architectures", None) or ())
+
+
+def _check_head(config: Any, head: Any) -> None:
+    """Refuse a task that transformers has no class for in the model's family."""
+    family = config.model_type.removeprefix(STUDENT_PREFIX)
+    if family in FAMILIES and head not in heads_of(family):
+        others = [name for name in FAMILIES if head in heads_of(name)]
+        raise UserError(
+            f"transformers has no {head.__name__.removeprefix('AutoModel')} class for family {family!r}; use another "
+            f"--task, or a model of one of {', '.join(others)}."
+        )
 
 
 def _check_padding(config: Any, tokenizer: Any) -> None:
