@@ -23,6 +23,8 @@ class Architecture:
 
     model_type: str
     """``config.model_type`` of the full-width model."""
+    name: str
+    """What people call the family."""
     layers: str
     """The list of layers, from the base model (``model.base_model``); ``*`` stands for every member of a list."""
     embeddings: str

@@ -4,4 +4,4 @@ import dataclasses
 
 from minidisc.architectures import qwen2
 
-ARCHITECTURE = dataclasses.replace(qwen2.ARCHITECTURE, model_type="gemma2")
+ARCHITECTURE = dataclasses.replace(qwen2.ARCHITECTURE, model_type="gemma2", name="Gemma 2")

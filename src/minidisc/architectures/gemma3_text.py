@@ -4,4 +4,4 @@ import dataclasses
 
 from minidisc.architectures import gemma2
 
-ARCHITECTURE = dataclasses.replace(gemma2.ARCHITECTURE, model_type="gemma3_text")
+ARCHITECTURE = dataclasses.replace(gemma2.ARCHITECTURE, model_type="gemma3_text", name="Gemma 3 (text)")

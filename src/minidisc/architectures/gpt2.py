@@ -4,6 +4,7 @@ from minidisc.architectures.architecture import Architecture
 
 ARCHITECTURE = Architecture(
     model_type="gpt2",
+    name="GPT-2",
     layers="h",
     # The body adds embeddings of tokens, positions and token types, the first and the last from one table.
     embeddings="drop",

@@ -4,6 +4,7 @@ from minidisc.architectures.architecture import Architecture
 
 ARCHITECTURE = Architecture(
     model_type="gpt_neox",
+    name="GPT-NeoX, Pythia",
     layers="layers",
     embeddings="embed_in",
     query="attention.query_key_value",

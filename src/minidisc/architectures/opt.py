@@ -4,6 +4,7 @@ from minidisc.architectures.architecture import Architecture
 
 ARCHITECTURE = Architecture(
     model_type="opt",
+    name="OPT",
     layers="decoder.layers",
     embeddings="decoder.embed_tokens",
     tables=("decoder.embed_positions",),

@@ -7,6 +7,7 @@ from minidisc.architectures import llama
 ARCHITECTURE = dataclasses.replace(
     llama.ARCHITECTURE,
     model_type="phi3",
+    name="Phi-3",
     query="self_attn.qkv_proj",
     key="self_attn.qkv_proj",
     value="self_attn.qkv_proj",

@@ -4,4 +4,4 @@ import dataclasses
 
 from minidisc.architectures import llama
 
-ARCHITECTURE = dataclasses.replace(llama.ARCHITECTURE, model_type="qwen2", per_layer=("layer_types",))
+ARCHITECTURE = dataclasses.replace(llama.ARCHITECTURE, model_type="qwen2", name="Qwen2", per_layer=("layer_types",))

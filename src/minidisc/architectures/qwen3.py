@@ -4,4 +4,4 @@ import dataclasses
 
 from minidisc.architectures import qwen2
 
-ARCHITECTURE = dataclasses.replace(qwen2.ARCHITECTURE, model_type="qwen3")
+ARCHITECTURE = dataclasses.replace(qwen2.ARCHITECTURE, model_type="qwen3", name="Qwen3")
