@@ -31,6 +31,7 @@ class OutputReader:
         self._states = list(states)
         self._seen: list[dict[str, list[Tensor]]] = []
         self._handles = []
+        self._listening = False
         self._interleaved = architecture.interleaved
         paths = [getattr(architecture, name) for name in _RELATED]
         query, other = head_sizes(model.config, architecture.layout)
@@ -44,7 +45,11 @@ class OutputReader:
 
     def __call__(self, inputs: dict[str, Any]) -> Outputs:
         """One forward pass."""
-        output = self._model(**inputs, output_hidden_states=bool(self._states))
+        self._listening = True
+        try:
+            output = self._model(**inputs, output_hidden_states=bool(self._states))
+        finally:
+            self._listening = False
         return Outputs(output.logits, [output.hidden_states[i] for i in self._states], self._relations())
 
     def close(self) -> None:
@@ -54,6 +59,9 @@ class OutputReader:
 
     def _hook(self, seen: list[Tensor], block: int, sizes: list[int]) -> Any:
         def keep(module: Any, inputs: Any, output: Tensor) -> None:
+            # Others run the model too, to evaluate it.
+            if not self._listening:
+                return
             heads = output.shape[-1] // sum(sizes)
             if self._interleaved:
                 parts = output.unflatten(-1, (heads, sum(sizes))).split(sizes, -1)

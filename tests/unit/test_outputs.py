@@ -51,3 +51,17 @@ def test_without_heads_there_are_no_relations(family):
     small = extract(model, SubnetworkSpec(0.9, (0, 0, 0), (9, 9, 9)))
     with torch.no_grad():
         assert OutputReader(small, architecture, [0], relations=True)(family.inputs()).relations == []
+
+
+def test_passes_of_others_leave_nothing_behind(family):
+    model, architecture, inputs = family.model(seed=6), architecture_for(family.family), family.inputs()
+    network = NestedNetwork(model, architecture)
+    reader = OutputReader(model, architecture, [0], relations=True)
+    with torch.no_grad():
+        network.activate(SPECS[1])
+        expected = reader(inputs).relations
+        network.activate(None)
+        model(**family.inputs(rows=2, length=5))
+        network.activate(SPECS[1])
+        for value, truth in zip(reader(inputs).relations, expected, strict=True):
+            torch.testing.assert_close(value, truth)
