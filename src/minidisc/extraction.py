@@ -28,18 +28,19 @@ def extract(model: Any, spec: SubnetworkSpec, state: dict[str, torch.Tensor] | N
     state = model.state_dict() if state is None else state
     small = build_narrow(model, spec.heads, spec.neurons)
     architecture = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
-    blocks = {
-        id(parameter): rows.blocks
+    of_rows = {
+        id(parameter): rows
         for layer in prunable_layers(small, architecture)
         for rows in (*layer.head_rows, *layer.neuron_rows)
         for parameter in rows.linear.parameters()
     }
     with torch.no_grad():
         for name, target in small.state_dict(keep_vars=True).items():
-            count = blocks.get(id(target), 1)
-            for block, source in zip(target.chunk(count), state[name].chunk(count), strict=True):
+            rows, source = of_rows.get(id(target)), state[name]
+            pairs = zip(rows.blocks(target), rows.blocks(source), strict=True) if rows else [(target, source)]
+            for narrow, wide in pairs:
                 # Every pruned dimension keeps its first entries, every other one is whole: a slice serves both.
-                block.copy_(source[tuple(slice(0, n) for n in block.shape)])
+                narrow.copy_(wide[tuple(slice(0, n) for n in narrow.shape)])
     return small.eval()
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from minidisc.architectures import Architecture
 from minidisc.files import new_file
 from minidisc.layers import head_size, prunable_layers
+from minidisc.modeling.narrow import inputs_of
 
 ABSENT = -1.0
 
@@ -69,7 +70,8 @@ def compute_importance(
     units = [size] * len(layers) + [1] * len(layers)
     taps = [layer.attention_output for layer in layers] + [layer.ffn_down for layer in layers]
     sums: list[Tensor] = []
-    scores = [torch.zeros(tap.in_features // unit) for tap, unit in zip(taps, units, strict=True)]
+    widths_in = [inputs_of(tap) for tap in taps]
+    scores = [torch.zeros(width // unit) for width, unit in zip(widths_in, units, strict=True)]
 
     def tap_input(index: int) -> Callable:
         def hook(module: Any, args: tuple[Tensor, ...]) -> None:
@@ -96,7 +98,7 @@ def compute_importance(
         for batch in batches:
             inputs = dict(batch)
             labels = inputs.pop("labels")
-            sums[:] = [torch.zeros(tap.in_features) for tap in taps]
+            sums[:] = [torch.zeros(width) for width in widths_in]
             with torch.enable_grad():
                 loss_of(model(**inputs).logits, labels).backward()
             # A head's mask scales all its dimensions together, so they are summed before |·|.

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from minidisc.architectures import Architecture
-from minidisc.modeling.narrow import head_rows, head_sizes, layers_of
+from minidisc.modeling.narrow import head_rows, head_sizes, inputs_of, layers_of, outputs_first
 
 
 @dataclass(frozen=True)
 class Rows:
     """A linear map whose rows are heads or neurons.
 
-    They consist of so many equal ``blocks``: three for [query | key | value], two for [up | gate], else one. In every
-    block a head or neuron has ``size`` rows.
+    They consist of blocks: three for [query | key | value], two for [up | gate], else one. ``sizes`` says how many
+    rows a head or neuron has in each.
     """
 
-    linear: nn.Linear
-    blocks: int
-    size: int = 1
+    linear: Any
+    sizes: tuple[int, ...]
+
+    def blocks(self, parameter: Tensor) -> Sequence[Tensor]:
+        """Views of the blocks of the weights or the bias, this map's or a wider one's; outputs come first."""
+        return split_rows(outputs_first(self.linear, parameter), self.sizes)
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,19 @@ class PrunableLayer:
 
     module: nn.Module
     head_rows: list[Rows]
-    attention_output: nn.Linear
+    attention_output: Any
     neuron_rows: list[Rows]
-    ffn_down: nn.Linear
+    ffn_down: Any
+
+    @property
+    def attention_width(self) -> int:
+        """Dimensions that all its heads have in the attention's output."""
+        return inputs_of(self.attention_output)
+
+    @property
+    def neurons(self) -> int:
+        """FFN neurons that it has."""
+        return inputs_of(self.ffn_down)
 
 
 def prunable_layers(model: Any, architecture: Architecture) -> list[PrunableLayer]:
@@ -45,12 +58,11 @@ def prunable_layers(model: Any, architecture: Architecture) -> list[PrunableLaye
         PrunableLayer(
             module=layer,
             head_rows=[
-                Rows(attrgetter(path)(layer), *numbers)
-                for path, numbers in head_rows(layer, layout, model.config).items()
+                Rows(attrgetter(path)(layer), sizes) for path, sizes in head_rows(layer, layout, model.config).items()
             ],
             attention_output=attrgetter(architecture.attention_output)(layer),
             neuron_rows=[
-                Rows(attrgetter(path)(layer), blocks) for path, blocks in Counter(layout["neuron_rows"]).items()
+                Rows(attrgetter(path)(layer), (1,) * blocks) for path, blocks in Counter(layout["neuron_rows"]).items()
             ],
             ffn_down=attrgetter(architecture.ffn_down)(layer),
         )
@@ -58,15 +70,30 @@ def prunable_layers(model: Any, architecture: Architecture) -> list[PrunableLaye
     ]
 
 
+def split_rows(parameter: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
+    """Views of the blocks of rows of a map in which a head or neuron has so many rows of each."""
+    count = len(parameter) // sum(sizes)
+    return parameter.split([count * size for size in sizes])
+
+
+def embedding_modules(model: Any, architecture: Architecture) -> list[Any]:
+    """The modules that hold the parameters of the embeddings."""
+    return [attrgetter(path)(model.base_model) for path in (architecture.embeddings, *architecture.tables)]
+
+
 def set_dropout(model: nn.Module, probability: float) -> None:
-    """Give every dropout of ``model`` the same probability."""
+    """Give every dropout of ``model`` the same probability, but for that of whole layers, which ends."""
     modules: Iterator[Any] = model.modules()
     for module in modules:
         if isinstance(module, nn.Dropout):
             module.p = probability
-        # Some attention classes keep the number itself.
-        if isinstance(getattr(module, "attention_dropout", None), float | int):
-            module.attention_dropout = probability
+        # Some classes keep the number itself.
+        for name in ("attention_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float | int):
+                setattr(module, name, probability)
+        # A layer that is left out now and then has no hidden state to compare.
+        if hasattr(module, "layerdrop"):
+            module.layerdrop = 0.0
 
 
 def head_size(config: Any, architecture: Architecture) -> int:

@@ -89,8 +89,8 @@ def hidden_state_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask
         teacher: as many, of the same shapes; the hidden size is never pruned, so nothing is projected.
         mask: (rows, tokens), 1 for tokens and 0 for padding.
     """
-    weight = mask.to(student[0].dtype) / (mask.sum() * student[0].shape[-1])
-    errors = [((s - t).square().sum(-1) * weight).sum() for s, t in zip(student, teacher, strict=True)]
+    weight = mask.to(student[0].dtype) / mask.sum()
+    errors = [((s - t).square().mean(-1) * weight).sum() for s, t in zip(student, teacher, strict=True)]
     return torch.stack(errors).mean()
 
 

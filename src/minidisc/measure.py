@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from minidisc.architectures import Architecture
-from minidisc.layers import Rows, prunable_layers
-from minidisc.modeling.narrow import head_sizes
+from minidisc.layers import Rows, embedding_modules, prunable_layers
+from minidisc.modeling.narrow import head_sizes, inputs_of
 from minidisc.subnetworks import SubnetworkSpec, full_width
 
 
@@ -47,7 +47,6 @@ class Shape:
         """Read off a full-width model."""
         config = model.config
         hidden = getattr(config, architecture.hidden)
-        embeddings = _submodule(model.base_model, architecture.embeddings)
         layers = prunable_layers(model, architecture)
         size, key_size = head_sizes(config, architecture.layout)
         return cls(
@@ -56,14 +55,14 @@ class Shape:
             key_size=key_size,
             layers=len(layers),
             heads=getattr(config, architecture.prunable_heads),
-            neurons=getattr(config, architecture.neurons),
+            neurons=layers[0].neurons,
             head_parameters=_row_parameters(layers[0].head_rows) + size * hidden,
             neuron_parameters=_row_parameters(layers[0].neuron_rows) + hidden,
-            neuron_maps=1 + sum(rows.blocks for rows in layers[0].neuron_rows),
+            neuron_maps=1 + sum(len(rows.sizes) for rows in layers[0].neuron_rows),
             positions=architecture.positions(config) if architecture.positions else 0,
             runs=tuple(architecture.runs(config)) if architecture.runs else (1,) * len(layers),
             all_parameters=sum(p.numel() for p in model.parameters()),
-            embedding_parameters=sum(p.numel() for p in embeddings.parameters()),
+            embedding_parameters=_embedding_parameters(model, architecture),
             vocabulary=config.vocab_size if model.can_generate() else 0,
         )
 
@@ -114,9 +113,8 @@ class Sizes:
     @classmethod
     def of(cls, model: Any, architecture: Architecture, prunable: int) -> Sizes:
         """Count a model's parameters; how many are prunable is told."""
-        embeddings = _submodule(model.base_model, architecture.embeddings)
         parameters = sum(p.numel() for p in model.parameters())
-        return cls(prunable, parameters - sum(p.numel() for p in embeddings.parameters()), parameters)
+        return cls(prunable, parameters - _embedding_parameters(model, architecture), parameters)
 
 
 @dataclass
@@ -179,10 +177,8 @@ def processor() -> str:
 
 def _row_parameters(maps: list[Rows]) -> int:
     """Parameters in the rows of one head, or one neuron."""
-    return sum(x.blocks * x.size * (x.linear.in_features + (x.linear.bias is not None)) for x in maps)
+    return sum(sum(x.sizes) * (inputs_of(x.linear) + (x.linear.bias is not None)) for x in maps)
 
 
-def _submodule(module: Any, path: str) -> Any:
-    for name in path.split("."):
-        module = getattr(module, name)
-    return module
+def _embedding_parameters(model: Any, architecture: Architecture) -> int:
+    return sum(p.numel() for module in embedding_modules(model, architecture) for p in module.parameters())

@@ -17,36 +17,51 @@ from torch.nn import functional as F
 
 from minidisc.architectures import Architecture
 from minidisc.importance import Importance
-from minidisc.layers import Rows, head_size, prunable_layers
-from minidisc.modeling.narrow import adapt_attention, set_heads
+from minidisc.layers import Rows, head_size, prunable_layers, split_rows
+from minidisc.modeling.narrow import Conv1D, adapt_attention, outputs_first, set_heads
 from minidisc.subnetworks import SubnetworkSpec
 
 
-class NestedLinear(nn.Linear):
-    """A linear map of which only the first ``active_out`` rows and ``active_in`` columns are used.
+class Nested:
+    """A linear map of which only ``active_out`` heads or neurons, and ``active_in`` columns, are used: the first ones.
 
-    ``None`` means all of them. Where the rows are several equal ``blocks``, the first ``active_out`` of each are used.
-    An existing ``nn.Linear`` becomes one by having its class swapped, so that parameter names, saved files and
-    optimisers do not notice.
+    ``None`` means all of them. Its rows consist of blocks, in each of which a head or neuron has so many rows as
+    ``sizes`` says; those used are the first of each.
+    An existing map becomes one by having its class swapped, so that parameter names, saved files and optimisers do
+    not notice.
     """
 
+    weight: Any
+    bias: Any
     active_out: int | None = None
     active_in: int | None = None
-    blocks: int = 1
+    sizes: tuple[int, ...] = (1,)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map (..., active_in) to (..., blocks · active_out)."""
+        """Map (..., active_in) to (..., active_out · the sum of ``sizes``)."""
         bias = None if self.bias is None else self._active_rows(self.bias)
         return F.linear(input, self._active_rows(self.weight)[:, : self.active_in], bias)
 
     def _active_rows(self, parameter: Tensor) -> Tensor:
-        if self.blocks == 1 or self.active_out is None:
-            return parameter[: self.active_out]
-        return parameter.unflatten(0, (self.blocks, -1))[:, : self.active_out].flatten(0, 1)
+        parameter = outputs_first(self, parameter)
+        if self.active_out is None:
+            return parameter
+        blocks = split_rows(parameter, self.sizes)
+        parts = [block[: self.active_out * size] for block, size in zip(blocks, self.sizes, strict=True)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def _nest(linear: Any, blocks: int = 1) -> None:
-    linear.__class__, linear.blocks = NestedLinear, blocks
+class NestedLinear(Nested, nn.Linear):
+    """An ``nn.Linear`` of which a part is used."""
+
+
+class NestedConv1D(Nested, Conv1D):
+    """transformers' ``Conv1D``, of which a part is used."""
+
+
+def _nest(linear: Any, sizes: tuple[int, ...] = (1,)) -> None:
+    linear.__class__ = NestedConv1D if isinstance(linear, Conv1D) else NestedLinear
+    linear.sizes = sizes
 
 
 class NestedNetwork:
@@ -63,7 +78,7 @@ class NestedNetwork:
         self._layers: list[Any] = prunable_layers(model, architecture)
         for layer in self._layers:
             for rows in (*layer.head_rows, *layer.neuron_rows):
-                _nest(rows.linear, rows.blocks)
+                _nest(rows.linear, rows.sizes)
             _nest(layer.attention_output)
             _nest(layer.ffn_down)
         self._layout = architecture.layout
@@ -79,14 +94,14 @@ class NestedNetwork:
         """Make every following forward pass use ``spec``; ``None`` is the full width."""
         for i, layer in enumerate(self._layers):
             for rows in layer.head_rows:
-                rows.linear.active_out = None if spec is None else spec.heads[i] * rows.size
+                rows.linear.active_out = None if spec is None else spec.heads[i]
             layer.attention_output.active_in = None if spec is None else spec.heads[i] * self._head_size
             neurons = None if spec is None else spec.neurons[i]
             for rows in layer.neuron_rows:
                 rows.linear.active_out = neurons
             layer.ffn_down.active_in = neurons
-            own = layer.attention_output.in_features // self._head_size
-            set_heads(layer.module, self._layout, own if spec is None else spec.heads[i], self._head_size)
+            heads = layer.attention_width // self._head_size if spec is None else spec.heads[i]
+            set_heads(layer.module, self._layout, heads, self.model.config)
 
     @contextmanager
     def shared_embeddings(self) -> Iterator[None]:
@@ -131,7 +146,7 @@ def order_by_importance(model: Any, architecture: Architecture, importance: Impo
         model.config.head_order = [[old[h] for h in new] for old, new in zip(before, orders, strict=True)]
         adapt_attention(model, architecture.layout)
     for i, layer in enumerate(prunable_layers(model, architecture)):
-        own = layer.attention_output.in_features // size, layer.ffn_down.in_features
+        own = layer.attention_width // size, layer.neurons
         heads = importance.heads[i].argsort(descending=True, stable=True)[: own[0]].to(layer.ffn_down.weight.device)
         for rows in layer.head_rows:
             _permute_rows(rows, heads)
@@ -144,12 +159,13 @@ def order_by_importance(model: Any, architecture: Architecture, importance: Impo
 
 def _permute_rows(rows: Rows, order: Tensor) -> None:
     for parameter in rows.linear.parameters():
-        block = parameter.unflatten(0, (rows.blocks, -1))
-        block.copy_(block[:, _dimensions(order, rows.size)])
+        for block, size in zip(rows.blocks(parameter), rows.sizes, strict=True):
+            block.copy_(block[_dimensions(order, size)])
 
 
-def _permute_columns(linear: nn.Linear, order: Tensor, size: int) -> None:
-    linear.weight.copy_(linear.weight[:, _dimensions(order, size)])
+def _permute_columns(linear: Any, order: Tensor, size: int) -> None:
+    weight = outputs_first(linear, linear.weight)
+    weight.copy_(weight[:, _dimensions(order, size)])
 
 
 def _dimensions(order: Tensor, size: int) -> Tensor:

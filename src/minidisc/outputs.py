@@ -11,6 +11,7 @@ from torch import Tensor
 from minidisc.architectures import Architecture
 from minidisc.layers import prunable_layers
 from minidisc.losses import Outputs
+from minidisc.modeling.narrow import head_sizes
 
 _RELATED = ("query", "key", "value")
 
@@ -30,17 +31,25 @@ class OutputReader:
         self._states = list(states)
         self._seen: list[dict[str, list[Tensor]]] = []
         self._handles = []
+        self._listening = False
+        self._interleaved = architecture.interleaved
         paths = [getattr(architecture, name) for name in _RELATED]
+        query, other = head_sizes(model.config, architecture.layout)
+        sizes = [query, other, other]
         for i, layer in enumerate(prunable_layers(model, architecture) if relations else []):
             self._seen.append({name: [] for name in _RELATED})
             for j, (name, path) in enumerate(zip(_RELATED, paths, strict=True)):
-                block = paths[:j].count(path), paths.count(path)
-                hook = self._hook(self._seen[i][name], *block)
+                blocks = [size for own, size in zip(paths, sizes, strict=True) if own == path]
+                hook = self._hook(self._seen[i][name], paths[:j].count(path), blocks)
                 self._handles.append(attrgetter(path)(layer.module).register_forward_hook(hook))
 
     def __call__(self, inputs: dict[str, Any]) -> Outputs:
         """One forward pass."""
-        output = self._model(**inputs, output_hidden_states=bool(self._states))
+        self._listening = True
+        try:
+            output = self._model(**inputs, output_hidden_states=bool(self._states))
+        finally:
+            self._listening = False
         return Outputs(output.logits, [output.hidden_states[i] for i in self._states], self._relations())
 
     def close(self) -> None:
@@ -48,9 +57,17 @@ class OutputReader:
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, seen: list[Tensor], block: int, blocks: int) -> Any:
+    def _hook(self, seen: list[Tensor], block: int, sizes: list[int]) -> Any:
         def keep(module: Any, inputs: Any, output: Tensor) -> None:
-            seen.append(output.chunk(blocks, dim=-1)[block])
+            # Others run the model too, to evaluate it.
+            if not self._listening:
+                return
+            heads = output.shape[-1] // sum(sizes)
+            if self._interleaved:
+                parts = output.unflatten(-1, (heads, sum(sizes))).split(sizes, -1)
+                seen.append(parts[block].flatten(-2))
+            else:
+                seen.append(output.split([heads * size for size in sizes], -1)[block])
 
         return keep
 

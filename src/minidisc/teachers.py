@@ -21,7 +21,7 @@ from transformers import (
 
 from minidisc.architectures import FAMILIES, STUDENT_PREFIX, architecture_for
 from minidisc.errors import UserError
-from minidisc.modeling.classes import register
+from minidisc.modeling.classes import heads_of, register
 from minidisc.tasks import CAUSAL_LM, Kind
 
 
@@ -99,22 +99,25 @@ def load_classifier(
         config_changes: settings of the configuration to override.
 
     Raises:
-        UserError: anything missing or unreadable, or a padding token that the model does not know.
+        UserError: anything missing or unreadable, a task that the family has no class for, or a padding token that the
+            model does not know.
     """
     config = load_config(source, trust_remote_code)
     for name, value in config_changes.items():
         setattr(config, name, value)
+    kind = kind or kind_of(config)
+    head = _AUTO_CLASSES.get(kind, AutoModelForSequenceClassification)
+    _check_head(config, head)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"{source!r} has no usable tokenizer: {_first_line(error)}") from None
-    kind = kind or kind_of(config)
     if kind == "token-classification":
         _space_before_words(tokenizer)
     elif kind != CAUSAL_LM:
         _check_padding(config, tokenizer)
     try:
-        model, report = _AUTO_CLASSES.get(kind, AutoModelForSequenceClassification).from_pretrained(
+        model, report = head.from_pretrained(
             source,
             config=config,
             trust_remote_code=trust_remote_code,
@@ -166,6 +169,17 @@ def _kinds_of(config: Any) -> tuple[Kind, ...]:
     """The kinds of task that the class of a model can serve, by its name; nothing if that says nothing."""
     name = (getattr(config, "architectures", None) or [""])[0]
     return next((kinds for ending, kinds in _KINDS.items() if name.endswith(ending)), ())
+
+
+def _check_head(config: Any, head: Any) -> None:
+    """Refuse a task that transformers has no class for in the model's family."""
+    family = config.model_type.removeprefix(STUDENT_PREFIX)
+    if family in FAMILIES and head not in heads_of(family):
+        others = [name for name in FAMILIES if head in heads_of(name)]
+        raise UserError(
+            f"transformers has no {head.__name__.removeprefix('AutoModel')} class for family {family!r}; use another "
+            f"--task, or a model of one of {', '.join(others)}."
+        )
 
 
 def _check_padding(config: Any, tokenizer: Any) -> None:

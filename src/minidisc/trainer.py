@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from operator import attrgetter
 from typing import Any, cast
 
 import numpy as np
@@ -19,7 +18,7 @@ import torch
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.config import random_candidates
 from minidisc.errors import UserError
-from minidisc.layers import set_dropout
+from minidisc.layers import embedding_modules, set_dropout
 from minidisc.losses import LOSSES, WITH_RELATIONS, WITH_STATES, WITHOUT_TEACHER, Outputs, Truth, distilled_layers
 from minidisc.measure import Shape
 from minidisc.nested import NestedNetwork
@@ -121,7 +120,8 @@ class SandwichTrainer(ResumableTrainer):
             matched = [round(i * shape.depth / self._shape.depth) for i in states]
             self._read_teachers.append(OutputReader(network, architecture, matched, relations))
             self._teacher_widths.append((shape, _spec_of(network, shape)))
-        attrgetter(architecture.embeddings)(model.base_model).requires_grad_(args.train_embeddings)
+        for module in embedding_modules(model, architecture):
+            module.requires_grad_(args.train_embeddings)
         set_dropout(model, args.dropout)
 
     def fit(self) -> None:

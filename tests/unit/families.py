@@ -10,6 +10,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -32,6 +33,21 @@ from transformers import (
     ElectraConfig,
     ElectraForSequenceClassification,
     ElectraForTokenClassification,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma2ForSequenceClassification,
+    Gemma2ForTokenClassification,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    Gemma3TextForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2ForTokenClassification,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    GPTNeoXForSequenceClassification,
+    GPTNeoXForTokenClassification,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
@@ -46,6 +62,13 @@ from transformers import (
     MPNetConfig,
     MPNetForSequenceClassification,
     MPNetForTokenClassification,
+    OPTConfig,
+    OPTForCausalLM,
+    OPTForSequenceClassification,
+    Phi3Config,
+    Phi3ForCausalLM,
+    Phi3ForSequenceClassification,
+    Phi3ForTokenClassification,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -62,6 +85,7 @@ from transformers import (
     XLMRobertaForSequenceClassification,
     XLMRobertaForTokenClassification,
 )
+from transformers.pytorch_utils import Conv1D
 
 LAYERS, HIDDEN, HEADS, NEURONS, VOCABULARY, LENGTH = 3, 32, 4, 48, 60, 16
 PAD = 0
@@ -84,7 +108,8 @@ class Family:
     name: str
     family: str
     model_class: type
-    token_class: type
+    token_class: type | None
+    """None where transformers has no such class."""
     build_config: Callable[..., Any]
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     token_types: int = 0
@@ -93,6 +118,9 @@ class Family:
     ffn_down: str = "output.dense"
     projections: tuple[str, ...] = ("attention.self.query", "attention.self.key", "attention.self.value")
     embeddings: str = "embeddings"
+    """The module whose output the layers share."""
+    tables: tuple[str, ...] = ()
+    """Others that hold parameters of embeddings."""
     attentions: tuple[str, ...] = ("sdpa", "eager")
     """What can compute the attention; the first does when nothing is said."""
     pruned: int = 10
@@ -101,8 +129,10 @@ class Family:
 
     head_size: int = HIDDEN // HEADS
     """Columns of the attention's output projection that belong to one head."""
-    fused: dict[str, int] = dataclasses.field(default_factory=dict)
-    """Linear maps that are several in one, and how many."""
+    fused: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    """Linear maps that are several in one, and how their outputs are to one another."""
+    interleaved: bool = False
+    """Whether outputs of a linear map that is several in one alternate head by head."""
     drops_layers: bool = True
     """Whether a student can have fewer layers."""
     keeps_first: bool = False
@@ -125,7 +155,9 @@ class Family:
         return model.eval()
 
     def token_model(self, seed: int = 0, **changes: Any) -> Any:
-        """The same with one output a token."""
+        """The same with one output a token; a test of families that have none is skipped."""
+        if self.token_class is None:
+            pytest.skip("transformers has no such class")
         model = self.token_class(self.config(**changes))
         randomise(model, seed)
         return model.eval()
@@ -153,9 +185,19 @@ class Family:
         """The layers, first to last."""
         return list(attrgetter(self.layers)(model.base_model))
 
-    def parts(self, model: Any) -> list[tuple[nn.Linear, nn.Linear]]:
+    def embedding_modules(self, model: Any) -> list[nn.Module]:
+        """What holds the parameters of the embeddings."""
+        return [attrgetter(path)(model.base_model) for path in (self.embeddings, *self.tables)]
+
+    def parts(self, model: Any) -> list[tuple[nn.Module, nn.Module]]:
         """For every layer the linear maps that heads and neurons flow into."""
         return [(attrgetter(self.attention_output)(x), attrgetter(self.ffn_down)(x)) for x in self.layers_of(model)]
+
+
+def matrix(linear: Any, gradient: bool = False) -> torch.Tensor:
+    """A linear map's weights, or their gradient, as (outputs, inputs)."""
+    values = linear.weight.grad if gradient else linear.weight
+    return values.T if isinstance(linear, Conv1D) else values
 
 
 def training_rows(family: Family, lengths: Sequence[int], seed: int = 0) -> datasets.Dataset:
@@ -207,6 +249,17 @@ def _distilbert(**changes: Any) -> DistilBertConfig:
         "intermediate_size": "hidden_dim",
     }
     return DistilBertConfig(**{names.get(k, k): v for k, v in {**_COMMON, **changes}.items()})
+
+
+def _gpt2(**changes: Any) -> GPT2Config:
+    names = {
+        "hidden_size": "n_embd",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "intermediate_size": "n_inner",
+        "max_position_embeddings": "n_positions",
+    }
+    return GPT2Config(**{names.get(k, k): v for k, v in {**_COMMON, **changes}.items()})
 
 
 def _electra(**changes: Any) -> ElectraConfig:
@@ -296,6 +349,49 @@ def _qwen3(**changes: Any) -> Qwen3Config:
     return Qwen3Config(**{**_COMMON, **heads, **kinds, **changes})
 
 
+# Norms behind attention and FFN would make any rounding in what few neurons add as large as the rest.
+_NORM_BEHIND = {"rms_norm_eps": 0.01}
+
+
+def _gemma2(**changes: Any) -> Gemma2Config:
+    # Query heads that together are wider than the hidden size; scores that are capped; layers of both kinds.
+    scores = {"attn_logit_softcapping": 0.5, "query_pre_attn_scalar": 3, "attention_bias": True}
+    heads = {**_TWO_QUERIES, "head_dim": 6}
+    return Gemma2Config(**{**_COMMON, **heads, **_WINDOW, **_NORM_BEHIND, **scores, **changes})
+
+
+def _gemma3(**changes: Any) -> Gemma3TextConfig:
+    heads = {"num_attention_heads": 4 * HEADS, "num_key_value_heads": HEADS, "head_dim": 4}
+    kinds = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+    return Gemma3TextConfig(**{**_COMMON, **heads, **_WINDOW, **_NORM_BEHIND, **kinds, **changes})
+
+
+def _phi3(**changes: Any) -> Phi3Config:
+    # Part of a head's dimensions are not turned by the position.
+    rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}}
+    special = {"bos_token_id": 2, "eos_token_id": 3}
+    return Phi3Config(**{**_COMMON, **_TWO_QUERIES, **_WINDOW, **rope, **special, **changes})
+
+
+def _gpt_neox(**changes: Any) -> GPTNeoXConfig:
+    return GPTNeoXConfig(**{**_COMMON, **changes})
+
+
+def _gpt_neox_sequential(**changes: Any) -> GPTNeoXConfig:
+    """The FFN sees what attention has added, and attention has no biases."""
+    return _gpt_neox(**{"use_parallel_residual": False, "attention_bias": False, **changes})
+
+
+def _opt(**changes: Any) -> OPTConfig:
+    names = {"intermediate_size": "ffn_dim"}
+    return OPTConfig(**{names.get(k, k): v for k, v in {**_COMMON, **changes}.items()})
+
+
+def _opt_projected(**changes: Any) -> OPTConfig:
+    """As the one of 350 M parameters: norms come last, and embeddings are narrower than the layers."""
+    return _opt(**{"do_layer_norm_before": False, "word_embed_proj_dim": 20, "enable_bias": False, **changes})
+
+
 BERT = Family("bert", "bert", BertForSequenceClassification, BertForTokenClassification, _bert, token_types=2)
 ROBERTA = Family("roberta", "roberta", RobertaForSequenceClassification, RobertaForTokenClassification, _roberta)
 DISTILBERT = Family(
@@ -351,7 +447,7 @@ MODERNBERT = Family(
     projections=("attn.Wqkv",),
     ffn_down="mlp.Wo",
     pruned=4,
-    fused={"Wqkv": 3, "Wi": 2},
+    fused={"Wqkv": (1, 1, 1), "Wi": (1, 1)},
     keeps_first=True,
     per_layer=("layer_types",),
 )
@@ -432,6 +528,98 @@ QWEN3 = dataclasses.replace(
     head_size=4 * 4,
     per_layer=("layer_types",),
 )
+GEMMA2 = dataclasses.replace(
+    LLAMA,
+    name="gemma2",
+    family="gemma2",
+    model_class=Gemma2ForSequenceClassification,
+    token_class=Gemma2ForTokenClassification,
+    causal_class=Gemma2ForCausalLM,
+    build_config=_gemma2,
+    # transformers offers no other, as torch's own cannot cap the scores.
+    attentions=("eager",),
+    head_size=2 * 6,
+    pruned=10,
+    per_layer=("layer_types",),
+)
+GEMMA3 = dataclasses.replace(
+    LLAMA,
+    name="gemma3",
+    family="gemma3_text",
+    model_class=Gemma3TextForSequenceClassification,
+    token_class=None,
+    causal_class=Gemma3ForCausalLM,
+    build_config=_gemma3,
+    head_size=4 * 4,
+    per_layer=("layer_types",),
+)
+PHI3 = dataclasses.replace(
+    LLAMA,
+    name="phi3",
+    family="phi3",
+    model_class=Phi3ForSequenceClassification,
+    token_class=Phi3ForTokenClassification,
+    causal_class=Phi3ForCausalLM,
+    build_config=_phi3,
+    dropouts=("attention_dropout", "resid_pdrop"),
+    projections=("self_attn.qkv_proj",),
+    pruned=4,
+    fused={"qkv_proj": (2, 1, 1), "gate_up_proj": (1, 1)},
+)
+GPT2 = Family(
+    "gpt2",
+    "gpt2",
+    GPT2ForSequenceClassification,
+    GPT2ForTokenClassification,
+    _gpt2,
+    dropouts=("resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout"),
+    # Token types are embedded as if they were tokens.
+    token_types=2,
+    layers="h",
+    attention_output="attn.c_proj",
+    projections=("attn.c_attn",),
+    ffn_down="mlp.c_proj",
+    embeddings="drop",
+    tables=("wte", "wpe"),
+    pruned=6,
+    fused={"c_attn": (1, 1, 1)},
+    causal_class=GPT2LMHeadModel,
+)
+GPT_NEOX = Family(
+    "gpt-neox",
+    "gpt_neox",
+    GPTNeoXForSequenceClassification,
+    GPTNeoXForTokenClassification,
+    _gpt_neox,
+    dropouts=("hidden_dropout", "attention_dropout", "classifier_dropout"),
+    layers="layers",
+    attention_output="attention.dense",
+    projections=("attention.query_key_value",),
+    ffn_down="mlp.dense_4h_to_h",
+    embeddings="embed_in",
+    pruned=6,
+    interleaved=True,
+    causal_class=GPTNeoXForCausalLM,
+)
+GPT_NEOX_SEQUENTIAL = dataclasses.replace(
+    GPT_NEOX, name="gpt-neox-sequential", build_config=_gpt_neox_sequential, pruned=5
+)
+OPT = Family(
+    "opt",
+    "opt",
+    OPTForSequenceClassification,
+    None,
+    _opt,
+    dropouts=("dropout", "attention_dropout"),
+    layers="decoder.layers",
+    attention_output="self_attn.out_proj",
+    projections=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ffn_down="fc2",
+    embeddings="decoder.embed_tokens",
+    tables=("decoder.embed_positions",),
+    causal_class=OPTForCausalLM,
+)
+OPT_PROJECTED = dataclasses.replace(OPT, name="opt-projected", build_config=_opt_projected, pruned=6)
 
 MATRIX = [
     BERT,
@@ -451,6 +639,14 @@ MATRIX = [
     MISTRAL,
     QWEN2,
     QWEN3,
+    GEMMA2,
+    GEMMA3,
+    PHI3,
+    GPT2,
+    GPT_NEOX,
+    GPT_NEOX_SEQUENTIAL,
+    OPT,
+    OPT_PROJECTED,
 ]
 
 

@@ -5,7 +5,7 @@ import torch
 
 from minidisc.extraction import extract
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import BERT, HEADS, LAYERS, NEURONS
+from tests.unit.families import BERT, HEADS, LAYERS, NEURONS, matrix
 
 LARGE = SubnetworkSpec(0.3, (3, 4, 2), (30, 48, 17))
 SMALL = SubnetworkSpec(0.9, (1, 0, 2), (0, 9, 16))
@@ -20,15 +20,16 @@ def test_widths_and_weights(family):
     for name, value in dense.items():
         whole = full[name]
         assert value.dim() == whole.dim()
-        # [query | key | value] and [up | gate] are narrower in every block.
-        blocks = family.fused.get(name.split(".")[-2], 1)
-        for part, source in zip(value.chunk(blocks), whole.chunk(blocks), strict=True):
+        # [query | key | value] and [up | gate] are narrower in every block; GPT-2's outputs are the last dimension.
+        shares, outputs = family.fused.get(name.split(".")[-2], (1,)), -1 if family.family == "gpt2" else 0
+        both = [x.split([x.shape[outputs] // sum(shares) * n for n in shares], outputs) for x in (value, whole)]
+        for part, source in zip(*both, strict=True):
             torch.testing.assert_close(part, source[tuple(slice(n) for n in part.shape)], rtol=0, atol=0)
         narrower += value.shape != whole.shape
     assert narrower == family.pruned * LAYERS
     for i, (attention_output, ffn_down) in enumerate(family.parts(small)):
-        assert (attention_output.in_features, attention_output.out_features) == (SMALL.heads[i] * family.head_size, 32)
-        assert (ffn_down.in_features, ffn_down.out_features) == (SMALL.neurons[i], 32)
+        assert matrix(attention_output).shape == (32, SMALL.heads[i] * family.head_size)
+        assert matrix(ffn_down).shape == (32, SMALL.neurons[i])
 
 
 def test_of_an_extracted_model(family):

@@ -10,7 +10,7 @@ from minidisc.extraction import extract
 from minidisc.importance import ABSENT, Importance, compute_importance
 from minidisc.losses import task_loss
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import BERT, HEADS, LAYERS, NEURONS
+from tests.unit.families import BERT, HEADS, LAYERS, NEURONS, matrix
 
 
 def classification(logits, labels):
@@ -50,7 +50,7 @@ def mask_gradients(family, model, batches, loss_of):
     head_masks = torch.ones(LAYERS, HEADS, requires_grad=True)
     neuron_masks = torch.ones(LAYERS, NEURONS, requires_grad=True)
     for i, (attention_output, ffn_down) in enumerate(family.parts(model)):
-        heads, neurons = attention_output.in_features // size, ffn_down.in_features
+        heads, neurons = matrix(attention_output).shape[1] // size, matrix(ffn_down).shape[1]
         attention_output.register_forward_pre_hook(
             lambda _, args, i=i, n=heads: (args[0] * head_masks[i, :n].repeat_interleave(size),)
         )

@@ -100,6 +100,11 @@ def test_hidden_state_loss_without_padding_is_plain_mse():
     torch.testing.assert_close(hidden_state_loss(student, teacher, torch.ones_like(MASK)), truth)
 
 
+def test_a_hidden_state_may_have_its_own_width():
+    student, teacher = [*states(1), normal(3, 4, 2, seed=7)], [*states(2), normal(3, 4, 2, seed=8)]
+    torch.testing.assert_close(hidden_state_loss(student, teacher, MASK), per_token(student, teacher, MASK))
+
+
 def test_padding_has_no_influence():
     student, teacher = [s.requires_grad_() for s in states(1)], states(2)
     loss = hidden_state_loss(student, teacher, MASK)

@@ -28,7 +28,7 @@ def test_sizes_are_those_of_the_dense_model(family, spec):
     small = extract(model, spec)
     sizes = Shape.of(model, architecture_for(family.family)).sizes(spec)
     assert sizes.all == count(small)
-    assert sizes.without_embeddings == count(small) - count(getattr(small.base_model, family.embeddings))
+    assert sizes.without_embeddings == count(small) - sum(map(count, family.embedding_modules(small)))
     nothing = extract(model, SubnetworkSpec(1.0, (0,) * LAYERS, (0,) * LAYERS))
     assert sizes.prunable == count(small) - count(nothing)
 

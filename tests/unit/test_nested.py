@@ -1,5 +1,6 @@
 import copy
 import warnings
+from operator import attrgetter
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from minidisc.extraction import extract
 from minidisc.importance import ABSENT, Importance
 from minidisc.nested import NestedNetwork, order_by_importance
 from minidisc.subnetworks import SubnetworkSpec, full_width
-from tests.unit.families import BERT, HEADS, LAYERS, NEURONS
+from tests.unit.families import BERT, HEADS, LAYERS, NEURONS, matrix
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
 
@@ -35,12 +36,13 @@ def masked(family, teacher, importance, spec):
     """The teacher without what ``spec`` removes: a head or neuron whose output nobody reads does not exist."""
     model, size = copy.deepcopy(teacher), family.head_size
     for i, (attention_output, ffn_down) in enumerate(family.parts(model)):
-        heads, neurons = attention_output.in_features // size, ffn_down.in_features
+        read, heads = matrix(attention_output), matrix(attention_output).shape[1] // size
         by_score = sorted(range(heads), key=lambda h, i=i: -importance.heads[i, h].item())
         for head in by_score[spec.heads[i] :]:
-            attention_output.weight[:, head * size : (head + 1) * size] = 0
-        by_score = sorted(range(neurons), key=lambda n, i=i: -importance.neurons[i, n].item())
-        ffn_down.weight[:, by_score[spec.neurons[i] :]] = 0
+            read[:, head * size : (head + 1) * size] = 0
+        read = matrix(ffn_down)
+        by_score = sorted(range(read.shape[1]), key=lambda n, i=i: -importance.neurons[i, n].item())
+        read[:, by_score[spec.neurons[i] :]] = 0
     return model
 
 
@@ -172,7 +174,7 @@ def test_shared_embeddings_give_the_gradients_of_separate_passes(family):
         separate.activate(spec)
         (separate.model(**inputs).logits * weights).sum().backward()
     embeddings = []
-    getattr(network.model.base_model, family.embeddings).register_forward_hook(lambda *a: embeddings.append(a[2]))
+    attrgetter(family.embeddings)(network.model.base_model).register_forward_hook(lambda *a: embeddings.append(a[2]))
     with network.shared_embeddings():
         for spec in SPECS:
             network.activate(spec)
@@ -183,9 +185,9 @@ def test_shared_embeddings_give_the_gradients_of_separate_passes(family):
         torch.testing.assert_close(gradient, expected[name], atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
     # The largest sub-network has no more than this, so nothing beyond it may have learned.
     attention_output, ffn_down = family.parts(network.model)[0]
-    assert not attention_output.weight.grad[:, 3 * family.head_size :].any()
-    assert not ffn_down.weight.grad[:, 40:].any()
-    assert ffn_down.weight.grad[:, :40].any(dim=0).all()
+    assert not matrix(attention_output, gradient=True)[:, 3 * family.head_size :].any()
+    assert not matrix(ffn_down, gradient=True)[:, 40:].any()
+    assert matrix(ffn_down, gradient=True)[:, :40].any(dim=0).all()
 
 
 def test_shared_embeddings_give_the_logits_of_separate_passes():

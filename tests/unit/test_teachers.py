@@ -6,7 +6,7 @@ from minidisc.errors import UserError
 from minidisc.extraction import extract, save_small
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.teachers import load_classifier
-from tests.unit.families import BERT, LLAMA, PAD, QWEN2, tiny_tokenizer
+from tests.unit.families import BERT, GPT2, LLAMA, MATRIX, OPT, PAD, QWEN2, tiny_tokenizer
 
 
 def saved(model, folder):
@@ -15,7 +15,7 @@ def saved(model, folder):
     return str(folder)
 
 
-@pytest.mark.parametrize("row", [LLAMA, QWEN2], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [LLAMA, QWEN2, GPT2, OPT], ids=lambda row: row.name)
 @pytest.mark.parametrize("pad", [None, PAD + 7])
 def test_a_decoder_that_takes_padding_for_the_last_token_is_refused(tmp_path, row, pad):
     teacher = row.model()
@@ -26,6 +26,17 @@ def test_a_decoder_that_takes_padding_for_the_last_token_is_refused(tmp_path, ro
     save_small(student, tiny_tokenizer(), tmp_path / "student")
     with pytest.raises(UserError, match="pad_token_id"):
         load_classifier(str(tmp_path / "student"))
+
+
+@pytest.mark.parametrize("row", [row for row in MATRIX if row.token_class is None], ids=lambda row: row.name)
+def test_a_family_without_token_classifiers_is_refused_for_them(tmp_path, row):
+    teacher = row.model()
+    student = extract(teacher, SubnetworkSpec(0.5, (2, 2, 2), (9, 9, 9)))
+    for name, model in {"teacher": teacher, "student": student}.items():
+        folder = saved(model, tmp_path / name)
+        assert load_classifier(folder).model.config.model_type == model.config.model_type
+        with pytest.raises(UserError, match=f"no ForTokenClassification class for family '{row.family}';"):
+            load_classifier(folder, kind="token-classification", new_head=True)
 
 
 def test_others_may_call_their_padding_anything(tmp_path):

@@ -17,10 +17,16 @@ FAMILIES = (
     "deberta-v2",
     "distilbert",
     "electra",
+    "gemma2",
+    "gemma3_text",
+    "gpt2",
+    "gpt_neox",
     "llama",
     "mistral",
     "modernbert",
     "mpnet",
+    "opt",
+    "phi3",
     "qwen2",
     "qwen3",
     "roberta",
@@ -41,7 +47,7 @@ def architecture_for(model_type: str) -> Architecture:
         raise UserError(f"the model is itself a minidisc student ({model_type}); give the full-width teacher instead.")
     raise UserError(
         f"model family {model_type!r} is not known; known are {', '.join(FAMILIES)}. "
-        "CONTRIBUTING.md shows how to add one."
+        "docs/adding-a-family.md in minidisc's repository shows how to add one."
     )
 
 

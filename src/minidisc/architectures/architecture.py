@@ -12,9 +12,10 @@ class Architecture:
     """Where the prunable parts of a family lie.
 
     Paths are attribute paths; those of a layer start at the layer. All parts from ``query`` to ``ffn_down`` are
-    ``nn.Linear``. Heads are contiguous blocks of rows of ``query``, ``key`` and ``value`` and of columns of
-    ``attention_output``; FFN neurons are rows of ``ffn_up`` (and ``ffn_gate``) and columns of ``ffn_down``. Where
-    several parts are one linear map, such as [query | key | value], they have the same path.
+    ``nn.Linear``, or transformers' ``Conv1D``, which stores the transposed weights. Heads are contiguous blocks of
+    rows of ``query``, ``key`` and ``value`` and of columns of ``attention_output``; FFN neurons are rows of ``ffn_up``
+    (and ``ffn_gate``) and columns of ``ffn_down``. Where several parts are one linear map, such as
+    [query | key | value], they have the same path.
 
     Where several query heads share a key and a value head, all of them are pruned together: everywhere but in the
     configuration, a head is then such a group.
@@ -22,10 +23,18 @@ class Architecture:
 
     model_type: str
     """``config.model_type`` of the full-width model."""
+    name: str
+    """What people call the family."""
     layers: str
     """The list of layers, from the base model (``model.base_model``); ``*`` stands for every member of a list."""
     embeddings: str
-    """The module, from the base model, whose output enters the first layer (or the projection before it)."""
+    """The module, from the base model, whose output enters the first layer (or the projection before it).
+
+    Where the base model itself sums several embeddings, the one of tokens, if it runs once in a pass; else what
+    follows the sum. ``tables`` then names the others that hold parameters.
+    """
+    tables: tuple[str, ...] = ()
+    """Further modules, from the base model, whose parameters are embeddings."""
     query: str
     key: str
     value: str
@@ -34,6 +43,8 @@ class Architecture:
     ffn_down: str
     position_rows: tuple[str, ...] = ()
     """Linear maps of positions whose rows are heads; a model may lack them."""
+    interleaved: bool = False
+    """Whether, in one linear map for query, key and value, each head's rows of all three stand together."""
     ffn_gate: str = ""
     """The linear map whose output is multiplied with that of ``ffn_up``, if there is one."""
     depth: str = "num_hidden_layers"
@@ -44,8 +55,6 @@ class Architecture:
     """Name of the configuration's number of key and value heads, if query heads may share them."""
     head_size: str = ""
     """Name of the configuration's dimensions of a query, where heads times these may differ from the hidden size."""
-    neurons: str = "intermediate_size"
-    """Name of the configuration's number of FFN neurons."""
     hidden: str = "hidden_size"
     """Name of the configuration's hidden size."""
     reserved_positions: int = 0
@@ -56,6 +65,8 @@ class Architecture:
     """Name of its attribute that holds the number of heads, if it has to be set."""
     head_width: str = ""
     """Name of its attribute that holds the number of heads times their size, if it has to be set."""
+    own_config: bool = False
+    """Whether it reads the number of its (query) heads from its ``config``: it then gets a copy."""
     needs_heads: bool = False
     """Whether it fails when it has no heads."""
     shared_bias: bool = False
@@ -84,6 +95,7 @@ class Architecture:
         return {
             "layers": self.layers,
             "head_rows": (self.query, self.key, self.value),
+            "interleaved": self.interleaved,
             "position_rows": self.position_rows,
             "attention_output": self.attention_output,
             "neuron_rows": (self.ffn_up, self.ffn_gate) if self.ffn_gate else (self.ffn_up,),
@@ -95,6 +107,7 @@ class Architecture:
             "attention": self.attention,
             "head_count": self.head_count,
             "head_width": self.head_width,
+            "own_config": self.own_config,
             "needs_heads": self.needs_heads,
             "shared_bias": self.shared_bias,
         }

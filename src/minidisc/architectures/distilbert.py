@@ -4,6 +4,7 @@ from minidisc.architectures.architecture import Architecture
 
 ARCHITECTURE = Architecture(
     model_type="distilbert",
+    name="DistilBERT",
     layers="transformer.layer",
     embeddings="embeddings",
     query="attention.q_lin",
@@ -14,6 +15,5 @@ ARCHITECTURE = Architecture(
     ffn_down="ffn.lin2",
     depth="n_layers",
     heads="n_heads",
-    neurons="hidden_dim",
     hidden="dim",
 )

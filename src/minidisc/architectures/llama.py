@@ -4,6 +4,7 @@ from minidisc.architectures.architecture import Architecture
 
 ARCHITECTURE = Architecture(
     model_type="llama",
+    name="Llama",
     layers="layers",
     embeddings="embed_tokens",
     query="self_attn.q_proj",

@@ -4,4 +4,4 @@ import dataclasses
 
 from minidisc.architectures import llama
 
-ARCHITECTURE = dataclasses.replace(llama.ARCHITECTURE, model_type="mistral")
+ARCHITECTURE = dataclasses.replace(llama.ARCHITECTURE, model_type="mistral", name="Mistral")

@@ -4,6 +4,7 @@ from minidisc.architectures.architecture import Architecture
 
 ARCHITECTURE = Architecture(
     model_type="mpnet",
+    name="MPNet",
     layers="encoder.layer",
     embeddings="embeddings",
     query="attention.attn.q",

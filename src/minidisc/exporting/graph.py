@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from minidisc.errors import UserError
+from minidisc.modeling.narrow import Conv1D, inputs_of, outputs_first
 
 # A protobuf file cannot be larger than 2 GiB; the graph needs some of it.
 _ONE_FILE = 2_000_000_000
@@ -101,10 +102,10 @@ class _Logits(nn.Module):
 class _Constant(nn.Module):
     """A linear map of no inputs: what it returns depends on nothing but its bias."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: Any) -> None:
         super().__init__()
-        bias = linear.bias
-        self.bias = torch.zeros(linear.out_features) if bias is None else bias
+        outputs = outputs_first(linear, linear.weight).shape[0]
+        self.bias = torch.zeros(outputs) if linear.bias is None else linear.bias
 
     def forward(self, values: Tensor) -> Tensor:
         return self.bias.expand(*values.shape[:-1], -1)
@@ -119,7 +120,7 @@ def _without_empty_maps(model: Any) -> Any:
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear) and child.in_features == 0:
+            if isinstance(child, nn.Linear | Conv1D) and inputs_of(child) == 0:
                 setattr(module, name, _Constant(child))
     return model
 

@@ -28,19 +28,20 @@ from minidisc.files import new_file
 from minidisc.modeling import narrow
 
 CODE_FILE = "modeling_minidisc.py"
-_HEADS: dict[Any, Any] = {
+HEADS: dict[Any, Any] = {
     AutoModelForSequenceClassification: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModelForTokenClassification: MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     AutoModelForCausalLM: MODEL_FOR_CAUSAL_LM_MAPPING,
 }
+"""The Auto classes whose models can be made small, and the class that each has for a full-width configuration."""
 
 
 def heads_of(family: str) -> dict[Any, Any]:
-    """The Auto classes whose models of a family can be made small, and the class that each has for the full width."""
+    """The Auto classes in ``HEADS`` that a family has a full-width class for, and that class."""
     config = CONFIG_MAPPING[family]
     return {
         auto: models[config]
-        for auto, models in _HEADS.items()
+        for auto, models in HEADS.items()
         # The library has such classes for encoders too.
         if config in models and (auto is not AutoModelForCausalLM or architecture_for(family).generates)
     }
@@ -137,7 +138,7 @@ def build_plain(model: Any) -> Any | None:
     changes = {
         architecture.heads: queries * heads,
         architecture.prunable_heads: heads,
-        architecture.neurons: neurons,
+        "intermediate_size": neurons,
         architecture.head_size: size,
     }
     with torch.random.fork_rng(devices=[]):

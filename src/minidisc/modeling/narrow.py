@@ -4,12 +4,15 @@ Made by minidisc (https://arxiv.org/abs/2205.14570). This file needs nothing but
 it travels with every saved model, so that ``trust_remote_code=True`` loads it where minidisc is not installed.
 """
 
+import copy
 import warnings
 from collections import Counter
 from operator import attrgetter
 from typing import Any, ClassVar
 
 from torch import nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
 
 class NarrowModel:
@@ -45,13 +48,31 @@ def make_narrow(model: Any, layout: dict[str, Any], heads_per_layer: list[int], 
     head_size, _ = head_sizes(model.config, layout)
     adapt_attention(model, layout)
     for layer, heads, neurons in zip(layers_of(model, layout), heads_per_layer, neurons_per_layer, strict=True):
-        for path, (blocks, size) in head_rows(layer, layout, model.config).items():
-            _replace(layer, path, outputs=blocks * heads * size)
+        for path, sizes in head_rows(layer, layout, model.config).items():
+            _replace(layer, path, outputs=heads * sum(sizes))
         _replace(layer, layout["attention_output"], inputs=heads * head_size)
         for path, blocks in Counter(layout["neuron_rows"]).items():
             _replace(layer, path, outputs=blocks * neurons)
         _replace(layer, layout["ffn_down"], inputs=neurons)
-        set_heads(layer, layout, heads, head_size)
+        set_heads(layer, layout, heads, model.config)
+
+
+class TransposedLinear(Conv1D):
+    """transformers' ``Conv1D``, a linear map whose weights are (inputs, outputs), that may have no inputs."""
+
+    def forward(self, values: Any) -> Any:
+        """Map (..., inputs) to (..., outputs)."""
+        return functional.linear(values, self.weight.T, self.bias)
+
+
+def outputs_first(linear: Any, parameter: Any) -> Any:
+    """A linear map's weights as (outputs, inputs), or its bias; a view."""
+    return parameter.T if isinstance(linear, Conv1D) and parameter.dim() == 2 else parameter
+
+
+def inputs_of(linear: Any) -> int:
+    """How many inputs a linear map has."""
+    return outputs_first(linear, linear.weight).shape[1]
 
 
 class HeadsOptional:
@@ -109,15 +130,19 @@ def _mix_in(module: Any, mixin: type) -> None:
         module.__class__ = type(mixin.__name__ + type(module).__name__, (mixin, type(module)), {})
 
 
-def set_heads(layer: Any, layout: dict[str, Any], heads: int, head_size: int) -> None:
-    """Tell a layer's attention module how many heads it has, if it has to be told."""
+def set_heads(layer: Any, layout: dict[str, Any], heads: int, config: Any) -> None:
+    """Tell a layer's attention module how many heads it has, if it has to be told; ``config`` is the model's."""
     if layout["attention"]:
         attention = attrgetter(layout["attention"])(layer)
         attention.kept_heads = heads
         if layout["head_count"]:
             setattr(attention, layout["head_count"], heads)
         if layout["head_width"]:
-            setattr(attention, layout["head_width"], heads * head_size)
+            setattr(attention, layout["head_width"], heads * head_sizes(config, layout)[0])
+        if layout["own_config"]:
+            queries = getattr(config, layout["heads"]) // getattr(config, layout["prunable_heads"])
+            attention.config = copy.copy(config)
+            setattr(attention.config, layout["heads"], heads * queries)
 
 
 def layers_of(model: Any, layout: dict[str, Any]) -> list[Any]:
@@ -143,31 +168,36 @@ def head_sizes(config: Any, layout: dict[str, Any]) -> tuple[int, int]:
     return queries // getattr(config, layout["prunable_heads"]) * size, size
 
 
-def head_rows(layer: Any, layout: dict[str, Any], config: Any) -> dict[str, tuple[int, int]]:
+def head_rows(layer: Any, layout: dict[str, Any], config: Any) -> dict[str, tuple[int, ...]]:
     """Where in a layer the linear maps are whose rows are heads.
 
     Returns:
-        For each of them, of how many equal blocks its rows consist, and how many rows a head has in every block.
+        For each of them, of which blocks its rows consist, one behind the other: how many rows a head has in each.
     """
-    found = Counter(layout["head_rows"])
+    query, other = head_sizes(config, layout)
+    found: dict[str, tuple[int, ...]] = {}
+    for path, size in zip(layout["head_rows"], (query, other, other), strict=True):
+        found[path] = (*found.get(path, ()), size)
+    if layout["interleaved"]:
+        found = {path: (sum(sizes),) for path, sizes in found.items()}
     for path in layout["position_rows"]:
         owner, _, name = path.rpartition(".")
-        found[path] += hasattr(attrgetter(owner)(layer), name)
-    query, other = head_sizes(config, layout)
-    return {path: (blocks, query if path == layout["head_rows"][0] else other) for path, blocks in (+found).items()}
+        if hasattr(attrgetter(owner)(layer), name):
+            found[path] = (other,)
+    return found
 
 
 def _replace(layer: Any, path: str, inputs: int | None = None, outputs: int | None = None) -> None:
     parent, _, name = path.rpartition(".")
     owner = attrgetter(parent)(layer) if parent else layer
     old = getattr(owner, name)
+    now_out, now_in = outputs_first(old, old.weight).shape
+    new_out, new_in = now_out if outputs is None else outputs, now_in if inputs is None else inputs
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
-        new = nn.Linear(
-            old.in_features if inputs is None else inputs,
-            old.out_features if outputs is None else outputs,
-            bias=old.bias is not None,
-            device=old.weight.device,
-            dtype=old.weight.dtype,
+        new = (
+            TransposedLinear(new_out, new_in)
+            if isinstance(old, Conv1D)
+            else nn.Linear(new_in, new_out, bias=old.bias is not None)
         )
-    setattr(owner, name, new)
+    setattr(owner, name, new.to(old.weight.device, old.weight.dtype))
