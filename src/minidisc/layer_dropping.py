@@ -9,7 +9,6 @@ from torch import nn
 
 from minidisc.architectures import Architecture
 from minidisc.errors import UserError
-from minidisc.measure import Shape
 from minidisc.modeling.classes import build_narrow
 from minidisc.subnetworks import SubnetworkSpec, full_width
 
@@ -43,12 +42,12 @@ def drop_layers(model: Any, architecture: Architecture, sparsity: float) -> tupl
         UserError: see `check_droppable`.
     """
     check_droppable(architecture)
-    shape = Shape.of(model, architecture)
     layers = attrgetter(architecture.layers)(model.base_model)
     kept = kept_layers(len(layers), max(1, round(len(layers) * (1 - sparsity))))
     if architecture.first_layer_differs:
         kept[0] = 0
-    widths = full_width(len(kept), shape.heads, shape.neurons)
+    heads = getattr(model.config, architecture.prunable_heads)
+    widths = full_width(len(kept), heads, architecture.full_neurons(model.config))
     changes: dict[str, Any] = {architecture.depth: len(kept)}
     for name in architecture.per_layer:
         if (every := getattr(model.config, name, None)) is not None:

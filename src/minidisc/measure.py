@@ -55,7 +55,7 @@ class Shape:
             key_size=key_size,
             layers=len(layers),
             heads=getattr(config, architecture.prunable_heads),
-            neurons=layers[0].neurons,
+            neurons=architecture.full_neurons(config),
             head_parameters=_row_parameters(layers[0].head_rows) + size * hidden,
             neuron_parameters=_row_parameters(layers[0].neuron_rows) + hidden,
             neuron_maps=1 + sum(len(rows.sizes) for rows in layers[0].neuron_rows),

@@ -29,9 +29,9 @@ BLOCKS, HEADS, WIDTH, NEURONS = 3, 4, 32, 48
 class ToyConfig(PreTrainedConfig):
     model_type = "toy"
 
-    def __init__(self, n_blocks=BLOCKS, n_heads=HEADS, width=WIDTH, **kwargs):
+    def __init__(self, n_blocks=BLOCKS, n_heads=HEADS, width=WIDTH, inner=NEURONS, **kwargs):
         super().__init__(**kwargs)
-        self.n_blocks, self.n_heads, self.width = n_blocks, n_heads, width
+        self.n_blocks, self.n_heads, self.width, self.inner = n_blocks, n_heads, width, inner
 
 
 class ToyAttention(nn.Module):
@@ -53,7 +53,7 @@ class ToyBlock(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.attend = ToyAttention(config)
-        self.up, self.down = nn.Linear(config.width, NEURONS), nn.Linear(NEURONS, config.width)
+        self.up, self.down = nn.Linear(config.width, config.inner), nn.Linear(config.inner, config.width)
 
     def forward(self, states):
         states = states + self.attend(states)[0]

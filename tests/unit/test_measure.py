@@ -7,9 +7,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract
+from minidisc.layer_dropping import drop_layers
 from minidisc.measure import Cost, Shape, measured, peak_memory, processor
-from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import BERT, HEADS, HIDDEN, LAYERS, NEURONS
+from minidisc.subnetworks import SubnetworkSpec, full_width
+from tests.unit.families import BERT, GPT2, HEADS, HIDDEN, LAYERS, NEURONS, matrix
 
 SPECS = [
     SubnetworkSpec(0.0, (HEADS,) * LAYERS, (NEURONS,) * LAYERS),
@@ -37,6 +38,16 @@ def test_shape_of(family):
     shape = Shape.of(family.model(), architecture_for(family.family))
     assert (shape.hidden, shape.head_size, shape.layers) == (HIDDEN, family.head_size, LAYERS)
     assert (shape.heads, shape.neurons) == (HEADS, NEURONS)
+
+
+def test_neurons_that_the_configuration_leaves_open():
+    model = GPT2.model(n_inner=None)
+    shape = Shape.of(model, architecture_for("gpt2"))
+    assert shape.neurons == matrix(GPT2.parts(model)[0][1]).shape[1] == 4 * HIDDEN
+    small, spec = drop_layers(model, architecture_for("gpt2"), 0.3)
+    assert spec.neurons == (4 * HIDDEN,) * 2
+    assert shape.sizes(full_width(LAYERS, HEADS, 4 * HIDDEN)).all == count(model)
+    assert count(model) - count(small) == count(GPT2.layers_of(model)[0])
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)

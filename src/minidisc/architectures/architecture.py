@@ -55,6 +55,8 @@ class Architecture:
     """Name of the configuration's number of key and value heads, if query heads may share them."""
     head_size: str = ""
     """Name of the configuration's dimensions of a query, where heads times these may differ from the hidden size."""
+    neurons: str = "intermediate_size"
+    """Name of the configuration's number of FFN neurons (see `full_neurons`)."""
     hidden: str = "hidden_size"
     """Name of the configuration's hidden size."""
     reserved_positions: int = 0
@@ -88,6 +90,10 @@ class Architecture:
     def prunable_heads(self) -> str:
         """Name of the configuration's number of heads that can be pruned."""
         return self.key_value_heads or self.heads
+
+    def full_neurons(self, config: Any) -> int:
+        """FFN neurons of the full width; where the configuration says None (GPT-2), four times the hidden size."""
+        return getattr(config, self.neurons) or 4 * getattr(config, self.hidden)
 
     @property
     def layout(self) -> dict[str, Any]:

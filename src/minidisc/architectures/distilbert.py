@@ -15,5 +15,6 @@ ARCHITECTURE = Architecture(
     ffn_down="ffn.lin2",
     depth="n_layers",
     heads="n_heads",
+    neurons="hidden_dim",
     hidden="dim",
 )

@@ -16,6 +16,7 @@ ARCHITECTURE = Architecture(
     ffn_up="mlp.c_fc",
     ffn_down="mlp.c_proj",
     depth="n_layer",
+    neurons="n_inner",
     attention="attn",
     head_width="split_size",
     needs_heads=True,

@@ -14,6 +14,7 @@ ARCHITECTURE = Architecture(
     attention_output="self_attn.out_proj",
     ffn_up="fc1",
     ffn_down="fc2",
+    neurons="ffn_dim",
     attention="self_attn",
     head_count="num_heads",
     needs_heads=True,
