@@ -226,6 +226,9 @@ class CompressSettings(DataSettings, TrainingSettings):
     calibration_rows: int = option(1024, "labelled training rows that importance is computed on")
     dropout: float = option(0.0, "dropout of the sub-networks while they are trained")
     trust_remote_code: bool = option(False, "run code that comes with the teacher; only for models you trust")
+    keep_sizes: bool = option(
+        True, "keep the weights of every size that was trained in RUN/sizes, for 'minidisc extract'"
+    )
     keep_checkpoints: bool = option(False, "keep RUN/checkpoints after the run is complete")
 
     def __post_init__(self) -> None:

@@ -112,6 +112,7 @@ def _save(prepared: Preparation, settings: CompressSettings, outcome: Outcome, f
         "candidates": rows,
         "lambda_sweep": [[part._asdict() for part in sweep] for sweep in lambda_sweeps(rows)],
         "trials": outcome.trials,
+        "kept": outcome.kept,
         "history": outcome.history,
         "cost": {
             "total": asdict(sum(costs.values(), Cost())),

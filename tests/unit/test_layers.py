@@ -23,7 +23,7 @@ LAYERS: list[set[str]] = [
     {"schedules", "report", "results", "listening"},
     {"preparation", "card"},
     {"pipeline"},
-    {"evaluation", "finetuning", "comparison"},
+    {"evaluation", "finetuning", "comparison", "sizes"},
     {"demo", "exporting"},
     {"cli"},
 ]

@@ -89,7 +89,7 @@ app.command("compare")(
     command_from(
         CompareSettings,
         _compare,
-        ("target_sparsity", "schedule", "assistants", "student"),
+        ("target_sparsity", "schedule", "assistants", "student", "keep_sizes"),
         resume=(bool, False, "go on with the comparison in --output-dir; methods and seeds may be added"),
     )
 )
@@ -97,6 +97,19 @@ app.command("evaluate")(
     command_from(EvaluateSettings, _evaluate, as_json=(bool, False, "print one JSON object instead of a line"))
 )
 app.command("export")(command_from(ExportSettings, _export))
+
+
+@app.command("extract")
+def _extract(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="folder of a finished run of 'minidisc compress'")],
+    sparsity: Annotated[float, typer.Option(help="one that the run has trained, such as 0.7")],
+    output_dir: Annotated[str, typer.Option(help="where the model is put")],
+) -> None:
+    """Take any other size that a run has trained out of it, without training."""
+    with _output() as output:
+        from minidisc.sizes import extract_size
+
+        output.extracted(extract_size(Path(run), sparsity, Path(output_dir)))
 
 
 @app.command("demo")

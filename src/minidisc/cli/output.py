@@ -97,6 +97,13 @@ class Output:
             self._print(f"failed: {cell}: {reason}")
         self._print(f"table     {comparison.output_dir / 'compare.md'}, {comparison.output_dir / 'compare.json'}")
 
+    def extracted(self, model: dict[str, Any]) -> None:
+        """Print what `minidisc.sizes.extract_size` has taken out of a run."""
+        self._print(
+            f"extracted {_percent(model['sparsity'])}: {metrics_line(model['selection_metrics'])} on the selection "
+            f"rows; {model['sizes']['all'] / 1e6:.2f} M parameters; {model['path']}"
+        )
+
     def exported(self, record: dict[str, Any], folder: str) -> None:
         """Print what `minidisc.exporting.export` has found."""
         self._bar.stop()
