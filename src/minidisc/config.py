@@ -229,6 +229,9 @@ class CompressSettings(DataSettings, TrainingSettings):
     keep_sizes: bool = option(
         True, "keep the weights of every size that was trained in RUN/sizes, for 'minidisc extract'"
     )
+    examples: bool = option(
+        True, "keep a few validation rows' texts, on which teacher and student differ, in results and report"
+    )
     keep_checkpoints: bool = option(False, "keep RUN/checkpoints after the run is complete")
 
     def __post_init__(self) -> None:

@@ -111,6 +111,7 @@ def _save(prepared: Preparation, settings: CompressSettings, outcome: Outcome, f
         "student": plain(student),
         "candidates": rows,
         "lambda_sweep": [[part._asdict() for part in sweep] for sweep in lambda_sweeps(rows)],
+        "contrast": prepared.contrast(outcome.student),
         "trials": outcome.trials,
         "kept": outcome.kept,
         "history": outcome.history,
@@ -120,6 +121,7 @@ def _save(prepared: Preparation, settings: CompressSettings, outcome: Outcome, f
         },
         "machine": f"{processor()}, {prepared.device.type}, torch threads {torch.get_num_threads()}",
         "settings": dataclasses.asdict(settings),
+        "fingerprints": prepared.fingerprints,
         "versions": versions(),
         "warnings": prepared.warnings,
     }

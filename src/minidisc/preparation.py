@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from minidisc.architectures import architecture_for
 from minidisc.config import CompressSettings, DataSettings, fingerprint
+from minidisc.contrast import contrast
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.importance import Importance, compute_importance
@@ -177,11 +178,14 @@ class Preparation:
             job.stored,
         )
 
+    def logits(self, model: Any, rows: str) -> np.ndarray:
+        """What a model gives for ``selection`` or ``validation`` rows, as `minidisc.tasks.Task.evaluate` takes it."""
+        collate, size = collator(self.loaded.tokenizer), 2 * self.settings.batch_size
+        return predict(model.to(self.device), self.rows[rows], collate, size, self.outputs)
+
     def evaluate(self, model: Any, rows: str) -> dict[str, float]:
         """Metrics of a model on ``selection`` or ``validation`` rows."""
-        collate, size = collator(self.loaded.tokenizer), 2 * self.settings.batch_size
-        logits = predict(model.to(self.device), self.rows[rows], collate, size, self.outputs)
-        return self.task.evaluate(logits, label_array(self.rows[rows]))
+        return self.task.evaluate(self.logits(model, rows), label_array(self.rows[rows]))
 
     def teacher_result(self) -> ModelResult:
         """The teacher's metrics on the validation rows, and its sizes."""
@@ -192,6 +196,12 @@ class Preparation:
             self.evaluate(self.loaded.model, "validation"),
             self.on_selection,
         )
+
+    def contrast(self, student: Any) -> dict[str, Any]:
+        """What teacher and student get wrong on the validation rows (see `minidisc.contrast`)."""
+        teacher, own = (self.logits(model, "validation") for model in (self.loaded.model, student))
+        found = contrast(self.task, teacher, own, label_array(self.rows["validation"]), self._texts)
+        return found if self.settings.examples else {**found, "examples": []}
 
     def row_counts(self) -> dict[str, dict[str, Any]]:
         """Source and number of the rows of each use."""
@@ -236,6 +246,9 @@ class Preparation:
             )
         }
         self._sources = names
+        texts = validation.to_dict()
+        pairs = zip(*(texts[name] for name in ("text_a", "text_b") if name in texts), strict=True)
+        self._texts = texts["words"] if "words" in texts else [" | ".join(pair) for pair in pairs]
 
     def _importance(self, model: Any, spec: SubnetworkSpec, file: Path) -> tuple[Importance, Cost]:
         """Scores of a network of the widths ``spec``, and what they cost; read from ``file`` if they are there."""

@@ -16,7 +16,7 @@ from minidisc.errors import UserError
 from minidisc.files import new_file
 
 # Where results go and what is kept do not change what is computed.
-_FREE = ("output_dir", "keep_sizes", "keep_checkpoints")
+_FREE = ("output_dir", "keep_sizes", "keep_checkpoints", "examples")
 
 
 def open_run(

@@ -89,7 +89,7 @@ app.command("compare")(
     command_from(
         CompareSettings,
         _compare,
-        ("target_sparsity", "schedule", "assistants", "student", "keep_sizes"),
+        ("target_sparsity", "schedule", "assistants", "student", "keep_sizes", "examples"),
         resume=(bool, False, "go on with the comparison in --output-dir; methods and seeds may be added"),
     )
 )
@@ -110,6 +110,20 @@ def _extract(
         from minidisc.sizes import extract_size
 
         output.extracted(extract_size(Path(run), sparsity, Path(output_dir)))
+
+
+@app.command("report")
+def _report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN [RUN …]", help="folders of finished runs")],
+    output: Annotated[str | None, typer.Option(help="the HTML file (for one run: RUN/report.html)")] = None,
+    no_examples: Annotated[bool, typer.Option("--no-examples", help="show no rows of text")] = False,
+) -> None:
+    """Write a finished run's report anew from its files, or one page that compares several runs."""
+    with _output() as out:
+        from minidisc.reporting import report
+
+        file = report([Path(run) for run in runs], Path(output) if output else None, not no_examples)
+        out.note(f"report    {file}")
 
 
 @app.command("demo")

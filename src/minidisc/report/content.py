@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -22,6 +23,7 @@ _METRIC_NAMES = {
     "spearman": "Spearman",
     "entity_f1": "entity F1",
 }
+_MOST_LABELS, _MOST_CONFUSIONS = 12, 20
 _CORRELATIONS = {"matthews", "pearson", "spearman"}
 _USES = {
     "train": "training: all stages",
@@ -31,8 +33,8 @@ _USES = {
 }
 
 
-def variables(results: dict[str, Any]) -> dict[str, Any]:
-    """The variables of the template."""
+def variables(results: dict[str, Any], examples: bool) -> dict[str, Any]:
+    """The variables of the template; with rows of text if there may be ``examples``."""
     settings, rows = results["settings"], results["rows"]
     keys = list(results["task"]["metrics"])
     metrics = [(key, _METRIC_NAMES.get(key, key)) for key in keys]
@@ -58,6 +60,7 @@ def variables(results: dict[str, Any]) -> dict[str, Any]:
         "lam": settings["tradeoff_lambda"],
         "resamples": RESAMPLES,
         "layers": _layers(models),
+        **_contrast(results.get("contrast"), examples),
         "series": series_colours(len(colours)),
         "curves": _curves(results, colours),
         "total": results["cost"]["total"],
@@ -198,6 +201,30 @@ def _layers(models: list[dict[str, Any]]) -> dict[str, Any]:
         "count": max(len(model["heads"]) for model in narrow),
         "largest": {part: max(teacher[part]) for part in ("heads", "neurons")},
     }
+
+
+def _contrast(found: dict[str, Any] | None, examples: bool) -> dict[str, Any]:
+    """What `minidisc.contrast` has found; the most frequent confusions, where a matrix would be too large to read."""
+    if found is None:  # an older version made the run
+        return {"contrast": None}
+    contrast = {**found, "examples": found["examples"] if examples else []}
+    if "edges" in found:
+        edges = [f"{edge:.3g}" for edge in found["edges"]]
+        names = [
+            f"below {edges[0]}",
+            *(f"{a} to {b}" for a, b in itertools.pairwise(edges)),
+            f"{edges[-1]} or more",
+        ]
+        return {"contrast": contrast, "errors": list(zip(names, found["teacher"], found["student"], strict=True))}
+    labels = found["labels"]
+    pairs = [
+        (labels[i], labels[j], found["teacher"][i][j], found["student"][i][j])
+        for i in range(len(labels))
+        for j in range(len(labels))
+        if i != j and (found["teacher"][i][j] or found["student"][i][j])
+    ]
+    confusions = sorted(pairs, key=lambda pair: -max(pair[2:]))[:_MOST_CONFUSIONS]
+    return {"contrast": contrast, "confusions": confusions, "most_labels": _MOST_LABELS}
 
 
 def _series(results: dict[str, Any]) -> dict[str, int]:
