@@ -82,8 +82,11 @@ class Preparation:
         self._split(data)
         self.shape = Shape.of(self.loaded.model, self.architecture)
         self.full = full_width(self.shape.layers, self.shape.heads, self.shape.neurons)
-        self.targets = tuple(sorted(targets or (settings.target_sparsity,)))
-        self.check(settings)
+        self.targets = tuple(sorted(targets))
+        if targets:
+            self.check(settings)
+        elif settings.target_sparsity is not None:
+            self.aim(settings)
         self.warnings: list[str] = []
         self.device = resolve_device(settings.device)
         self.loaded.model.to(self.device)
@@ -101,6 +104,15 @@ class Preparation:
         importance, self.cost = self._importance(self.loaded.model, self.full, file)
         order_by_importance(self.loaded.model, self.architecture, importance)
         self._scores = importance.heads.numpy(), importance.neurons.numpy()
+
+    def aim(self, settings: CompressSettings) -> None:
+        """Take settings with a target sparsity, where a budget had to be solved for it.
+
+        Raises:
+            UserError: see `check`.
+        """
+        self.settings, self.targets = settings, (settings.target_sparsity,)
+        self.check(settings)
 
     def spec(self, sparsity: float) -> SubnetworkSpec:
         """The sub-network of a sparsity."""

@@ -10,10 +10,10 @@ ROOT = Path(__file__).parents[2] / "src" / "minidisc"
 # Lowest first. A module imports from lower layers and from its own package, never from its own layer's other members.
 LAYERS: list[set[str]] = [
     {"errors"},
-    {"files"},
+    {"files", "quantities"},
     {"config"},
     {"architectures", "tasks", "subnetworks"},
-    {"modeling", "losses", "devices"},
+    {"modeling", "losses", "devices", "latency"},
     {"layers"},
     {"measure", "importance"},
     {"nested"},
@@ -22,6 +22,7 @@ LAYERS: list[set[str]] = [
     {"trainer", "preflight", "confidence"},
     {"schedules", "report", "results", "listening"},
     {"preparation", "card"},
+    {"budgets"},
     {"pipeline"},
     {"evaluation", "finetuning", "comparison", "sizes", "reporting"},
     {"demo", "exporting"},

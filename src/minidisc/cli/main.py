@@ -11,11 +11,24 @@ import typer
 
 from minidisc.cli.options import command_from
 from minidisc.cli.output import Output, metrics_line, quiet_libraries
-from minidisc.config import CompareSettings, CompressSettings, EvaluateSettings, ExportSettings, FinetuneSettings
+from minidisc.config import (
+    TARGETS,
+    CompareSettings,
+    CompressSettings,
+    EvaluateSettings,
+    ExportSettings,
+    FinetuneSettings,
+)
 from minidisc.errors import CheckFailed, UserError
 
 # typer brings its own click and does not export this base class of typer.BadParameter and of unknown options.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+
+# What methods say, or what concerns single runs.
+_NOT_COMPARED = (
+    *("schedule", "assistants", "student", "keep_sizes", "examples"),
+    *("latency_batch_size", "latency_length"),
+)
 
 app = typer.Typer(
     name="minidisc",
@@ -89,7 +102,7 @@ app.command("compare")(
     command_from(
         CompareSettings,
         _compare,
-        ("target_sparsity", "schedule", "assistants", "student", "keep_sizes", "examples"),
+        (*TARGETS, *_NOT_COMPARED),
         resume=(bool, False, "go on with the comparison in --output-dir; methods and seeds may be added"),
     )
 )

@@ -173,6 +173,8 @@ class Output:
             else:
                 for line in _choices(result):
                     self._print(line)
+        if (budget := result.results.get("budget")) is not None:
+            self._print(f"budget    {budget['asked']}: {budget['why']}; reached: {budget['reached']['text']}")
         cost = result.cost
         for assistant in result.assistants:
             self._print(f"assistant {_described(assistant)}")
