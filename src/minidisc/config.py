@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from minidisc.errors import UserError
+from minidisc.quantities import BYTES, MILLISECONDS, PARAMETERS, SHARE, quantity
 
 Schedule = Literal["minidisc", "direct", "finetune", "maxidisc", "chain"]
 Student = Literal["pruned", "layers"]
@@ -23,6 +24,35 @@ NoGap = Literal["train", "stop", "assume"]
 SelectOn = Literal["train", "validation"]
 Precision = Literal["fp32", "bf16"]
 ExportFormat = Literal["onnx", "openvino"]
+
+
+DEFAULT_SPARSITY = 0.9
+_BUDGETS = {
+    "target_params": (PARAMETERS, "2M"),
+    "target_size": (BYTES, "20MB"),
+    "target_latency": (MILLISECONDS, "3ms"),
+    "max_drop": (SHARE, "1%"),
+}
+TARGETS = ("target_sparsity", *_BUDGETS)
+"""Settings of `CompressSettings` of which one is given at most: the student's size, or what it is solved for."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a student may take or lose.
+
+    ``name`` is the setting's, ``text`` its value, ``limit`` the same in parameters, bytes, milliseconds, or units of
+    the metric.
+    """
+
+    name: str
+    text: str
+    limit: float
+
+    @property
+    def flag(self) -> str:
+        """As it was given: ``--target-params 2M``."""
+        return f"{_flag(self.name)} {self.text}"
 
 
 def option(default: Any, help: str) -> Any:
@@ -181,7 +211,25 @@ class CompressSettings(DataSettings, TrainingSettings):
         "generate:N has the teacher, a language model, write N documents of up to --max-length tokens itself, in "
         "place of --train-file; without --validation-file it writes that too (a tenth, 64 documents at least)",
     )
-    target_sparsity: float = option(0.9, "fraction of attention heads and FFN neurons to remove")
+    target_sparsity: float = option(
+        None, "fraction of attention heads and FFN neurons to remove, if none of the next four is given [0.9]"
+    )
+    target_params: str = option(None, "at most so many parameters, all of them, embeddings included, such as 2M")
+    target_size: str = option(None, "at most so much disk for the saved weights (fp32), such as 20MB or 20MiB")
+    target_latency: str = option(
+        None,
+        "at most so much processor time for a pass of --latency-batch-size rows of --latency-length tokens through "
+        "PyTorch on one thread of this machine's CPU, such as 3ms",
+    )
+    max_drop: str = option(
+        None,
+        "the smallest candidate whose metric on the selection rows is at most so much below the teacher's, such as 1% "
+        "(0.01 of the metric, not of the teacher's), found once all candidates, up to 95 % sparsity, are trained",
+    )
+    latency_batch_size: int = option(1, "rows that --target-latency is for")
+    latency_length: int | None = option(
+        None, "tokens of each row that --target-latency is for (default: the training rows' mean)"
+    )
     tradeoff_lambda: float = option(0.2, "weight of sparsity against metric when the assistant is chosen")
     grid: tuple[float, ...] | None = option(
         None, "sparsities of the candidates, comma-separated (default: 0.5,0.6,… up to the target)"
@@ -249,6 +297,12 @@ class CompressSettings(DataSettings, TrainingSettings):
     calibration_rows: int = option(1024, "labelled training rows that importance is computed on")
     dropout: float = option(0.0, "dropout of the sub-networks while they are trained")
     trust_remote_code: bool = option(False, "run code that comes with the teacher; only for models you trust")
+    keep_sizes: bool = option(
+        True, "keep the weights of every size that was trained in RUN/sizes, for 'minidisc extract'"
+    )
+    examples: bool = option(
+        True, "keep a few validation rows' texts, on which teacher and student differ, in results and report"
+    )
     keep_checkpoints: bool = option(False, "keep RUN/checkpoints after the run is complete")
 
     def __post_init__(self) -> None:
@@ -256,14 +310,24 @@ class CompressSettings(DataSettings, TrainingSettings):
         TrainingSettings.__post_init__(self)
         _require(bool(self.teacher), "--teacher is missing; give a folder or a Hub id of a fine-tuned model.")
         _require(bool(self.output_dir), "--output-dir is missing; give a folder for the run.")
+        given = [name for name in TARGETS if getattr(self, name) is not None]
+        _require(len(given) <= 1, f"{' and '.join(map(_flag, given))} are given; give one target.")
+        if not given:
+            object.__setattr__(self, "target_sparsity", DEFAULT_SPARSITY)
+        self.budget()
         _require(
-            0 <= self.target_sparsity < 1,
-            f"--target-sparsity is {self.target_sparsity:g}; it is the fraction removed, in [0, 1), such as 0.9.",
+            self.max_drop is None or (self.schedule == "minidisc" and not self.assistants and self.stages <= 2),
+            "--max-drop goes with --schedule minidisc and up to two stages, and not with --assistants.",
         )
+        for name in ("latency_batch_size", "latency_length"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"{_flag(name)} is {value}; it must be at least 1.")
         _require(
-            self.target_sparsity > 0,
-            "--target-sparsity 0 gives a student as large as the teacher; give the fraction to remove, such as 0.9.",
+            (self.latency_length or 1) <= self.max_length,
+            f"--latency-length is {self.latency_length}, but rows are cut to --max-length {self.max_length} tokens.",
         )
+        if self.target_sparsity is not None:  # a budget's is known once it has been solved for
+            self._check_target()
         _require(0 <= self.tradeoff_lambda <= 1, f"--tradeoff-lambda is {self.tradeoff_lambda:g}; allowed is [0, 1].")
         for sparsity in self.grid or ():
             _require(0 < sparsity < 1, f"--grid holds {sparsity:g}; every sparsity must lie between 0 and 1.")
@@ -288,12 +352,6 @@ class CompressSettings(DataSettings, TrainingSettings):
             self.schedule != "minidisc" or not self.assistants or len(self.assistants) == self.stages - 1,
             f"--assistants names {len(self.assistants or ())}, but --stages {self.stages} of minidisc has "
             f"{self.stages - 1}; give as many.",
-        )
-        chain = (0.0, *(self.assistants or ()), self.target_sparsity)
-        _require(
-            list(chain) == sorted(set(chain)),
-            f"--assistants is {','.join(f'{s:g}' for s in chain[1:-1])}; the sparsities must rise, all between 0 and "
-            f"the target ({self.target_sparsity:g}).",
         )
         _choice("second_stage", self.second_stage, get_args(SecondStage))
         if self.train_text is not None:
@@ -323,6 +381,43 @@ class CompressSettings(DataSettings, TrainingSettings):
         _require(self.calibration_rows >= 1, f"--calibration-rows is {self.calibration_rows}; it must be at least 1.")
         _require(0 <= self.dropout < 1, f"--dropout is {self.dropout:g}; allowed is [0, 1).")
         random_candidates(self.candidates_per_step)
+
+    def budget(self) -> Budget | None:
+        """What the target sparsity is to be solved for, if it is not given.
+
+        Raises:
+            UserError: it is no quantity of its kind.
+        """
+        for name, (units, example) in _BUDGETS.items():
+            text = getattr(self, name)
+            if text is not None:
+                return Budget(name, text, quantity(_flag(name), text, units, example))
+        return None
+
+    def at(self, sparsity: float) -> CompressSettings:
+        """The same settings with a target sparsity in place of a budget.
+
+        Raises:
+            UserError: settings that do not go with it.
+        """
+        target: dict[str, Any] = {**dict.fromkeys(_BUDGETS), "target_sparsity": sparsity}
+        return dataclasses.replace(self, **target)
+
+    def _check_target(self) -> None:
+        _require(
+            0 <= self.target_sparsity < 1,
+            f"--target-sparsity is {self.target_sparsity:g}; it is the fraction removed, in [0, 1), such as 0.9.",
+        )
+        _require(
+            self.target_sparsity > 0,
+            "--target-sparsity 0 gives a student as large as the teacher; give the fraction to remove, such as 0.9.",
+        )
+        chain = (0.0, *(self.assistants or ()), self.target_sparsity)
+        _require(
+            list(chain) == sorted(set(chain)),
+            f"--assistants is {','.join(f'{s:g}' for s in chain[1:-1])}; the sparsities must rise, all between 0 and "
+            f"the target ({self.target_sparsity:g}).",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

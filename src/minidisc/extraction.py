@@ -18,9 +18,10 @@ def extract(model: Any, spec: SubnetworkSpec, state: dict[str, torch.Tensor] | N
     """Build the dense network of a sub-network.
 
     Args:
-        model: a model ordered by importance, at least as wide as ``spec`` in every layer; not changed.
+        model: a model ordered by importance, at least as wide as ``spec`` in every layer; not changed. With ``state``
+            its width does not matter.
         spec: what each layer keeps.
-        state: weights to use instead of the model's own, same names and shapes.
+        state: weights to use instead of the model's own, with the same names; then these have to be wide enough.
 
     Returns:
         A model with the head of ``model``, on the CPU, in evaluation mode, that shares no memory with it.
@@ -49,9 +50,14 @@ def save_small(model: Any, tokenizer: Any, folder: Path) -> None:
 
     It is saved as a model of transformers' own if it can be one (see `build_plain`), else with its code file.
     """
-    plain = build_plain(model)
     with new_folder(folder) as temporary:
-        (plain or model).save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        if plain is None:
-            write_code_file(temporary, model)
+        write_small(model, tokenizer, temporary)
+
+
+def write_small(model: Any, tokenizer: Any, folder: Path) -> None:
+    """The files of `save_small`, one by one into a folder that is there."""
+    plain = build_plain(model)
+    (plain or model).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if plain is None:
+        write_code_file(folder, model)

@@ -81,6 +81,13 @@ def embedding_modules(model: Any, architecture: Architecture) -> list[Any]:
     return [attrgetter(path)(model.base_model) for path in (architecture.embeddings, *architecture.tables)]
 
 
+def shared_weights(model: nn.Module) -> dict[str, str]:
+    """Names of weights that are another's too, and the other's, such as an output layer that is the embeddings."""
+    names: dict[int, str] = {}
+    first = {name: names.setdefault(id(weight), name) for name, weight in model.state_dict(keep_vars=True).items()}
+    return {name: other for name, other in first.items() if other != name}
+
+
 def set_dropout(model: nn.Module, probability: float) -> None:
     """Give every dropout of ``model`` the same probability, but for that of whole layers, which ends."""
     modules: Iterator[Any] = model.modules()

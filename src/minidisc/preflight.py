@@ -123,11 +123,13 @@ def estimate(
 def disk_needed(shape: Shape, settings: CompressSettings, stored: bool) -> int:
     """Bytes on disk while a run is at work, at the worst.
 
-    The old and the new checkpoint, each of weights and two moments, and a snapshot per candidate; and, if teachers'
-    outputs are ``stored``, those.
+    The old and the new checkpoint, each of weights and two moments, and a snapshot per candidate, which may be kept
+    in ``RUN/sizes`` too; and, if teachers' outputs are ``stored``, those.
     """
     candidates = len(candidate_sparsities(settings.target_sparsity, settings.grid))
-    return (6 + candidates) * shape.all_parameters * _BYTES + stored * int(settings.teacher_cache * 2**30)
+    return (6 + (1 + settings.keep_sizes) * candidates) * shape.all_parameters * _BYTES + stored * int(
+        settings.teacher_cache * 2**30
+    )
 
 
 def check_disk(folder: Path, needed: int) -> None:

@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from minidisc.architectures import architecture_for
 from minidisc.config import CompressSettings, DataSettings, documents_to_write, fingerprint
+from minidisc.contrast import contrast
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.importance import Importance, compute_importance
@@ -87,8 +88,11 @@ class Preparation:
         self._split(data)
         self.shape = Shape.of(self.loaded.model, self.architecture)
         self.full = full_width(self.shape.layers, self.shape.heads, self.shape.neurons)
-        self.targets = tuple(sorted(targets or (settings.target_sparsity,)))
-        self.check(settings)
+        self.targets = tuple(sorted(targets))
+        if targets:
+            self.check(settings)
+        elif settings.target_sparsity is not None:
+            self.aim(settings)
         self.warnings: list[str] = []
         self.device = resolve_device(settings.device)
         self.loaded.model.to(self.device)
@@ -106,6 +110,15 @@ class Preparation:
         importance, self.cost = self._importance(self.loaded.model, self.full, file)
         order_by_importance(self.loaded.model, self.architecture, importance)
         self._importance_of_teacher = importance
+
+    def aim(self, settings: CompressSettings) -> None:
+        """Take settings with a target sparsity, where a budget had to be solved for it.
+
+        Raises:
+            UserError: see `check`.
+        """
+        self.settings, self.targets = settings, (settings.target_sparsity,)
+        self.check(settings)
 
     def spec(self, sparsity: float) -> SubnetworkSpec:
         """The sub-network of a sparsity."""
@@ -201,11 +214,14 @@ class Preparation:
             job.stored,
         )
 
+    def logits(self, model: Any, rows: str) -> np.ndarray:
+        """What a model gives for ``selection`` or ``validation`` rows, as `minidisc.tasks.Task.evaluate` takes it."""
+        collate, size = collator(self.loaded.tokenizer), 2 * self.settings.batch_size
+        return predict(model.to(self.device), self.rows[rows], collate, size, self.outputs)
+
     def evaluate(self, model: Any, rows: str) -> dict[str, float]:
         """Metrics of a model on ``selection`` or ``validation`` rows."""
-        collate, size = collator(self.loaded.tokenizer), 2 * self.settings.batch_size
-        logits = predict(model.to(self.device), self.rows[rows], collate, size, self.outputs)
-        return self.task.evaluate(logits, label_array(self.rows[rows]))
+        return self.task.evaluate(self.logits(model, rows), label_array(self.rows[rows]))
 
     def teacher_result(self) -> ModelResult:
         """The teacher's metrics on the validation rows, and its sizes."""
@@ -216,6 +232,14 @@ class Preparation:
             self.evaluate(self.loaded.model, "validation"),
             self.on_selection,
         )
+
+    def contrast(self, student: Any) -> dict[str, Any] | None:
+        """What teacher and student get wrong on the validation rows (see `minidisc.contrast`), if rows have labels."""
+        if self.task.kind == CAUSAL_LM:
+            return None
+        teacher, own = (self.logits(model, "validation") for model in (self.loaded.model, student))
+        found = contrast(self.task, teacher, own, label_array(self.rows["validation"]), self._texts)
+        return found if self.settings.examples else {**found, "examples": []}
 
     def row_counts(self) -> dict[str, dict[str, Any]]:
         """Source and number of the rows of each use."""
@@ -255,6 +279,9 @@ class Preparation:
         drawn = np.random.default_rng((settings.seed, 1)).permutation(len(source))[: settings.calibration_rows]
         self.rows["calibration"] = source.select(sorted(drawn.tolist()))
         self._sources = names
+        texts = validation.to_dict()
+        pairs = zip(*(texts[name] for name in ("text_a", "text_b") if name in texts), strict=True)
+        self._texts = texts["words"] if "words" in texts else [" | ".join(pair) for pair in pairs]
 
     def _with_own_text(self, settings: CompressSettings, config: Any) -> CompressSettings:
         """The settings with files that the teacher has written, once it has."""

@@ -26,6 +26,7 @@ from minidisc.config import TrainingSettings
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
+from minidisc.layers import shared_weights
 from minidisc.measure import Cost, measured, peak_memory
 from minidisc.tasks import collator
 
@@ -153,7 +154,8 @@ class ResumableTrainer(Trainer):
         best = self.best[network]
         assert best is not None
         state = load_file(self._snapshot(best.step))
-        return {**state, **{name: state[source] for name, source in self._shared_weights().items()}}
+        model = cast(torch.nn.Module, self.model)
+        return {**state, **{name: state[source] for name, source in shared_weights(model).items()}}
 
     def keep_snapshots_only(self) -> None:
         """Once finished, drop what only further training would need; the best weights and the figures stay."""
@@ -275,17 +277,10 @@ class ResumableTrainer(Trainer):
 
     def _write_weights(self, path: Path) -> None:
         temporary = path.with_name(f".{path.name}.tmp")
-        state, twice = cast(torch.nn.Module, self.model).state_dict(), self._shared_weights()
-        save_file({k: v.contiguous() for k, v in state.items() if k not in twice}, temporary)
+        model = cast(torch.nn.Module, self.model)
+        twice = shared_weights(model)
+        save_file({k: v.contiguous() for k, v in model.state_dict().items() if k not in twice}, temporary)
         os.replace(temporary, path)
-
-    def _shared_weights(self) -> dict[str, str]:
-        """Names of weights that are another's too, and the other's, such as an output layer that is the embeddings."""
-        names: dict[int, str] = {}
-        state = cast(torch.nn.Module, self.model).state_dict(keep_vars=True)
-        return {
-            name: names[id(weight)] for name, weight in state.items() if names.setdefault(id(weight), name) != name
-        }
 
     def _restore(self, checkpoint: Path) -> None:
         saved = read_json(checkpoint / "minidisc.json")

@@ -130,6 +130,18 @@ def test_the_text_is_the_teachers(written):
     assert written.results["rows"]["train"]["source"] == "train.jsonl"
 
 
+def test_every_size_can_be_taken_out(written, place, tmp_path):
+    for row in written.candidates:
+        size = tmp_path / f"{row['sparsity']}"
+        main(["extract", str(written.output_dir), "--sparsity", str(row["sparsity"]), "--output-dir", str(size)])
+        assert scored(size, place)["next_token_accuracy"] > 0.3
+        count = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(size).parameters())
+        assert count == row["sizes"]["all"]
+    student = AutoModelForCausalLM.from_pretrained(written.student.path).state_dict()
+    taken = AutoModelForCausalLM.from_pretrained(tmp_path / "0.5").state_dict()
+    assert all(torch.equal(value, student[name]) for name, value in taken.items())
+
+
 def test_the_teacher_ran_once_on_every_row(written):
     assert "outputs of teacher" in written.results["cost"]["stages"]
 

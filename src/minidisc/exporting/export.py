@@ -16,8 +16,8 @@ from minidisc.errors import CheckFailed, UserError
 from minidisc.evaluation import Evaluation
 from minidisc.exporting.engines import Engine, check_packages
 from minidisc.exporting.graph import write_int8, write_onnx, write_openvino
-from minidisc.exporting.latency import is_busy, one_thread, side_by_side
 from minidisc.files import new_folder, write_json
+from minidisc.latency import is_busy, one_thread, side_by_side
 from minidisc.measure import processor
 from minidisc.prediction import model_inputs
 from minidisc.runs import versions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -23,6 +24,7 @@ _METRIC_NAMES = {
     "entity_f1": "entity F1",
     "next_token_accuracy": "next-token accuracy",
 }
+_MOST_LABELS, _MOST_CONFUSIONS = 12, 20
 _CORRELATIONS = {"matthews", "pearson", "spearman"}
 _USES = {
     "train": "training: all stages",
@@ -32,8 +34,8 @@ _USES = {
 }
 
 
-def variables(results: dict[str, Any]) -> dict[str, Any]:
-    """The variables of the template."""
+def variables(results: dict[str, Any], examples: bool) -> dict[str, Any]:
+    """The variables of the template; with rows of text if there may be ``examples``."""
     settings, rows = results["settings"], results["rows"]
     keys = list(results["task"]["metrics"])
     metrics = [(key, _METRIC_NAMES.get(key, key)) for key in keys]
@@ -53,12 +55,14 @@ def variables(results: dict[str, Any]) -> dict[str, Any]:
         "validation_error": _standard_error(results, results["student"]["metrics"]["metric"], "validation"),
         "uses": [(_USES.get(name, name), row["source"], row["count"]) for name, row in rows.items()],
         "warnings": results["warnings"],
+        "budget": results.get("budget"),
         "selects_on_validation": settings["select_on"] == "validation",
         "assistants": _choice_in_words(results),
         "sandwiches": _sandwiches(results, metrics),
         "lam": settings["tradeoff_lambda"],
         "resamples": RESAMPLES,
         "layers": _layers(models),
+        **_contrast(results.get("contrast"), examples),
         "series": series_colours(len(colours)),
         "curves": _curves(results, colours),
         "total": results["cost"]["total"],
@@ -199,6 +203,30 @@ def _layers(models: list[dict[str, Any]]) -> dict[str, Any]:
         "count": max(len(model["heads"]) for model in narrow),
         "largest": {part: max(teacher[part]) for part in ("heads", "neurons")},
     }
+
+
+def _contrast(found: dict[str, Any] | None, examples: bool) -> dict[str, Any]:
+    """What `minidisc.contrast` has found; the most frequent confusions, where a matrix would be too large to read."""
+    if found is None:  # an older version made the run
+        return {"contrast": None}
+    contrast = {**found, "examples": found["examples"] if examples else []}
+    if "edges" in found:
+        edges = [f"{edge:.3g}" for edge in found["edges"]]
+        names = [
+            f"below {edges[0]}",
+            *(f"{a} to {b}" for a, b in itertools.pairwise(edges)),
+            f"{edges[-1]} or more",
+        ]
+        return {"contrast": contrast, "errors": list(zip(names, found["teacher"], found["student"], strict=True))}
+    labels = found["labels"]
+    pairs = [
+        (labels[i], labels[j], found["teacher"][i][j], found["student"][i][j])
+        for i in range(len(labels))
+        for j in range(len(labels))
+        if i != j and (found["teacher"][i][j] or found["student"][i][j])
+    ]
+    confusions = sorted(pairs, key=lambda pair: -max(pair[2:]))[:_MOST_CONFUSIONS]
+    return {"contrast": contrast, "confusions": confusions, "most_labels": _MOST_LABELS}
 
 
 def _series(results: dict[str, Any]) -> dict[str, int]:

@@ -9,12 +9,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
+
 from minidisc.architectures import Architecture
 from minidisc.confidence import bootstrap
 from minidisc.config import CompressSettings, TrainingSettings, fingerprint
 from minidisc.extraction import extract
+from minidisc.files import new_file
 from minidisc.importance import Importance
 from minidisc.layer_dropping import drop_layers
+from minidisc.layers import shared_weights
 from minidisc.losses import WITH_RELATIONS, WITH_STATES, WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape
 from minidisc.nested import order_by_importance
@@ -155,7 +159,10 @@ class Job:
         trainer.fit()
         if self.shared:
             trainer.keep_snapshots_only()
-        return Stage(key, trainer, {name: store.cost for name, store in stores.items()})
+        finished = Stage(key, trainer, {name: store.cost for name, store in stores.items()})
+        if settings.keep_sizes and not self.shared:
+            finished.keep_sizes(stage, self.folder)
+        return finished
 
     def _stores(self, teachers: Sequence[Network], source: Network) -> dict[str, OutputStore]:
         """Where each teacher's outputs are kept; which those are depends on the loss and on the student's depth."""
@@ -177,11 +184,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Stage:
-    """A finished stage: what made it, as a hash, its trainer, and what its teachers' outputs cost that are kept."""
+    """A finished stage: what made it, as a hash, its trainer, and what its teachers' outputs cost that are kept.
+
+    ``kept`` has a row for every size whose weights the run keeps.
+    """
 
     key: str
     trainer: SandwichTrainer
     outputs: dict[str, Cost]
+    kept: list[dict[str, Any]] = field(default_factory=list)
 
     def network(self, spec: SubnetworkSpec, width: SubnetworkSpec | None = None) -> Network:
         """The dense network of ``width`` (``spec`` itself by default) with the weights that were best for ``spec``."""
@@ -200,6 +211,26 @@ class Stage:
             t = tradeoff(best.metrics["metric"], spec.sparsity, job.settings.tradeoff_lambda)
             rows.append(Candidate(spec, job.shape.sizes(spec), best.metrics, best.step, t))
         return rows
+
+    def keep_sizes(self, name: str, run: Path) -> None:
+        """Write the best weights of every sub-network to ``run / "sizes"``, where they outlive the checkpoints.
+
+        Those that were best at the same step are prefixes of each other, so the widest of them holds them all.
+        """
+        for spec, best in zip(self.trainer.candidates, self.trainer.best, strict=True):
+            assert best is not None
+            file = f"sizes/{name}-step-{best.step}.safetensors"
+            self.kept.append(
+                {"stage": name, **asdict(spec), "selection_metrics": best.metrics, "step": best.step, "file": file}
+            )
+        for file in {row["file"] for row in self.kept}:
+            widest = min((row for row in self.kept if row["file"] == file), key=lambda row: row["sparsity"])
+            spec = SubnetworkSpec(widest["sparsity"], widest["heads"], widest["neurons"])
+            if not (run / file).is_file():
+                model = self.network(spec).model
+                twice = shared_weights(model)
+                with new_file(run / file) as temporary:
+                    save_file({k: v.contiguous() for k, v in model.state_dict().items() if k not in twice}, temporary)
 
     def candidates(self, job: Job, specs: Sequence[SubnetworkSpec]) -> list[Candidate]:
         """The rows of ``specs``, with each one's chances of being chosen among them."""
@@ -229,8 +260,8 @@ class Outcome:
 
     ``spec`` are the student's widths, ``selection_metrics`` its metrics on the selection rows. ``candidates`` holds
     the table of each sandwich from which an assistant was chosen, ``history`` every evaluation of every stage,
-    ``costs`` each stage's. ``trials`` are what an exhaustive search tried: the assistant's sparsity, its metrics and
-    its student's, on the selection rows.
+    ``costs`` each stage's, ``kept`` a row for every size whose weights are kept. ``trials`` are what an exhaustive
+    search tried: the assistant's sparsity, its metrics and its student's, on the selection rows.
     """
 
     student: Any = None
@@ -240,11 +271,13 @@ class Outcome:
     candidates: list[list[Candidate]] = field(default_factory=list)
     history: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     costs: dict[str, Cost] = field(default_factory=dict)
+    kept: list[dict[str, Any]] = field(default_factory=list)
     trials: list[dict[str, Any]] = field(default_factory=list)
 
     def add_stage(self, name: str, stage: Stage) -> None:
-        """Note a finished stage's evaluations and cost."""
+        """Note a finished stage's evaluations, cost and sizes."""
         self.history[name] = stage.trainer.history
+        self.kept += stage.kept
         self.costs.update({**stage.outputs, name: stage.trainer.cost})
 
     def reorder(self, job: Job, assistant: Network) -> tuple[Network, SubnetworkSpec]:

@@ -64,7 +64,7 @@ class Task:
         predictions: Any
         truth: Any = labels
         if self.kind == "token-classification":
-            predictions, truth = self._tag_sequences(logits, labels)
+            predictions, truth = self.tag_sequences(logits, labels)
         else:
             _check_finite(logits.reshape(len(logits), -1), "rows")
             predictions = logits.argmax(axis=1) if self.kind == "classification" else logits.reshape(len(logits))
@@ -84,7 +84,8 @@ class Task:
         logits[:, majority] = 1
         return self.evaluate(logits, labels)["metric"]
 
-    def _tag_sequences(self, logits: np.ndarray, labels: np.ndarray) -> tuple[list[list[str]], list[list[str]]]:
+    def tag_sequences(self, logits: np.ndarray, labels: np.ndarray) -> tuple[list[list[str]], list[list[str]]]:
+        """The tags that outputs stand for and those that labels do, row by row; arguments as `evaluate` takes them."""
         assert self.label_names is not None
         names = np.array(self.label_names, dtype=object)
         words = np.concatenate(list(logits))
