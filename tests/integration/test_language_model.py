@@ -195,6 +195,16 @@ def test_what_the_commands_print(written, place, capsys):
     assert "AutoModelForCausalLM" in card
 
 
+def test_it_is_not_exported(written, place, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    files = ["--validation-file", str(place / "validation.txt"), "--output-dir", str(tmp_path / "exported")]
+    with pytest.raises(SystemExit) as stop:
+        main(["export", "--model", str(written.student.path), *files])
+    assert stop.value.code == 2
+    assert "a language model cannot be exported" in capsys.readouterr().err
+    assert not (tmp_path / "exported").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

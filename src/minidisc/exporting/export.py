@@ -21,7 +21,7 @@ from minidisc.latency import is_busy, one_thread, side_by_side
 from minidisc.measure import processor
 from minidisc.prediction import model_inputs
 from minidisc.runs import versions
-from minidisc.tasks import collator
+from minidisc.tasks import CAUSAL_LM, collator
 
 LARGEST_DIFFERENCE = 1e-4
 BATCH_SIZES = (1, 32)
@@ -51,6 +51,11 @@ def export(settings: ExportSettings, note: Callable[[str], None] = lambda line: 
         raise UserError(f"--output-dir {folder} exists and is not empty; give a folder that does not exist yet.")
     check_packages(settings.format)
     evaluation = Evaluation.load(settings)
+    if evaluation.task.kind == CAUSAL_LM:
+        raise UserError(
+            "a language model cannot be exported, only models that classify; students of --widths uniform are plain "
+            "checkpoints, which other engines' own converters take."
+        )
     if not evaluation.loaded.tokenizer.is_fast:
         raise UserError("the tokenizer has no tokenizer.json, which export needs; save it again as a fast tokenizer.")
     with new_folder(folder) as temporary:
