@@ -282,7 +282,8 @@ def _announced(prepared: Preparation, job: Job) -> Job:
 
 def _inputs(prepared: Preparation, batch_size: int, length: int) -> dict[str, torch.Tensor]:
     """A batch without padding, of the training rows' tokens one after the other."""
-    tokens = itertools.chain.from_iterable(itertools.cycle(prepared.rows["train"]["input_ids"][:]))
+    rows = prepared.rows["train"][: batch_size * length]["input_ids"]
+    tokens = itertools.chain.from_iterable(itertools.cycle(rows))
     ids = torch.tensor(list(itertools.islice(tokens, batch_size * length))).reshape(batch_size, length)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 

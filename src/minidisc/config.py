@@ -314,7 +314,12 @@ class CompressSettings(DataSettings, TrainingSettings):
         _require(len(given) <= 1, f"{' and '.join(map(_flag, given))} are given; give one target.")
         if not given:
             object.__setattr__(self, "target_sparsity", DEFAULT_SPARSITY)
-        self.budget()
+        budget = self.budget()
+        _require(
+            budget is None or (self.student == "pruned" and self.second_importance == "teacher"),
+            f"{budget and budget.flag} goes with --student pruned and --second-importance teacher: other "
+            "students' sizes are not known before.",
+        )
         _require(
             self.max_drop is None or (self.schedule == "minidisc" and not self.assistants and self.stages <= 2),
             "--max-drop goes with --schedule minidisc and up to two stages, and not with --assistants.",

@@ -186,6 +186,7 @@ def test_a_budget_is_resumed_and_repeated(workplace, tmp_path, capsys):
         ({"target_latency": "60s"}, "the teacher takes no more"),
         ({"target_latency": "0.001us"}, "the fastest student"),
         ({"target_latency": "1ms", "latency_length": 17}, "--latency-length is 17"),
+        ({"target_params": "2k", "student": "layers"}, "--target-params 2k goes with --student pruned"),
         ({"max_drop": "1%"}, "--max-drop goes with --schedule minidisc"),
     ],
 )

@@ -174,7 +174,8 @@ class Output:
                 for line in _choices(result):
                     self._print(line)
         if (budget := result.results.get("budget")) is not None:
-            self._print(f"budget    {budget['asked']}: {budget['why']}; reached: {budget['reached']['text']}")
+            sparsity, text = _percent(budget["sparsity"]), budget["reached"]["text"]
+            self._print(f"budget    {budget['asked']}: {sparsity} sparsity; reached: {text}")
         cost = result.cost
         for assistant in result.assistants:
             self._print(f"assistant {_described(assistant)}")

@@ -71,6 +71,7 @@ def _tables(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     summary = [
         row("task", lambda c: c["task"]["name"], str),
         row("teacher", lambda c: c["teacher"]["path"], str),
+        row("budget", lambda c: (c.get("budget") or {}).get("asked", "none"), str),
         row("student's sparsity", lambda c: c["student"]["sparsity"], formats.percent),
         row(
             "through",

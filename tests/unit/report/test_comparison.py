@@ -25,12 +25,14 @@ def test_runs_side_by_side(tmp_path):
     one, two = copy.deepcopy(CASES["one assistant"]), copy.deepcopy(CASES["direct"])
     two["student"]["metrics"]["accuracy"] = 0.5
     two["settings"]["seed"] = one["settings"]["seed"] = 3
+    two["budget"] = {"asked": "2M"}
     text, found = page(tmp_path, write_comparison, [("runs/one", one), ("runs/<two>", two)])
     assert "script" not in found.tags
     assert "runs/&lt;two&gt;" in text
     tables = {table: {row[0]: row[1:] for row in rows} for table, rows in found.tables.items()}
     assert tables["runs"]["accuracy, student"] == [one["student"]["metrics"]["accuracy"], 0.5]
     assert tables["runs"]["accuracy, difference"][1] == pytest.approx(0.5 - two["teacher"]["metrics"]["accuracy"])
+    assert tables["runs"]["budget"] == ["none", "2M"]
     assert tables["runs"]["through"] == ["60 %", "no assistant"]
     assert tables["sizes"]["prunable"] == [r["student"]["sizes"]["prunable"] for r in (one, two)]
     # Runs without a sandwich have no candidates.
