@@ -27,7 +27,7 @@ class RecordedStage:
         best = [SimpleNamespace(metrics={"metric": metrics[c.sparsity]}, step=1) for c in candidates]
         names = [c.name for c in candidates]
         self.trainer = SimpleNamespace(best=best, networks=names, history=[], cost=Cost(steps=1))
-        self.outputs = {}
+        self.outputs, self.kept = {}, []
 
     def network(self, of, width=None):
         width = width or of
