@@ -29,7 +29,8 @@ def table() -> str:
 
 def _task(head: type) -> str:
     """The task of an Auto class: ``AutoModelForTokenClassification`` is for token classification."""
-    return re.sub("(?<=[a-z])(?=[A-Z])", " ", head.__name__.removeprefix("AutoModelFor")).lower()
+    words = re.findall("[A-Z][a-z]+|[A-Z]+", head.__name__.removeprefix("AutoModelFor"))
+    return " ".join(word if word.isupper() else word.lower() for word in words)
 
 
 def _notes(architecture: Architecture) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minidisc.files import new_file
+from minidisc.modeling.classes import CODE_FILE
 from minidisc.report import formats
 from minidisc.tasks import BENCHMARKS, GLUE
 from minidisc.tasks.benchmarks import hub_arguments
@@ -20,6 +21,8 @@ _HUB_METRICS = {
     "spearman": "spearmanr",
     "entity_f1": "f1",
 }
+_PIPELINES = {"token-classification": "token-classification", "causal-lm": "text-generation"}
+_AUTO_CLASSES = {"token-classification": "AutoModelForTokenClassification", "causal-lm": "AutoModelForCausalLM"}
 _CORRELATIONS = ("pearson", "spearman")
 
 
@@ -66,7 +69,7 @@ def _metadata(results: dict[str, Any], model: dict[str, Any]) -> Any:
     from huggingface_hub import EvalResult, ModelCardData
 
     task, settings = results["task"], results["settings"]
-    tag = "token-classification" if task["kind"] == "token-classification" else "text-classification"
+    tag = _PIPELINES.get(task["kind"], "text-classification")
     dataset = _dataset(settings)
     found = [
         EvalResult(
@@ -116,9 +119,9 @@ def _variables(results: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]
             for name, each in models
             for metric in task["metrics"]
         },
-        "auto_class": "AutoModelForTokenClassification"
-        if task["kind"] == "token-classification"
-        else "AutoModelForSequenceClassification",
+        "auto_class": _AUTO_CLASSES.get(task["kind"], "AutoModelForSequenceClassification"),
+        "pipeline": _PIPELINES.get(task["kind"], "text-classification"),
+        "plain": not (Path(model["path"]) / CODE_FILE).exists(),
         "versions": results["versions"],
         "warnings": results["warnings"],
     }
@@ -141,7 +144,7 @@ def _hub_id(teacher: str) -> str | None:
 def _dataset(settings: dict[str, Any]) -> str | None:
     """The data set's name on the Hub, if the rows are one's."""
     task = settings["task"]
-    own = settings["train_file"] or settings["validation_file"]
+    own = settings["train_file"] or settings["validation_file"] or settings["train_text"]
     if own or task is None or (settings["data_dir"] and task not in BENCHMARKS):
         return None
     return hub_arguments(task)[0]

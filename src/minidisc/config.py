@@ -17,8 +17,9 @@ Loss = Literal["hidden+logits", "logits", "pkd", "minilm", "labels"]
 SecondStage = Literal["student", "sandwich"]
 SecondTeacher = Literal["assistant", "teacher", "both"]
 ImportanceOn = Literal["labels", "teacher"]
+Widths = Literal["per-layer", "uniform"]
 SecondImportance = Literal["teacher", "assistant"]
-NoGap = Literal["train", "stop"]
+NoGap = Literal["train", "stop", "assume"]
 SelectOn = Literal["train", "validation"]
 Precision = Literal["fp32", "bf16"]
 ExportFormat = Literal["onnx", "openvino"]
@@ -36,16 +37,23 @@ class DataSettings:
     task: str | None = option(
         None,
         "glue/NAME (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), conll2003, a Hub dataset id, or, for own "
-        "files, 'classification', 'regression' or 'token-classification' (found out from the rows when not given)",
+        "files, 'classification', 'regression', 'token-classification' or 'causal-lm' (found out from model and rows "
+        "when not given)",
     )
-    train_file: str | None = option(None, "training rows: CSV, TSV, JSONL, Parquet or CoNLL columns, also .gz or .bz2")
+    train_file: str | None = option(
+        None, "training rows: CSV, TSV, JSONL, Parquet, CoNLL columns or plain text, also .gz or .bz2"
+    )
     validation_file: str | None = option(None, "validation rows, same formats")
     data_dir: str | None = option(None, "local copy of the benchmark: DIR/TASK/{train,validation}.jsonl.gz")
     text_columns: tuple[str, ...] | None = option(
         None, "one text column (for token classification, of lists of words), or two separated by a comma"
     )
     label_column: str | None = option(None, "column of labels, or of tag lists (default: 'label', 'ner_tags')")
-    max_length: int = option(128, "tokens a row is cut to; a word that is cut off counts as predicted O")
+    max_length: int = option(
+        128,
+        "tokens a row is cut to (a word that is cut off counts as predicted O), or that documents are packed to "
+        "(causal-lm)",
+    )
     max_train_rows: int | None = option(None, "use only this many training rows, drawn with --seed")
 
     def __post_init__(self) -> None:
@@ -168,10 +176,20 @@ class CompressSettings(DataSettings, TrainingSettings):
     learning_rate: float = option(1e-4, "peak learning rate of AdamW")
     teacher: str = option(None, "folder or Hub id of the fine-tuned model")
     output_dir: str = option(None, "run folder")
+    train_text: str | None = option(
+        None,
+        "generate:N has the teacher, a language model, write N documents of up to --max-length tokens itself, in "
+        "place of --train-file; without --validation-file it writes that too (a tenth, 64 documents at least)",
+    )
     target_sparsity: float = option(0.9, "fraction of attention heads and FFN neurons to remove")
     tradeoff_lambda: float = option(0.2, "weight of sparsity against metric when the assistant is chosen")
     grid: tuple[float, ...] | None = option(
         None, "sparsities of the candidates, comma-separated (default: 0.5,0.6,… up to the target)"
+    )
+    widths: Widths = option(
+        "per-layer",
+        "how sub-networks are cut: the most important heads and neurons of the whole model, or as many in every "
+        "layer; uniform decoders such as Llama are saved as plain checkpoints that need no code of minidisc",
     )
     neuron_multiple: int = option(8, "FFN neurons of a layer are rounded to this multiple")
     stages: int = option(2, "2: one teacher assistant; 3: two assistants; 1: the student straight from the sandwich")
@@ -206,12 +224,17 @@ class CompressSettings(DataSettings, TrainingSettings):
         # Stopping leaves the student with half the steps: see results/evidence.md.
         "train",
         "when the student's own size has the best tradeoff: train the student on against the teacher, or stop after "
-        "the first stage, as in the paper",
+        "the first stage, as in the paper; assume: do as train does whatever the tradeoffs are, for comparison",
     )
     teacher_cache: float = option(
         4.0,
         "GiB of disk for the outputs of teachers, which then run once on every row instead of at every step; teachers "
         "run at every step where that does not fit, or a stage is no longer than an epoch",
+    )
+    teacher_top_k: int | None = option(
+        None,
+        "keep of the teacher's logits for a token only this many, the others count as impossible: a language model's "
+        "outputs then fit --teacher-cache (causal-lm alone; by default all are used, and it runs at every step)",
     )
     train_embeddings: bool = option(True, "train the embeddings too, or keep the teacher's")
     candidates_per_step: str = option(
@@ -273,6 +296,15 @@ class CompressSettings(DataSettings, TrainingSettings):
             f"the target ({self.target_sparsity:g}).",
         )
         _choice("second_stage", self.second_stage, get_args(SecondStage))
+        if self.train_text is not None:
+            _require(
+                documents_to_write(self.train_text) >= 64,
+                f"--train-text is {self.train_text!r}; allowed is generate:N, N from 64 on.",
+            )
+            _require(not self.train_file, "--train-text and --train-file are both given; give one.")
+        _choice("widths", self.widths, get_args(Widths))
+        top = self.teacher_top_k
+        _require(top is None or top >= 1, f"--teacher-top-k is {top}; it must be at least 1.")
         _choice("importance_on", self.importance_on, get_args(ImportanceOn))
         _choice("second_importance", self.second_importance, get_args(SecondImportance))
         _require(
@@ -335,6 +367,12 @@ def random_candidates(candidates_per_step: str) -> int | None:
     raise UserError(
         f"--candidates-per-step is {candidates_per_step!r}; allowed are 'all' and 'largest+smallest+K', K = 0, 1, 2, …"
     )
+
+
+def documents_to_write(train_text: str) -> int:
+    """N of ``generate:N``; 0 if that is not what the text is."""
+    prefix, _, count = train_text.partition(":")
+    return int(count) if prefix == "generate" and count.isdecimal() else 0
 
 
 def settings_from(cls: type, values: dict[str, Any], source: str = "settings") -> Any:

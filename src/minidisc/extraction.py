@@ -10,7 +10,7 @@ import torch
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.files import new_folder
 from minidisc.layers import prunable_layers
-from minidisc.modeling.classes import build_narrow, write_code_file
+from minidisc.modeling.classes import build_narrow, build_plain, write_code_file
 from minidisc.subnetworks import SubnetworkSpec
 
 
@@ -45,8 +45,13 @@ def extract(model: Any, spec: SubnetworkSpec, state: dict[str, torch.Tensor] | N
 
 
 def save_small(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save a small model in the Hugging Face layout, with its code file and tokenizer; whole or not at all."""
+    """Save a small model in the Hugging Face layout, with its tokenizer; whole or not at all.
+
+    It is saved as a model of transformers' own if it can be one (see `build_plain`), else with its code file.
+    """
+    plain = build_plain(model)
     with new_folder(folder) as temporary:
-        model.save_pretrained(temporary)
+        (plain or model).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        write_code_file(temporary, model)
+        if plain is None:
+            write_code_file(temporary, model)

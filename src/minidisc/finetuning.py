@@ -18,7 +18,7 @@ from minidisc.measure import Cost
 from minidisc.prediction import model_inputs, predict
 from minidisc.resumable import ResumableArguments, ResumableTrainer, trainer_arguments
 from minidisc.runs import open_run
-from minidisc.tasks import Task, encode, label_array, load_data
+from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
 from minidisc.teachers import fingerprint_of, load_classifier
 
 # What transformers calls the kinds of sequence classification.
@@ -35,7 +35,7 @@ class FinetuneResult:
 
 
 def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = False) -> FinetuneResult:
-    """Fine-tune a sequence or token classification model; the best evaluation's weights are kept.
+    """Fine-tune a classification or causal language model; the best evaluation's weights are kept.
 
     Args:
         settings: of the training.
@@ -51,16 +51,19 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     data = load_data(settings)
     task = data.task
     names = task.label_names or ("LABEL_0",)
+    head: dict[str, Any] = {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+        "problem_type": _PROBLEM_TYPES.get(task.kind),
+    }
     torch.manual_seed(settings.seed)  # the new classifier's weights
     loaded = load_classifier(
         settings.model,
         settings.trust_remote_code,
         kind=task.kind,
         new_head=True,
-        num_labels=len(names),
-        id2label=dict(enumerate(names)),
-        label2id={name: i for i, name in enumerate(names)},
-        problem_type=_PROBLEM_TYPES.get(task.kind),
+        **({} if task.kind == CAUSAL_LM else head),
     )
     work = folder.with_name(f".{folder.name}.training")
     if not resume:
@@ -70,13 +73,13 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     trainer = _FinetuneTrainer(
         loaded.model,
         ResumableArguments(**trainer_arguments(settings, work)),
-        encode(data.train, loaded.tokenizer, settings.max_length),
+        encode_for(task, data.train, loaded.tokenizer, settings.max_length),
         loaded.tokenizer,
         ["teacher"],
         progress,
     )
     trainer.task = task
-    trainer.validation_rows = encode(data.validation, loaded.tokenizer, settings.max_length)
+    trainer.validation_rows = encode_for(task, data.validation, loaded.tokenizer, settings.max_length)
     trainer.fit()
     loaded.model.load_state_dict(trainer.best_state(0))
     with new_folder(folder) as temporary:

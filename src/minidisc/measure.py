@@ -24,7 +24,7 @@ class Shape:
     A head has ``head_size`` dimensions in queries and in the attention's output, ``key_size`` in keys and values.
     ``head_parameters`` and ``neuron_parameters`` belong to one head and one neuron; a neuron is a row or column of
     ``neuron_maps`` linear maps. Each head compares every token with so many relative ``positions``.
-    ``runs`` says how often each layer runs in one pass.
+    ``runs`` says how often each layer runs in one pass. A language model chooses among ``vocabulary`` tokens.
     """
 
     hidden: int
@@ -40,6 +40,7 @@ class Shape:
     runs: tuple[int, ...]
     all_parameters: int
     embedding_parameters: int
+    vocabulary: int = 0
 
     @classmethod
     def of(cls, model: Any, architecture: Architecture) -> Shape:
@@ -62,6 +63,7 @@ class Shape:
             runs=tuple(architecture.runs(config)) if architecture.runs else (1,) * len(layers),
             all_parameters=sum(p.numel() for p in model.parameters()),
             embedding_parameters=_embedding_parameters(model, architecture),
+            vocabulary=config.vocab_size if model.can_generate() else 0,
         )
 
     @property
@@ -86,7 +88,8 @@ class Shape:
     def forward_flops(self, spec: SubnetworkSpec, rows: int, length: int) -> float:
         """Floating-point operations of one forward pass over the layers, a multiply-add counted as two.
 
-        Embeddings, norms, activations and the classifier are left out: under two per cent of a full-width pass.
+        Embeddings, norms, activations and a classifier are left out: under two per cent of a full-width pass. A
+        language model's choice of tokens is counted.
         """
         heads = sum(n * runs for n, runs in zip(spec.heads, self.runs, strict=True))
         neurons = sum(n * runs for n, runs in zip(spec.neurons, self.runs, strict=True))
@@ -95,7 +98,8 @@ class Shape:
         linear = 2 * tokens * self.hidden * dimensions
         attention = 4 * tokens * length * heads * self.head_size
         positions = 2 * self.positions * (self.hidden + tokens) * heads * self.head_size
-        return float(linear + attention + positions)
+        choice = 2 * tokens * self.hidden * self.vocabulary
+        return float(linear + attention + positions + choice)
 
 
 @dataclass(frozen=True)

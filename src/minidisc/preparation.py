@@ -15,23 +15,26 @@ import torch
 from safetensors import safe_open
 
 from minidisc.architectures import architecture_for
-from minidisc.config import CompressSettings, DataSettings, fingerprint
+from minidisc.config import CompressSettings, DataSettings, documents_to_write, fingerprint
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.importance import Importance, compute_importance
 from minidisc.layer_dropping import check_droppable
 from minidisc.listening import Listener
-from minidisc.losses import WITH_LABELS, task_loss
+from minidisc.losses import WITH_LABELS, of_classes, task_loss
 from minidisc.measure import Cost, Shape, measured
+from minidisc.modeling.narrow import counting_layers
 from minidisc.nested import order_by_importance
 from minidisc.prediction import batches_by_length, model_inputs, predict
 from minidisc.preflight import Estimate, check_length, estimate, teacher_warnings
 from minidisc.results import ModelResult
+from minidisc.runs import TEXT
 from minidisc.schedules import Job, Network, planned
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid, full_width, make_spec
-from minidisc.tasks import TaskData, align_labels, collator, encode, hold_out, label_array, load_data
+from minidisc.tasks import CAUSAL_LM, TaskData, collator, encode_for, hold_out, label_array, load_data, model_outputs
 from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_classifier, load_config
 from minidisc.teaching import stored_bytes
+from minidisc.writing import open_texts, write_documents
 
 SELECTION_MAXIMUM = 2000
 # Beside where the rows are, what decides which go where, and what is cut.
@@ -44,6 +47,7 @@ _BASE = (
     "calibration_rows",
     "neuron_multiple",
     "importance_on",
+    "widths",
 )
 
 
@@ -72,10 +76,12 @@ class Preparation:
         self.architecture = architecture_for(config.model_type)
         check_length(config, self.architecture, settings.max_length)
         drawn = settings if draw is None else dataclasses.replace(settings, seed=draw)
+        if settings.train_text:
+            drawn = self._with_own_text(drawn, config)
         data = load_data(drawn, kind=kind_of(config), model_names=config.id2label.values(), need_labels=False)
         self.task = data.task
         check_kind(config, self.task.kind)
-        self.outputs = align_labels(self.task, config.id2label, config.num_labels) or [0]
+        self.outputs = model_outputs(self.task, config)
         self.loaded: Loaded = load_classifier(settings.teacher, settings.trust_remote_code, kind=self.task.kind)
         self.fingerprints = {"teacher_weights": fingerprint_of(settings.teacher), "rows": data.fingerprint}
         self._split(data)
@@ -99,11 +105,22 @@ class Preparation:
             self.listener.warn(warning)
         importance, self.cost = self._importance(self.loaded.model, self.full, file)
         order_by_importance(self.loaded.model, self.architecture, importance)
-        self._scores = importance.heads.numpy(), importance.neurons.numpy()
+        self._importance_of_teacher = importance
 
     def spec(self, sparsity: float) -> SubnetworkSpec:
         """The sub-network of a sparsity."""
-        return make_spec(*self._scores, sparsity, self.settings.neuron_multiple)
+        return self.cut(self._importance_of_teacher, sparsity)
+
+    def cut(self, importance: Importance, sparsity: float) -> SubnetworkSpec:
+        """The sub-network of a sparsity in a network with these scores."""
+        return make_spec(
+            importance.heads.numpy(),
+            importance.neurons.numpy(),
+            sparsity,
+            self.settings.neuron_multiple,
+            uniform=self.settings.widths == "uniform",
+            anchors=counting_layers(self.loaded.model.config) if self.loaded.model.can_generate() else (),
+        )
 
     def check(self, settings: CompressSettings) -> None:
         """Refuse what this teacher or these rows cannot be used for.
@@ -121,7 +138,11 @@ class Preparation:
                 f"--assistants holds a sparsity that is no candidate; allowed are "
                 f"{', '.join(f'{s:g}' for s in candidates)} (--grid has others)."
             )
-        missing = sum(label is None for label in self.rows["train"]["label"])
+        if self.task.kind == CAUSAL_LM:
+            _check_for_text(settings)
+        elif settings.teacher_top_k is not None:
+            raise UserError(f"--teacher-top-k is for causal language modelling, but the task is {self.task.kind}.")
+        missing = len(self.rows["train"]) - sum(_has_labels(self.rows["train"]))
         if missing and (settings.loss in WITH_LABELS or settings.schedule == "finetune"):
             raise UserError(
                 f"{missing} training rows have no label, which --schedule finetune, --loss labels and --loss pkd "
@@ -147,6 +168,7 @@ class Preparation:
             pool=pool if shared else candidates,
             always=[self.spec(s) for s in (self.targets if shared else [settings.target_sparsity])],
             spec=self.spec,
+            cut=self.cut,
             base=fingerprint({**{name: getattr(self.settings, name) for name in _BASE}, **self.fingerprints}),
             importance=self._importance,
             progress=self.listener.stage,
@@ -159,8 +181,10 @@ class Preparation:
 
         They cannot be kept where padding on the left moves the tokens to other positions in every batch.
         """
-        lengths = self.rows["train"]["length"]
-        fits = stored_bytes(lengths, self.shape, settings.loss) <= settings.teacher_cache * 2**30
+        lengths, kept = self.rows["train"]["length"], settings.teacher_top_k
+        if self.task.kind == CAUSAL_LM and kept is None:
+            return False
+        fits = stored_bytes(lengths, self.shape, settings.loss, kept or 0) <= settings.teacher_cache * 2**30
         again = settings.steps(len(lengths)) > settings.steps_per_epoch(len(lengths))
         return fits and again and self.loaded.tokenizer.padding_side == "right"
 
@@ -209,7 +233,7 @@ class Preparation:
         names = dict(data.splits)
         if settings.select_on == "validation":
             selection, names["selection"] = validation, data.splits["validation"]
-        elif labelled_rows := sum(label is not None for label in train["label"]):
+        elif labelled_rows := sum(_has_labels(train)):
             fraction = settings.selection_fraction or _selection_fraction(labelled_rows)
             train, selection = hold_out(train, fraction, SELECTION_MAXIMUM, settings.seed)
             names["selection"] = f"held out of {data.splits['train']}"
@@ -220,22 +244,48 @@ class Preparation:
                 f"the training rows have no labels: {len(selection)} validation rows serve for calibration and "
                 f"selection, the other {len(validation)} for the final figures."
             )
-        usable = [
-            i for i, label in enumerate(train["label"]) if label is not None or settings.importance_on == "teacher"
-        ]
-        source = train.select(usable) if usable else selection
+        self.rows: dict[str, datasets.Dataset] = {
+            name: encode_for(self.task, rows, self.loaded.tokenizer, settings.max_length)
+            for name, rows in (("train", train), ("selection", selection), ("validation", validation))
+        }
+        own = settings.importance_on == "teacher"
+        usable = [i for i, known in enumerate(_has_labels(self.rows["train"])) if known or own]
+        source = self.rows["train"].select(usable) if usable else self.rows["selection"]
         names["calibration"] = names["train" if usable else "selection"]
         drawn = np.random.default_rng((settings.seed, 1)).permutation(len(source))[: settings.calibration_rows]
-        self.rows: dict[str, datasets.Dataset] = {
-            name: encode(rows, self.loaded.tokenizer, settings.max_length)
-            for name, rows in (
-                ("train", train),
-                ("calibration", source.select(sorted(drawn.tolist()))),
-                ("selection", selection),
-                ("validation", validation),
-            )
-        }
+        self.rows["calibration"] = source.select(sorted(drawn.tolist()))
         self._sources = names
+
+    def _with_own_text(self, settings: CompressSettings, config: Any) -> CompressSettings:
+        """The settings with files that the teacher has written, once it has."""
+        check_kind(config, CAUSAL_LM)
+        count = documents_to_write(settings.train_text or "")
+        wanted = {"train": count}
+        if not settings.validation_file:
+            wanted["validation"] = max(64, count // 10)
+        folder = Path(settings.output_dir) / TEXT
+        open_texts(
+            folder,
+            {
+                "teacher": fingerprint_of(settings.teacher),
+                "documents": wanted,
+                "length": settings.max_length,
+                "seed": settings.seed,
+            },
+        )
+
+        def load() -> tuple[Any, Any]:
+            loaded = load_classifier(settings.teacher, settings.trust_remote_code, kind=CAUSAL_LM)
+            return loaded.model.to(resolve_device(settings.device)), loaded.tokenizer
+
+        files = write_documents(folder, load, wanted, settings.max_length, settings.seed, self.listener.note)
+        return dataclasses.replace(
+            settings,
+            task=CAUSAL_LM,
+            train_text=None,
+            train_file=str(files["train"]),
+            validation_file=settings.validation_file or str(files["validation"]),
+        )
 
     def _importance(self, model: Any, spec: SubnetworkSpec, file: Path) -> tuple[Importance, Cost]:
         """Scores of a network of the widths ``spec``, and what they cost; read from ``file`` if they are there."""
@@ -275,7 +325,25 @@ class Preparation:
             yield {**model_inputs(batch, self.device), "labels": batch["labels"].to(self.device)}
 
     def _task_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return task_loss(logits[..., self.outputs], labels)
+        return task_loss(of_classes(logits, self.outputs), labels)
+
+
+def _has_labels(rows: datasets.Dataset) -> list[bool]:
+    """Of each row, whether it has a label; a document's are its own words."""
+    if "label" not in rows.column_names:
+        return [True] * len(rows)
+    return [label is not None for label in rows["label"]]
+
+
+def _check_for_text(settings: CompressSettings) -> None:
+    """Refuse what needs labels, or one label a row."""
+    if settings.importance_on == "teacher":
+        raise UserError("--importance-on teacher is for rows without labels; a text's next tokens are always there.")
+    if settings.loss == "pkd":
+        raise UserError(
+            "--loss pkd compares a sentence's first token, from which nothing is predicted in causal language "
+            "modelling; use hidden+logits, logits or minilm."
+        )
 
 
 def _selection_fraction(labelled_rows: int) -> float:

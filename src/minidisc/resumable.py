@@ -152,7 +152,8 @@ class ResumableTrainer(Trainer):
         """The weights with which a tracked network reached its best metric."""
         best = self.best[network]
         assert best is not None
-        return load_file(self._snapshot(best.step))
+        state = load_file(self._snapshot(best.step))
+        return {**state, **{name: state[source] for name, source in self._shared_weights().items()}}
 
     def keep_snapshots_only(self) -> None:
         """Once finished, drop what only further training would need; the best weights and the figures stay."""
@@ -274,9 +275,17 @@ class ResumableTrainer(Trainer):
 
     def _write_weights(self, path: Path) -> None:
         temporary = path.with_name(f".{path.name}.tmp")
-        state = cast(torch.nn.Module, self.model).state_dict()
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary)
+        state, twice = cast(torch.nn.Module, self.model).state_dict(), self._shared_weights()
+        save_file({k: v.contiguous() for k, v in state.items() if k not in twice}, temporary)
         os.replace(temporary, path)
+
+    def _shared_weights(self) -> dict[str, str]:
+        """Names of weights that are another's too, and the other's, such as an output layer that is the embeddings."""
+        names: dict[int, str] = {}
+        state = cast(torch.nn.Module, self.model).state_dict(keep_vars=True)
+        return {
+            name: names[id(weight)] for name, weight in state.items() if names.setdefault(id(weight), name) != name
+        }
 
     def _restore(self, checkpoint: Path) -> None:
         saved = read_json(checkpoint / "minidisc.json")

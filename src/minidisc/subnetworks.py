@@ -66,22 +66,36 @@ def candidate_sparsities(target: float, grid: Sequence[float] | None = None) -> 
 
 
 def make_spec(
-    head_scores: np.ndarray, neuron_scores: np.ndarray, sparsity: float, neuron_multiple: int = 1
+    head_scores: np.ndarray,
+    neuron_scores: np.ndarray,
+    sparsity: float,
+    neuron_multiple: int = 1,
+    uniform: bool = False,
+    anchors: Sequence[int] = (),
 ) -> SubnetworkSpec:
-    """Keep the globally highest-scored heads and neurons.
+    """Keep the globally highest-scored heads and neurons, or in every layer as many.
 
     Args:
         head_scores: (layers, heads) importance.
         neuron_scores: (layers, neurons) importance.
         sparsity: fraction removed, in [0, 1).
         neuron_multiple: each layer's neuron count is rounded to the nearest multiple (halves up).
+        uniform: keep the same number in every layer, of each at least one.
+        anchors: layers that keep a head at least.
 
     Returns:
         A specification that is contained in that of every smaller sparsity.
     """
-    heads = _kept_per_layer(head_scores, sparsity)
-    neurons = _kept_per_layer(neuron_scores, sparsity)
     width = neuron_scores.shape[1]
+    if uniform:
+        layers = len(head_scores)
+        heads = np.full(layers, max(1, _kept(head_scores.shape[1], sparsity)))
+        neurons = np.full(layers, max(neuron_multiple, _kept(width, sparsity)))
+    else:
+        anchored = head_scores.copy()
+        for layer in anchors:
+            anchored[layer, anchored[layer].argmax()] = np.inf
+        heads, neurons = _kept_per_layer(anchored, sparsity), _kept_per_layer(neuron_scores, sparsity)
     rounded = [min(width, int(n / neuron_multiple + 0.5) * neuron_multiple) for n in neurons]
     return SubnetworkSpec(float(sparsity), tuple(int(h) for h in heads), tuple(rounded))
 

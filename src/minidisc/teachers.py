@@ -13,6 +13,7 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -21,12 +22,12 @@ from transformers import (
 from minidisc.architectures import FAMILIES, STUDENT_PREFIX, architecture_for
 from minidisc.errors import UserError
 from minidisc.modeling.classes import heads_of, register
-from minidisc.tasks import Kind
+from minidisc.tasks import CAUSAL_LM, Kind
 
 
 @dataclass
 class Loaded:
-    """A sequence or token classification model with its tokenizer.
+    """A classification or causal language model with its tokenizer.
 
     ``fresh`` names parameters that the folder had no weights for, such as a classifier that was never trained.
     """
@@ -59,8 +60,9 @@ def load_config(source: str, trust_remote_code: bool = False) -> Any:
 
 def kind_of(config: Any) -> Kind | None:
     """The kind of task that a model's configuration speaks of, if it does."""
-    if _is_token_classifier(config):
-        return "token-classification"
+    named = _kinds_of(config)
+    if len(named) == 1:
+        return named[0]
     return "regression" if config.num_labels == 1 else None
 
 
@@ -68,14 +70,14 @@ def check_kind(config: Any, kind: Kind) -> None:
     """Refuse a fine-tuned model for a task that it has the wrong head for.
 
     Raises:
-        UserError: one label a word is asked of a model that gives one a sentence, or the other way round.
+        UserError: one label a word is asked of a model that gives one a sentence, or the like.
     """
-    architecture = (getattr(config, "architectures", None) or [""])[0]
-    tokens = kind == "token-classification"
-    if architecture.endswith("ForSequenceClassification") if tokens else _is_token_classifier(config):
+    kinds = _kinds_of(config)
+    if kinds and kind not in kinds:
+        gives = {"token-classification": "gives one label a word", CAUSAL_LM: "predicts the next token"}
         raise UserError(
-            f"the model is a {architecture}, which gives one label a {'sentence' if tokens else 'word'}, but the task "
-            f"is {kind}; use a model that was fine-tuned for it, or another --task."
+            f"the model is a {config.architectures[0]}, which {gives.get(kinds[0], 'gives one label a sentence')}, "
+            f"but the task is {kind}; use a model that was fine-tuned for it, or another --task."
         )
 
 
@@ -103,16 +105,16 @@ def load_classifier(
     config = load_config(source, trust_remote_code)
     for name, value in config_changes.items():
         setattr(config, name, value)
-    tokens = (kind or kind_of(config)) == "token-classification"
-    head = AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
+    kind = kind or kind_of(config)
+    head = _AUTO_CLASSES.get(kind, AutoModelForSequenceClassification)
     _check_head(config, head)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"{source!r} has no usable tokenizer: {_first_line(error)}") from None
-    if tokens:
+    if kind == "token-classification":
         _space_before_words(tokenizer)
-    else:
+    elif kind != CAUSAL_LM:
         _check_padding(config, tokenizer)
     try:
         model, report = head.from_pretrained(
@@ -130,7 +132,7 @@ def load_classifier(
 
 
 def from_pretrained(source: str | os.PathLike, trust_remote_code: bool = False) -> Any:
-    """Load a student (or any sequence or token classification model) from a folder or the Hub, in evaluation mode.
+    """Load a student (or any classification or causal language model) from a folder or the Hub, in evaluation mode.
 
     Raises:
         UserError: it is not there or cannot be loaded.
@@ -151,8 +153,22 @@ def fingerprint_of(source: str) -> str:
 _HAS_FILE_DIGEST = hasattr(hashlib, "file_digest")
 
 
-def _is_token_classifier(config: Any) -> bool:
-    return any(name.endswith("ForTokenClassification") for name in getattr(config, "architectures", None) or ())
+_AUTO_CLASSES: dict[Any, Any] = {
+    "token-classification": AutoModelForTokenClassification,
+    CAUSAL_LM: AutoModelForCausalLM,
+}
+_KINDS: dict[str, tuple[Kind, ...]] = {
+    "ForSequenceClassification": ("classification", "regression"),
+    "ForTokenClassification": ("token-classification",),
+    "ForCausalLM": (CAUSAL_LM,),
+    "LMHeadModel": (CAUSAL_LM,),
+}
+
+
+def _kinds_of(config: Any) -> tuple[Kind, ...]:
+    """The kinds of task that the class of a model can serve, by its name; nothing if that says nothing."""
+    name = (getattr(config, "architectures", None) or [""])[0]
+    return next((kinds for ending, kinds in _KINDS.items() if name.endswith(ending)), ())
 
 
 def _check_head(config: Any, head: Any) -> None:
@@ -161,7 +177,7 @@ def _check_head(config: Any, head: Any) -> None:
     if family in FAMILIES and head not in heads_of(family):
         others = [name for name in FAMILIES if head in heads_of(name)]
         raise UserError(
-            f"transformers has no {head.__name__.removeprefix('AutoModel')} class for family {family!r}; use another "
+            f"family {family!r} has no {head.__name__.removeprefix('AutoModel')} class to be made small; use another "
             f"--task, or a model of one of {', '.join(others)}."
         )
 

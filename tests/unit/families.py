@@ -34,20 +34,26 @@ from transformers import (
     ElectraForSequenceClassification,
     ElectraForTokenClassification,
     Gemma2Config,
+    Gemma2ForCausalLM,
     Gemma2ForSequenceClassification,
     Gemma2ForTokenClassification,
+    Gemma3ForCausalLM,
     Gemma3TextConfig,
     Gemma3TextForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
     GPT2ForTokenClassification,
+    GPT2LMHeadModel,
     GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     GPTNeoXForSequenceClassification,
     GPTNeoXForTokenClassification,
     LlamaConfig,
+    LlamaForCausalLM,
     LlamaForSequenceClassification,
     LlamaForTokenClassification,
     MistralConfig,
+    MistralForCausalLM,
     MistralForSequenceClassification,
     MistralForTokenClassification,
     ModernBertConfig,
@@ -57,15 +63,19 @@ from transformers import (
     MPNetForSequenceClassification,
     MPNetForTokenClassification,
     OPTConfig,
+    OPTForCausalLM,
     OPTForSequenceClassification,
     Phi3Config,
+    Phi3ForCausalLM,
     Phi3ForSequenceClassification,
     Phi3ForTokenClassification,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen2ForSequenceClassification,
     Qwen2ForTokenClassification,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3ForSequenceClassification,
     Qwen3ForTokenClassification,
     RobertaConfig,
@@ -129,6 +139,8 @@ class Family:
     """Whether a student with fewer layers has the first one always."""
     per_layer: tuple[str, ...] = ()
     """The configuration's lists with an entry for each layer."""
+    causal_class: Any = None
+    """The family's language model, if it has one."""
 
     def config(self, dropout: float = 0.0, attention: str = "", **changes: Any) -> Any:
         attention = attention or self.attentions[0]
@@ -147,6 +159,12 @@ class Family:
         if self.token_class is None:
             pytest.skip("transformers has no such class")
         model = self.token_class(self.config(**changes))
+        randomise(model, seed)
+        return model.eval()
+
+    def causal_model(self, seed: int = 0, **changes: Any) -> Any:
+        """The same as a language model."""
+        model = self.causal_class(self.config(**changes))
         randomise(model, seed)
         return model.eval()
 
@@ -207,10 +225,12 @@ def tagged_rows(family: Family, words: Sequence[int], tags: int = 3, seed: int =
 def randomise(model: nn.Module, seed: int) -> None:
     """Random weights, biases and LayerNorms, so that nothing is hidden by zeros and ones."""
     generator = torch.Generator().manual_seed(seed)
+    # Gemma's norms multiply by one more than their weights.
+    centre = not type(model).__name__.startswith("Gemma")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-            if "norm" in name.lower() and name.endswith("weight"):
+            if centre and "norm" in name.lower() and name.endswith("weight"):
                 parameter.add_(1)
 
 
@@ -468,6 +488,7 @@ LLAMA = Family(
     LlamaForSequenceClassification,
     LlamaForTokenClassification,
     _llama,
+    causal_class=LlamaForCausalLM,
     dropouts=("attention_dropout",),
     layers="layers",
     attention_output="self_attn.o_proj",
@@ -483,6 +504,7 @@ MISTRAL = dataclasses.replace(
     family="mistral",
     model_class=MistralForSequenceClassification,
     token_class=MistralForTokenClassification,
+    causal_class=MistralForCausalLM,
     build_config=_mistral,
     head_size=2 * 6,
 )
@@ -492,6 +514,7 @@ QWEN2 = dataclasses.replace(
     family="qwen2",
     model_class=Qwen2ForSequenceClassification,
     token_class=Qwen2ForTokenClassification,
+    causal_class=Qwen2ForCausalLM,
     build_config=_qwen2,
     pruned=10,
     per_layer=("layer_types",),
@@ -502,6 +525,7 @@ QWEN3 = dataclasses.replace(
     family="qwen3",
     model_class=Qwen3ForSequenceClassification,
     token_class=Qwen3ForTokenClassification,
+    causal_class=Qwen3ForCausalLM,
     build_config=_qwen3,
     head_size=4 * 4,
     per_layer=("layer_types",),
@@ -511,6 +535,7 @@ GEMMA2 = dataclasses.replace(
     name="gemma2",
     family="gemma2",
     model_class=Gemma2ForSequenceClassification,
+    causal_class=Gemma2ForCausalLM,
     token_class=Gemma2ForTokenClassification,
     build_config=_gemma2,
     # transformers offers no other, as torch's own cannot cap the scores.
@@ -524,6 +549,7 @@ GEMMA3 = dataclasses.replace(
     name="gemma3",
     family="gemma3_text",
     model_class=Gemma3TextForSequenceClassification,
+    causal_class=Gemma3ForCausalLM,
     token_class=None,
     build_config=_gemma3,
     head_size=4 * 4,
@@ -534,6 +560,7 @@ PHI3 = dataclasses.replace(
     name="phi3",
     family="phi3",
     model_class=Phi3ForSequenceClassification,
+    causal_class=Phi3ForCausalLM,
     token_class=Phi3ForTokenClassification,
     build_config=_phi3,
     dropouts=("attention_dropout", "resid_pdrop"),
@@ -547,6 +574,7 @@ GPT2 = Family(
     GPT2ForSequenceClassification,
     GPT2ForTokenClassification,
     _gpt2,
+    causal_class=GPT2LMHeadModel,
     dropouts=("resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout"),
     # Token types are embedded as if they were tokens.
     token_types=2,
@@ -565,6 +593,7 @@ GPT_NEOX = Family(
     GPTNeoXForSequenceClassification,
     GPTNeoXForTokenClassification,
     _gpt_neox,
+    causal_class=GPTNeoXForCausalLM,
     dropouts=("hidden_dropout", "attention_dropout", "classifier_dropout"),
     layers="layers",
     attention_output="attention.dense",
@@ -583,6 +612,7 @@ OPT = Family(
     OPTForSequenceClassification,
     None,
     _opt,
+    causal_class=OPTForCausalLM,
     dropouts=("dropout", "attention_dropout"),
     layers="decoder.layers",
     attention_output="self_attn.out_proj",

@@ -19,7 +19,7 @@ LAYERS: list[set[str]] = [
     {"nested"},
     {"extraction", "prediction", "outputs", "layer_dropping"},
     {"selection", "resumable", "teachers", "teaching", "runs"},
-    {"trainer", "preflight", "confidence"},
+    {"trainer", "preflight", "confidence", "writing"},
     {"schedules", "report", "results", "listening"},
     {"preparation", "card"},
     {"pipeline"},

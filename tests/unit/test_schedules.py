@@ -139,6 +139,14 @@ def test_without_a_gap_the_student_is_trained_on_by_the_teacher():
     assert not outcome.assistants
 
 
+def test_with_a_gap_it_can_be_trained_on_all_the_same():
+    with_assistant, _ = run()
+    assert with_assistant.assistants
+    outcome, job = run(no_gap="assume")
+    assert job.stages[1:] == [("student", ["teacher"], "sandwich-1: 90 % with the weights of 90 %", [0.9])]
+    assert not outcome.assistants
+
+
 def test_two_assistants_are_chosen_one_after_the_other():
     # After 70 %, 80 % has the larger tradeoff of the two that are left.
     outcome, job = run({0.5: 0.90, 0.6: 0.89, 0.7: 0.88, 0.8: 0.85, 0.9: 0.80}, stages=3)

@@ -45,6 +45,25 @@ def test_rounding_by_hand(multiple, neurons):
     assert make_spec(HEADS, NEURONS, 0.5, multiple).neurons == neurons
 
 
+@pytest.mark.parametrize(
+    ("sparsity", "multiple", "heads", "neurons"),
+    # Of 3 heads and 6 neurons a layer; one of each is left at least, and neurons in whole multiples.
+    [(0.0, 1, 3, 6), (1 / 3, 1, 2, 4), (0.6, 1, 1, 2), (1 / 2, 4, 2, 4), (0.9, 1, 1, 1), (0.99, 2, 1, 2)],
+)
+def test_uniform_widths_by_hand(sparsity, multiple, heads, neurons):
+    spec = make_spec(HEADS, NEURONS, sparsity, multiple, uniform=True)
+    assert (spec.heads, spec.neurons) == ((heads,) * 2, (neurons,) * 2)
+
+
+def test_anchored_layers_keep_a_head():
+    # By score the only head left is one of layer 0: with an anchor in layer 1 it is the best of that.
+    assert make_spec(HEADS, NEURONS, 5 / 6, anchors=(1,)).heads == (0, 1)
+    assert make_spec(HEADS, NEURONS, 2 / 3, anchors=(0, 1)).heads == (1, 1)
+    # Layer 1 has the second best: an anchor there changes nothing.
+    assert make_spec(HEADS, NEURONS, 1 / 2, anchors=(1,)).heads == make_spec(HEADS, NEURONS, 1 / 2).heads
+    assert HEADS.max() == 0.9
+
+
 def table(seed, layers, heads, neurons):
     """Scores of heads and of neurons, with many ties."""
     random = np.random.default_rng(seed)
@@ -66,9 +85,11 @@ def test_the_globally_best_are_kept_and_their_number_is_right(both, sparsity):
         assert min(np.concatenate(inside), default=np.inf) >= max(np.concatenate(outside), default=-np.inf)
 
 
-@given(scores, sparsity, sparsity, st.integers(1, 9))
-def test_sparser_is_contained_in_denser(both, one, other, multiple):
-    denser, sparser = make_spec(*both, min(one, other), multiple), make_spec(*both, max(one, other), multiple)
+@given(scores, sparsity, sparsity, st.integers(1, 9), st.booleans(), st.booleans())
+def test_sparser_is_contained_in_denser(both, one, other, multiple, uniform, anchored):
+    how = {"uniform": uniform, "anchors": (len(both[0]) - 1,) if anchored else ()}
+    denser = make_spec(*both, min(one, other), multiple, **how)
+    sparser = make_spec(*both, max(one, other), multiple, **how)
     assert denser.contains(sparser)
     assert all(a >= b for a, b in zip(denser.heads, sparser.heads, strict=True))
     assert all(a >= b for a, b in zip(denser.neurons, sparser.neurons, strict=True))

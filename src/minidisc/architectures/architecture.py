@@ -81,6 +81,8 @@ class Architecture:
     """From the configuration, how many relative positions each head compares with every token, if any."""
     pools_last_token: bool = False
     """Whether a sentence gets its label from the last token that is not the configuration's padding."""
+    generates: bool = False
+    """Whether the family has causal language models."""
     per_layer: tuple[str, ...] = ()
     """Names of the configuration's lists that hold one entry for each layer."""
 

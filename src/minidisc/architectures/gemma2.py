@@ -1,4 +1,4 @@
-"""Gemma 2, as a classifier: Qwen2 with norms behind attention and FFN too."""
+"""Gemma 2: Qwen2 with norms behind attention and FFN too."""
 
 import dataclasses
 

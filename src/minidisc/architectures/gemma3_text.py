@@ -1,4 +1,4 @@
-"""Gemma 3 without its eyes, as a classifier: Gemma 2 with norms, which all heads share, on queries and keys."""
+"""Gemma 3, for text alone: Gemma 2 with norms, which all heads share, on queries and keys."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""GPT-2, as a classifier."""
+"""GPT-2."""
 
 from minidisc.architectures.architecture import Architecture
 
@@ -21,4 +21,5 @@ ARCHITECTURE = Architecture(
     head_width="split_size",
     needs_heads=True,
     pools_last_token=True,
+    generates=True,
 )

@@ -1,4 +1,4 @@
-"""GPT-NeoX and Pythia, as classifiers."""
+"""GPT-NeoX and Pythia."""
 
 from minidisc.architectures.architecture import Architecture
 
@@ -17,4 +17,5 @@ ARCHITECTURE = Architecture(
     attention="attention",
     needs_heads=True,
     pools_last_token=True,
+    generates=True,
 )

@@ -1,4 +1,4 @@
-"""Llama, as a classifier."""
+"""Llama."""
 
 from minidisc.architectures.architecture import Architecture
 
@@ -20,4 +20,5 @@ ARCHITECTURE = Architecture(
     # torch's CUDA kernels for grouped heads divide by the number of key heads.
     needs_heads=True,
     pools_last_token=True,
+    generates=True,
 )

@@ -1,4 +1,4 @@
-"""Mistral, as a classifier: Llama with attention to a window."""
+"""Mistral: Llama with attention to a window."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""OPT, as a classifier."""
+"""OPT."""
 
 from minidisc.architectures.architecture import Architecture
 
@@ -19,4 +19,5 @@ ARCHITECTURE = Architecture(
     head_count="num_heads",
     needs_heads=True,
     pools_last_token=True,
+    generates=True,
 )

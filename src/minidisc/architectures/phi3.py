@@ -1,4 +1,4 @@
-"""Phi-3, as a classifier: Llama with fewer, larger linear maps."""
+"""Phi-3: Llama with fewer, larger linear maps."""
 
 import dataclasses
 

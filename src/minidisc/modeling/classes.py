@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import types
 from functools import cache
@@ -9,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
 )
@@ -24,14 +31,20 @@ CODE_FILE = "modeling_minidisc.py"
 HEADS: dict[Any, Any] = {
     AutoModelForSequenceClassification: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModelForTokenClassification: MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    AutoModelForCausalLM: MODEL_FOR_CAUSAL_LM_MAPPING,
 }
 """The Auto classes whose models can be made small, and the class each has for a full-width configuration."""
 
 
 def heads_of(family: str) -> dict[Any, Any]:
-    """The Auto classes in ``HEADS`` that the family has a full-width class for, and that class."""
+    """The Auto classes whose models of a family can be made small, and the class that each has for the full width."""
     config = CONFIG_MAPPING[family]
-    return {head: models[config] for head, models in HEADS.items() if config in models}
+    return {
+        auto: models[config]
+        for auto, models in HEADS.items()
+        # The library has such classes for encoders too.
+        if config in models and (auto is not AutoModelForCausalLM or architecture_for(family).generates)
+    }
 
 
 @cache
@@ -53,8 +66,8 @@ def narrow_config_class(family: str) -> Any:
 
 @cache
 def narrow_model_class(family: str, head: Any) -> Any:
-    """The class of a family's small models with a head, one of `heads_of` the family."""
-    base = heads_of(family)[head]
+    """The class of a family's small models with a head, one of the Auto classes in `heads_of`."""
+    base: Any = heads_of(family)[head]
     config, layout = narrow_config_class(family), architecture_for(family).layout
     return types.new_class(
         _class_name(base),
@@ -82,7 +95,7 @@ def build_narrow(teacher: Any, heads: tuple[int, ...], neurons: tuple[int, ...],
         changes: settings of the configuration that differ from the teacher's.
     """
     family = teacher.config.model_type.removeprefix(STUDENT_PREFIX)
-    head = next(head for head, full_width in heads_of(family).items() if isinstance(teacher, full_width))
+    head = next(head for head, model_class in heads_of(family).items() if isinstance(teacher, model_class))
     config_class, model_class = narrow_config_class(family), narrow_model_class(family, head)
     values = {k: v for k, v in teacher.config.to_dict().items() if k not in _NOT_INHERITED}
     widths = {"heads_per_layer": list(heads), "neurons_per_layer": list(neurons)}
@@ -94,7 +107,48 @@ def build_narrow(teacher: Any, heads: tuple[int, ...], neurons: tuple[int, ...],
         head.__name__: f"{module}.{model_class.__name__}",
     }
     with torch.random.fork_rng(devices=[]):
-        return model_class._from_config(config, attn_implementation=teacher.config._attn_implementation)
+        model = model_class._from_config(config, attn_implementation=teacher.config._attn_implementation)
+    if model.can_generate():
+        model.generation_config = copy.deepcopy(teacher.generation_config)
+    return model
+
+
+def build_plain(model: Any) -> Any | None:
+    """The model of transformers' own that is the same as a small one, if its family has one of these widths.
+
+    Args:
+        model: small; not changed.
+
+    Returns:
+        A model that shares the weights of ``model``; None where layers differ in their widths, or where the family's
+        configuration cannot say that heads times their size is not the hidden size.
+    """
+    config = model.config
+    family = config.model_type.removeprefix(STUDENT_PREFIX)
+    architecture = architecture_for(family)
+    widths = {(config.heads_per_layer[i], config.neurons_per_layer[i]) for i in range(len(config.heads_per_layer))}
+    heads, neurons = next(iter(widths))
+    if len(widths) > 1 or not (heads and neurons and architecture.head_size):
+        return None
+    base_config: Any = type(config).__bases__[0]
+    base_model: Any = type(model).__bases__[1]
+    _, size = narrow.head_sizes(config, architecture.layout)
+    queries = getattr(config, architecture.heads) // getattr(config, architecture.prunable_heads)
+    values = {k: v for k, v in config.to_dict().items() if k not in _NOT_INHERITED}
+    changes = {
+        architecture.heads: queries * heads,
+        architecture.prunable_heads: heads,
+        architecture.neurons: neurons,
+        architecture.head_size: size,
+    }
+    with torch.random.fork_rng(devices=[]):
+        plain = base_model._from_config(
+            base_config(**{**values, **changes}), attn_implementation=config._attn_implementation
+        )
+    plain.load_state_dict(model.state_dict())
+    if model.can_generate():
+        plain.generation_config = copy.deepcopy(model.generation_config)
+    return plain.eval()
 
 
 _NOT_INHERITED = (

@@ -25,6 +25,13 @@ class NarrowModel:
     layout: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        if self.can_generate():  # type: ignore[attr-defined]
+            for layer in counting_layers(config):
+                if not config.heads_per_layer[layer]:
+                    raise ValueError(
+                        f"layer {layer} has no attention head: the length of its key-value cache is what generation "
+                        "takes for the number of tokens so far; keep one at least."
+                    )
         own_class = type(config)
         # Decoders' classifiers find the class of their body by that of the configuration: here, the family's own.
         config.__class__ = own_class.__bases__[0]
@@ -143,6 +150,12 @@ def layers_of(model: Any, layout: dict[str, Any]) -> list[Any]:
     head, _, tail = layout["layers"].partition(".*.")
     members = attrgetter(head)(model.base_model)
     return [layer for group in members for layer in attrgetter(tail)(group)] if tail else list(members)
+
+
+def counting_layers(config: Any) -> list[int]:
+    """Layers whose key-value cache tells generation how many tokens there were: the first of each kind."""
+    kinds = getattr(config, "layer_types", None) or [""]
+    return sorted(kinds.index(kind) for kind in set(kinds))
 
 
 def head_sizes(config: Any, layout: dict[str, Any]) -> tuple[int, int]:

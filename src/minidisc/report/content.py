@@ -21,6 +21,7 @@ _METRIC_NAMES = {
     "pearson": "Pearson",
     "spearman": "Spearman",
     "entity_f1": "entity F1",
+    "next_token_accuracy": "next-token accuracy",
 }
 _CORRELATIONS = {"matthews", "pearson", "spearman"}
 _USES = {
@@ -36,7 +37,7 @@ def variables(results: dict[str, Any]) -> dict[str, Any]:
     settings, rows = results["settings"], results["rows"]
     keys = list(results["task"]["metrics"])
     metrics = [(key, _METRIC_NAMES.get(key, key)) for key in keys]
-    if len(keys) > 1:
+    if len(keys) > 1 and "next_token_accuracy" not in keys:
         metrics.append(("metric", "mean"))
     models = _models(results)
     colours = _series(results)
@@ -233,8 +234,8 @@ def _curves(results: dict[str, Any], series: dict[str, int]) -> list[dict[str, s
 
 def _axis(metrics: list[tuple[str, str]]) -> str:
     """Label of an axis of the metric that selection goes by, with its range."""
-    keys = [key for key, _ in metrics if key != "metric"]
-    names = [name for key, name in metrics if key != "metric"]
+    # Perplexity is told, but nothing is chosen by it.
+    keys, names = zip(*(pair for pair in metrics if pair[0] not in ("metric", "perplexity")), strict=True)
     bounds = "−1 to 1" if _CORRELATIONS & set(keys) else "0 to 1"
     label = names[0] if len(names) == 1 else f"mean of {' and '.join(names)}"
     return f"{label} ({bounds})"

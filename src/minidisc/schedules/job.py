@@ -20,7 +20,7 @@ from minidisc.measure import Cost, Shape
 from minidisc.nested import order_by_importance
 from minidisc.resumable import trainer_arguments
 from minidisc.selection import Candidate, tradeoff
-from minidisc.subnetworks import SubnetworkSpec, make_spec
+from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task
 from minidisc.teaching import OutputStore
 from minidisc.trainer import SandwichArguments, SandwichTrainer
@@ -31,6 +31,7 @@ _STAGE_SETTINGS = (
     "train_embeddings",
     "loss",
     "teacher_cache",
+    "teacher_top_k",
 )
 
 
@@ -47,14 +48,14 @@ class Network:
 class Job:
     """A teacher, ordered by importance, the rows, and the candidates; the last candidate is the student's size.
 
-    ``spec(sparsity)`` gives the sub-network of any sparsity. ``pool`` are the sizes that a first sandwich trains: the
-    candidates, and where runs for several targets share it, the other targets' too; it trains those in ``always`` at
-    every step, which are all the targets' sizes. ``base`` is a hash of all that is
-    the same for every stage. ``importance(model, spec, file)`` scores a network of the widths ``spec``, or reads the
-    scores that ``file`` holds. ``progress(stage)`` returns the callback that `minidisc.resumable.ResumableTrainer`
-    takes. ``shared`` says that ``folder`` holds the stages of many runs, which are then told apart by what made them,
-    so that equal ones are trained once. ``stored`` says that teachers' outputs are computed once, and kept beside the
-    stages' checkpoints.
+    ``spec(sparsity)`` gives the sub-network of any sparsity, ``cut(importance, sparsity)`` that of a network that has
+    other scores than the teacher. ``pool`` are the sizes that a first sandwich trains: the candidates, and where runs
+    for several targets share it, the other targets' too; it trains those in ``always`` at every step, which are all
+    the targets' sizes. ``base`` is a hash of all that is the same for every stage. ``importance(model, spec, file)``
+    scores a network of the widths ``spec``, or reads the scores that ``file`` holds. ``progress(stage)`` returns the
+    callback that `minidisc.resumable.ResumableTrainer` takes. ``shared`` says that ``folder`` holds the stages of many
+    runs, which are then told apart by what made them, so that equal ones are trained once. ``stored`` says that
+    teachers' outputs are computed once, and kept beside the stages' checkpoints.
     """
 
     settings: CompressSettings
@@ -63,7 +64,7 @@ class Job:
     teacher: Network
     tokenizer: Any
     task: Task
-    outputs: Sequence[int]
+    outputs: Sequence[int] | None
     train_rows: Any
     selection_rows: Any
     shape: Shape
@@ -71,6 +72,7 @@ class Job:
     pool: list[SubnetworkSpec]
     always: list[SubnetworkSpec]
     spec: Callable[[float], SubnetworkSpec]
+    cut: Callable[[Importance, float], SubnetworkSpec]
     base: str
     importance: Callable[[Any, SubnetworkSpec, Path], tuple[Importance, Cost]]
     progress: Callable[[str], Any]
@@ -102,8 +104,7 @@ class Job:
         model = copy.deepcopy(assistant.model).to(self.teacher.model.device)
         importance, cost = self.importance(model, spec, file)
         order_by_importance(model, self.architecture, importance)
-        scores = importance.heads.numpy(), importance.neurons.numpy()
-        target = make_spec(*scores, self.target.sparsity, self.settings.neuron_multiple)
+        target = self.cut(importance, self.target.sparsity)
         return Network(f"{assistant.weights} {assistant.width} reordered", model), target, cost
 
     def train(
@@ -138,6 +139,7 @@ class Job:
                 dropout=settings.dropout,
                 train_embeddings=settings.train_embeddings,
                 loss=settings.loss,
+                teacher_top_k=settings.teacher_top_k,
             ),
             teacher=[network.model for network in teachers],
             candidates=candidates,
@@ -164,9 +166,12 @@ class Job:
         kinds = settings.loss in WITH_STATES, settings.loss in WITH_RELATIONS
         stores = {}
         for teacher in teachers:
-            key = fingerprint([self.base, teacher.weights, teacher.width, depth, kinds, settings.precision])
+            of = teacher.weights, teacher.width, depth, kinds, settings.precision, settings.teacher_top_k
+            key = fingerprint([self.base, *of])
             name = f"outputs of {teacher.width or teacher.weights}"
-            stores[name] = OutputStore(self.folder / "checkpoints" / "outputs" / key, settings.teacher_cache * 2**30)
+            stores[name] = OutputStore(
+                self.folder / "checkpoints" / "outputs" / key, settings.teacher_cache * 2**30, settings.teacher_top_k
+            )
         return stores
 
 

@@ -93,8 +93,10 @@ def test_row_numbers_are_kept_and_lengths_are_not():
 
 
 def test_a_tokenizer_without_a_padding_token():
+    ours = tokenizer(pad=False)
+    encoded = encode(rows_of(label=[0, 1, 0, 1]), ours, 128)
     with pytest.raises(UserError, match="pad_token"):
-        collator(tokenizer(pad=False))
+        collator(ours)([encoded[row] for row in range(4)])
 
 
 # Pieces are letters: "abc" is a, ##b, ##c; "\u200d" is nothing at all.
