@@ -358,8 +358,9 @@ _NORM_BEHIND = {"rms_norm_eps": 0.01}
 def _gemma2(**changes: Any) -> Gemma2Config:
     # Query heads that together are wider than the hidden size; scores that are capped; layers of both kinds.
     scores = {"attn_logit_softcapping": 0.5, "query_pre_attn_scalar": 3, "attention_bias": True}
-    heads = {**_TWO_QUERIES, "head_dim": 6}
-    return Gemma2Config(**{**_COMMON, **heads, **_WINDOW, **_NORM_BEHIND, **scores, **changes})
+    # In double precision eager attention makes NaN of padding whose window has no token.
+    heads = {**_TWO_QUERIES, "head_dim": 6, "sliding_window": 10}
+    return Gemma2Config(**{**_COMMON, **heads, **_NORM_BEHIND, **scores, **changes})
 
 
 def _gemma3(**changes: Any) -> Gemma3TextConfig:
@@ -386,7 +387,9 @@ def _gpt_neox_sequential(**changes: Any) -> GPTNeoXConfig:
 
 def _opt(**changes: Any) -> OPTConfig:
     names = {"intermediate_size": "ffn_dim"}
-    return OPTConfig(**{names.get(k, k): v for k, v in {**_COMMON, **changes}.items()})
+    # ReLU would leave some neurons at 0 for all tokens, and these learn nothing.
+    values = {**_COMMON, "activation_function": "gelu", **changes}
+    return OPTConfig(**{names.get(k, k): v for k, v in values.items()})
 
 
 def _opt_projected(**changes: Any) -> OPTConfig:
