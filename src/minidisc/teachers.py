@@ -177,7 +177,7 @@ def _check_head(config: Any, head: Any) -> None:
     if family in FAMILIES and head not in heads_of(family):
         others = [name for name in FAMILIES if head in heads_of(name)]
         raise UserError(
-            f"transformers has no {head.__name__.removeprefix('AutoModel')} class for family {family!r}; use another "
+            f"family {family!r} has no {head.__name__.removeprefix('AutoModel')} class to be made small; use another "
             f"--task, or a model of one of {', '.join(others)}."
         )
 

@@ -225,10 +225,12 @@ def tagged_rows(family: Family, words: Sequence[int], tags: int = 3, seed: int =
 def randomise(model: nn.Module, seed: int) -> None:
     """Random weights, biases and LayerNorms, so that nothing is hidden by zeros and ones."""
     generator = torch.Generator().manual_seed(seed)
+    # Gemma's norms multiply by one more than their weights.
+    centre = not type(model).__name__.startswith("Gemma")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-            if "norm" in name.lower() and name.endswith("weight"):
+            if centre and "norm" in name.lower() and name.endswith("weight"):
                 parameter.add_(1)
 
 
@@ -356,8 +358,9 @@ _NORM_BEHIND = {"rms_norm_eps": 0.01}
 def _gemma2(**changes: Any) -> Gemma2Config:
     # Query heads that together are wider than the hidden size; scores that are capped; layers of both kinds.
     scores = {"attn_logit_softcapping": 0.5, "query_pre_attn_scalar": 3, "attention_bias": True}
-    heads = {**_TWO_QUERIES, "head_dim": 6}
-    return Gemma2Config(**{**_COMMON, **heads, **_WINDOW, **_NORM_BEHIND, **scores, **changes})
+    # In double precision eager attention makes NaN of padding whose window has no token.
+    heads = {**_TWO_QUERIES, "head_dim": 6, "sliding_window": 10}
+    return Gemma2Config(**{**_COMMON, **heads, **_NORM_BEHIND, **scores, **changes})
 
 
 def _gemma3(**changes: Any) -> Gemma3TextConfig:
@@ -384,7 +387,9 @@ def _gpt_neox_sequential(**changes: Any) -> GPTNeoXConfig:
 
 def _opt(**changes: Any) -> OPTConfig:
     names = {"intermediate_size": "ffn_dim"}
-    return OPTConfig(**{names.get(k, k): v for k, v in {**_COMMON, **changes}.items()})
+    # ReLU would leave some neurons at 0 for all tokens, and these learn nothing.
+    values = {**_COMMON, "activation_function": "gelu", **changes}
+    return OPTConfig(**{names.get(k, k): v for k, v in values.items()})
 
 
 def _opt_projected(**changes: Any) -> OPTConfig:
@@ -533,8 +538,8 @@ GEMMA2 = dataclasses.replace(
     name="gemma2",
     family="gemma2",
     model_class=Gemma2ForSequenceClassification,
-    token_class=Gemma2ForTokenClassification,
     causal_class=Gemma2ForCausalLM,
+    token_class=Gemma2ForTokenClassification,
     build_config=_gemma2,
     # transformers offers no other, as torch's own cannot cap the scores.
     attentions=("eager",),
@@ -547,8 +552,8 @@ GEMMA3 = dataclasses.replace(
     name="gemma3",
     family="gemma3_text",
     model_class=Gemma3TextForSequenceClassification,
-    token_class=None,
     causal_class=Gemma3ForCausalLM,
+    token_class=None,
     build_config=_gemma3,
     head_size=4 * 4,
     per_layer=("layer_types",),
@@ -558,8 +563,8 @@ PHI3 = dataclasses.replace(
     name="phi3",
     family="phi3",
     model_class=Phi3ForSequenceClassification,
-    token_class=Phi3ForTokenClassification,
     causal_class=Phi3ForCausalLM,
+    token_class=Phi3ForTokenClassification,
     build_config=_phi3,
     dropouts=("attention_dropout", "resid_pdrop"),
     projections=("self_attn.qkv_proj",),
@@ -572,6 +577,7 @@ GPT2 = Family(
     GPT2ForSequenceClassification,
     GPT2ForTokenClassification,
     _gpt2,
+    causal_class=GPT2LMHeadModel,
     dropouts=("resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout"),
     # Token types are embedded as if they were tokens.
     token_types=2,
@@ -583,7 +589,6 @@ GPT2 = Family(
     tables=("wte", "wpe"),
     pruned=6,
     fused={"c_attn": (1, 1, 1)},
-    causal_class=GPT2LMHeadModel,
 )
 GPT_NEOX = Family(
     "gpt-neox",
@@ -591,6 +596,7 @@ GPT_NEOX = Family(
     GPTNeoXForSequenceClassification,
     GPTNeoXForTokenClassification,
     _gpt_neox,
+    causal_class=GPTNeoXForCausalLM,
     dropouts=("hidden_dropout", "attention_dropout", "classifier_dropout"),
     layers="layers",
     attention_output="attention.dense",
@@ -599,7 +605,6 @@ GPT_NEOX = Family(
     embeddings="embed_in",
     pruned=6,
     interleaved=True,
-    causal_class=GPTNeoXForCausalLM,
 )
 GPT_NEOX_SEQUENTIAL = dataclasses.replace(
     GPT_NEOX, name="gpt-neox-sequential", build_config=_gpt_neox_sequential, pruned=5
@@ -610,6 +615,7 @@ OPT = Family(
     OPTForSequenceClassification,
     None,
     _opt,
+    causal_class=OPTForCausalLM,
     dropouts=("dropout", "attention_dropout"),
     layers="decoder.layers",
     attention_output="self_attn.out_proj",
@@ -617,7 +623,6 @@ OPT = Family(
     ffn_down="fc2",
     embeddings="decoder.embed_tokens",
     tables=("decoder.embed_positions",),
-    causal_class=OPTForCausalLM,
 )
 OPT_PROJECTED = dataclasses.replace(OPT, name="opt-projected", build_config=_opt_projected, pruned=6)
 

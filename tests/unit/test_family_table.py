@@ -28,3 +28,4 @@ def test_the_tasks_are_those_that_the_family_has_classes_for(family):
     row = dict(zip(head, cells, strict=False))
     assert row["sequence classification"] == "yes"
     assert row["token classification"] == ("yes" if family.token_class else "–")
+    assert row["causal language modelling"] == ("yes" if family.causal_class else "–")

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
 
 from minidisc.architectures import architecture_for
 from minidisc.config import TrainingSettings
@@ -143,7 +144,7 @@ def reference(family, batch, chosen, factors, learning_rate, weight_decay, clip)
     student, teacher = family.model(seed=1).double(), family.model(seed=2).double()
     names = {id(p): name for name, p in student.named_parameters()}
     # Every table of weights but one of biases, such as MPNet's of relative positions.
-    tables = [m.weight for m in student.modules() if isinstance(m, (nn.Linear, nn.Embedding, nn.Conv1d))]
+    tables = [m.weight for m in student.modules() if isinstance(m, (nn.Linear, nn.Embedding, nn.Conv1d, Conv1D))]
     decayed = {id(weight) for weight in tables if "bias" not in names[id(weight)]}
     optimiser = torch.optim.AdamW(
         [
@@ -162,7 +163,7 @@ def reference(family, batch, chosen, factors, learning_rate, weight_decay, clip)
             for i, maps in enumerate(family.parts(student)):
                 for linear, kept in zip(maps, columns_of(family, spec, i), strict=True):
                     mask = torch.zeros_like(linear.weight)
-                    mask[:, :kept] = 1
+                    (mask.T if isinstance(linear, Conv1D) else mask)[:, :kept] = 1
                     weights[names[id(linear.weight)]] = linear.weight * mask
             output = functional_call(student, weights, (), {**batch, "output_hidden_states": True})
             # Single precision here as in the loss: what a rounding changes in it, AdamW would make large.
@@ -248,8 +249,9 @@ def test_embeddings_can_be_kept(family, tmp_path):
         ends.append({name for name, value in after.items() if not torch.equal(value, before[name])})
     trained, kept = ends
     assert trained - kept
-    assert all(f".{family.embeddings}." in name for name in trained - kept)
-    assert kept and not any(f".{family.embeddings}." in name for name in kept)
+    embedded = [f".{path}." for path in (family.embeddings, *family.tables)]
+    assert all(any(path in name for path in embedded) for name in trained - kept)
+    assert kept and not any(path in name for path in embedded for name in kept)
 
 
 def test_only_the_largest_candidates_prefix_learns(tmp_path):
