@@ -18,9 +18,10 @@ import torch
 from tasks import Printer
 
 from minidisc import compress
+from minidisc.architectures import architecture_for
 from minidisc.config import CompressSettings
 from minidisc.files import read_json, write_json
-from minidisc.measure import processor
+from minidisc.measure import Shape, processor
 from minidisc.results import CompressionResult
 from minidisc.teachers import load_classifier
 from minidisc.writing import open_texts, write_documents
@@ -49,7 +50,7 @@ def main() -> None:
     records = {}
     for target in options.targets:
         through = run(options, files, target, "minidisc", options.steps)
-        direct = run(options, files, target, "direct", equal_steps(through))
+        direct = run(options, files, target, "direct", equal_steps(through, options))
         records[f"{target:g}"] = {"minidisc": record(through, options), "direct": record(direct, options)}
         content = {
             "options": {k: str(v) for k, v in vars(options).items()},
@@ -106,12 +107,15 @@ def run(
     return compress(settings=settings, resume=True, listener=Printer(f"{schedule} {target:g}"))
 
 
-def equal_steps(through: CompressionResult) -> int:
-    """Steps of direct distillation that take as many FLOPs as all of minidisc's training."""
-    stages = through.results["cost"]["stages"]
-    student = stages["student"]
-    total = sum(stage["flops"] for stage in stages.values() if stage["steps"])
-    return math.ceil(total / (student["flops"] / student["steps"]))
+def equal_steps(through: CompressionResult, options: argparse.Namespace) -> int:
+    """Steps of direct distillation with as many FLOPs as minidisc's training, teachers' outputs included in both."""
+    model = load_classifier(options.teacher, kind="causal-lm").model
+    shape = Shape.of(model, architecture_for(model.config.model_type))
+    spent = sum(stage["flops"] for name, stage in through.results["cost"]["stages"].items() if name != "importance")
+    # More steps than an epoch has: the teacher runs once on every row.
+    once = shape.forward_flops(shape.full(), through.results["rows"]["train"]["count"], options.length)
+    step = 3 * shape.forward_flops(through.student.spec, options.batch_size, options.length)
+    return math.ceil((spent - once) / step)
 
 
 def record(result: CompressionResult, options: argparse.Namespace) -> dict[str, Any]:
@@ -165,8 +169,8 @@ def markdown(content: dict[str, Any]) -> str:
         f"teacher's {options['top_k']} largest logits and its hidden states, seed {options['seed']} (one run: chance "
         f"in training is not measured). {content['machine']}; other work on the machine.",
         "",
-        "Figures are on other text of the teacher's own (perplexity on it is the teacher's best case). `direct` had "
-        "as many FLOPs of training as `minidisc`.",
+        "Figures are on other text of the teacher's own (perplexity on it is the teacher's best case). `direct` was "
+        "given about as many FLOPs as `minidisc`; the column has what both took, importance included.",
         "",
         "| target | model | perplexity | next-token accuracy | heads and neurons | all parameters | steps | FLOPs | "
         "CPU s |",
