@@ -23,7 +23,7 @@ from minidisc.config import CompressSettings
 from minidisc.files import read_json, write_json
 from minidisc.measure import Shape, processor
 from minidisc.results import CompressionResult
-from minidisc.teachers import load_classifier
+from minidisc.teachers import load_model
 from minidisc.writing import open_texts, write_documents
 
 GRID = (0.3, 0.5, 0.65, 0.75, 0.85)
@@ -75,7 +75,7 @@ def write_text(options: argparse.Namespace) -> dict[str, Path]:
     open_texts(folder, {"documents": wanted, "length": options.length, "seed": options.seed})
 
     def load() -> tuple[Any, Any]:
-        loaded = load_classifier(options.teacher, kind="causal-lm")
+        loaded = load_model(options.teacher, kind="causal-lm")
         return loaded.model, loaded.tokenizer
 
     return write_documents(folder, load, wanted, options.length, options.seed, Printer("text").note)
@@ -109,7 +109,7 @@ def run(
 
 def equal_steps(through: CompressionResult, options: argparse.Namespace) -> int:
     """Steps of direct distillation with as many FLOPs as minidisc's training, teachers' outputs included in both."""
-    model = load_classifier(options.teacher, kind="causal-lm").model
+    model = load_model(options.teacher, kind="causal-lm").model
     shape = Shape.of(model, architecture_for(model.config.model_type))
     spent = sum(stage["flops"] for name, stage in through.results["cost"]["stages"].items() if name != "importance")
     # More steps than an epoch has: the teacher runs once on every row.
@@ -142,7 +142,7 @@ def record(result: CompressionResult, options: argparse.Namespace) -> dict[str, 
 
 def paragraph(folder: str, options: argparse.Namespace) -> str:
     """What a model writes, sampled from its own probabilities with the same random numbers for all."""
-    loaded = load_classifier(folder, kind="causal-lm")
+    loaded = load_model(folder, kind="causal-lm")
     torch.manual_seed(options.seed)
     inputs = loaded.tokenizer(options.prompt, return_tensors="pt")
     ids = loaded.model.generate(

@@ -19,7 +19,7 @@ from minidisc.prediction import model_inputs, predict
 from minidisc.resumable import ResumableArguments, ResumableTrainer, trainer_arguments
 from minidisc.runs import open_run
 from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
-from minidisc.teachers import fingerprint_of, load_classifier
+from minidisc.teachers import fingerprint_of, load_model
 
 # What transformers calls the kinds of sequence classification.
 _PROBLEM_TYPES = {"classification": "single_label_classification", "regression": "regression"}
@@ -58,7 +58,7 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
         "problem_type": _PROBLEM_TYPES.get(task.kind),
     }
     torch.manual_seed(settings.seed)  # the new classifier's weights
-    loaded = load_classifier(
+    loaded = load_model(
         settings.model,
         settings.trust_remote_code,
         kind=task.kind,

@@ -33,7 +33,7 @@ from minidisc.runs import TEXT
 from minidisc.schedules import Job, Network, planned
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid, full_width, make_spec
 from minidisc.tasks import CAUSAL_LM, TaskData, collator, encode_for, hold_out, label_array, load_data, model_outputs
-from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_classifier, load_config
+from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_config, load_model
 from minidisc.teaching import stored_bytes
 from minidisc.writing import open_texts, write_documents
 
@@ -83,7 +83,7 @@ class Preparation:
         self.task = data.task
         check_kind(config, self.task.kind)
         self.outputs = model_outputs(self.task, config)
-        self.loaded: Loaded = load_classifier(settings.teacher, settings.trust_remote_code, kind=self.task.kind)
+        self.loaded: Loaded = load_model(settings.teacher, settings.trust_remote_code, kind=self.task.kind)
         self.fingerprints = {"teacher_weights": fingerprint_of(settings.teacher), "rows": data.fingerprint}
         self._split(data)
         self.shape = Shape.of(self.loaded.model, self.architecture)
@@ -302,7 +302,7 @@ class Preparation:
         )
 
         def load() -> tuple[Any, Any]:
-            loaded = load_classifier(settings.teacher, settings.trust_remote_code, kind=CAUSAL_LM)
+            loaded = load_model(settings.teacher, settings.trust_remote_code, kind=CAUSAL_LM)
             return loaded.model.to(resolve_device(settings.device)), loaded.tokenizer
 
         files = write_documents(folder, load, wanted, settings.max_length, settings.seed, self.listener.note)

@@ -17,7 +17,7 @@ from minidisc.layers import shared_weights
 from minidisc.measure import Shape, Sizes
 from minidisc.results import read_result
 from minidisc.subnetworks import SubnetworkSpec
-from minidisc.teachers import load_classifier
+from minidisc.teachers import load_model
 
 
 def extract_size(run: Path, sparsity: float, output_dir: Path) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def extract_size(run: Path, sparsity: float, output_dir: Path) -> dict[str, Any]
     if not file.is_file():
         raise UserError(f"{file} is gone, which holds the weights of {100 * row['sparsity']:g} %; give another size.")
     spec = SubnetworkSpec(row["sparsity"], tuple(row["heads"]), tuple(row["neurons"]))
-    student = load_classifier(str(run / "student"))
+    student = load_model(str(run / "student"))
     state = load_file(file)
     state |= {name: state[other] for name, other in shared_weights(student.model).items()}
     model = extract(student.model, spec, state)

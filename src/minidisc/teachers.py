@@ -81,7 +81,7 @@ def check_kind(config: Any, kind: Kind) -> None:
         )
 
 
-def load_classifier(
+def load_model(
     source: str,
     trust_remote_code: bool = False,
     *,
@@ -137,7 +137,7 @@ def from_pretrained(source: str | os.PathLike, trust_remote_code: bool = False) 
     Raises:
         UserError: it is not there or cannot be loaded.
     """
-    return load_classifier(str(source), trust_remote_code).model
+    return load_model(str(source), trust_remote_code).model
 
 
 def fingerprint_of(source: str) -> str:

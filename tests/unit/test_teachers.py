@@ -5,7 +5,7 @@ import pytest
 from minidisc.errors import UserError
 from minidisc.extraction import extract, save_small
 from minidisc.subnetworks import SubnetworkSpec
-from minidisc.teachers import load_classifier
+from minidisc.teachers import load_model
 from tests.unit.families import BERT, GPT2, LLAMA, MATRIX, OPT, PAD, QWEN2, tiny_tokenizer
 
 
@@ -21,11 +21,11 @@ def test_a_decoder_that_takes_padding_for_the_last_token_is_refused(tmp_path, ro
     teacher = row.model()
     teacher.config.pad_token_id = pad
     with pytest.raises(UserError, match=re.escape(f"pad_token_id is {pad}, but its tokenizer's is {PAD};")):
-        load_classifier(saved(teacher, tmp_path / "teacher"))
+        load_model(saved(teacher, tmp_path / "teacher"))
     student = extract(teacher, SubnetworkSpec(0.5, (2, 2, 2), (9, 9, 9)))
     save_small(student, tiny_tokenizer(), tmp_path / "student")
     with pytest.raises(UserError, match="pad_token_id"):
-        load_classifier(str(tmp_path / "student"))
+        load_model(str(tmp_path / "student"))
 
 
 @pytest.mark.parametrize("row", [row for row in MATRIX if row.token_class is None], ids=lambda row: row.name)
@@ -34,14 +34,14 @@ def test_a_family_without_token_classifiers_is_refused_for_them(tmp_path, row):
     student = extract(teacher, SubnetworkSpec(0.5, (2, 2, 2), (9, 9, 9)))
     for name, model in {"teacher": teacher, "student": student}.items():
         folder = saved(model, tmp_path / name)
-        assert load_classifier(folder).model.config.model_type == model.config.model_type
+        assert load_model(folder).model.config.model_type == model.config.model_type
         with pytest.raises(UserError, match=f"family '{row.family}' has no ForTokenClassification class"):
-            load_classifier(folder, kind="token-classification", new_head=True)
+            load_model(folder, kind="token-classification", new_head=True)
 
 
 def test_others_may_call_their_padding_anything(tmp_path):
     for number, model in enumerate((BERT.model(), LLAMA.token_model())):
         model.config.pad_token_id = None
-        loaded = load_classifier(saved(model, tmp_path / str(number)))
+        loaded = load_model(saved(model, tmp_path / str(number)))
         assert loaded.model.config.pad_token_id is None
-    assert load_classifier(saved(LLAMA.model(), tmp_path / "known")).model.config.pad_token_id == PAD
+    assert load_model(saved(LLAMA.model(), tmp_path / "known")).model.config.pad_token_id == PAD

@@ -209,7 +209,7 @@ def byte_level():
 def test_a_byte_level_tokenizer_sees_the_space_before_a_word(tmp_path, kind):
     from transformers import RobertaConfig, RobertaForTokenClassification
 
-    from minidisc.teachers import load_classifier
+    from minidisc.teachers import load_model
 
     given = byte_level()
     if kind == "generic":
@@ -223,7 +223,7 @@ def test_a_byte_level_tokenizer_sees_the_space_before_a_word(tmp_path, kind):
     RobertaForTokenClassification(config).save_pretrained(tmp_path / "teacher")
 
     rows = datasets.Dataset.from_dict({"words": [["bc", "a", "bc"]]})
-    loaded = load_classifier(str(tmp_path / "teacher"))
+    loaded = load_model(str(tmp_path / "teacher"))
     encoded = encode(rows, loaded.tokenizer, 128)
     pieces = loaded.tokenizer.convert_ids_to_tokens(encoded["input_ids"][0])
     assert pieces == ["<s>", "\u0120bc", "\u0120a", "\u0120bc", "</s>"]
