@@ -81,8 +81,18 @@ def embedding_modules(model: Any, architecture: Architecture) -> list[Any]:
     return [attrgetter(path)(model.base_model) for path in (architecture.embeddings, *architecture.tables)]
 
 
-def shared_weights(model: nn.Module) -> dict[str, str]:
-    """Names of weights that are another's too, and the other's, such as an output layer that is the embeddings."""
+def state_to_save(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights, those that have two names, such as an output layer that is the embeddings, once."""
+    twice = _second_names(model)
+    return {name: weight.contiguous() for name, weight in model.state_dict().items() if name not in twice}
+
+
+def whole_state(model: nn.Module, saved: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What `state_to_save` gave for a model like this, under all names."""
+    return {**saved, **{name: saved[first] for name, first in _second_names(model).items()}}
+
+
+def _second_names(model: nn.Module) -> dict[str, str]:
     names: dict[int, str] = {}
     first = {name: names.setdefault(id(weight), name) for name, weight in model.state_dict(keep_vars=True).items()}
     return {name: other for name, other in first.items() if other != name}

@@ -26,7 +26,7 @@ from minidisc.config import TrainingSettings
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
-from minidisc.layers import shared_weights
+from minidisc.layers import state_to_save, whole_state
 from minidisc.measure import Cost, measured, peak_memory
 from minidisc.tasks import collator
 
@@ -153,9 +153,7 @@ class ResumableTrainer(Trainer):
         """The weights with which a tracked network reached its best metric."""
         best = self.best[network]
         assert best is not None
-        state = load_file(self._snapshot(best.step))
-        model = cast(torch.nn.Module, self.model)
-        return {**state, **{name: state[source] for name, source in shared_weights(model).items()}}
+        return whole_state(cast(torch.nn.Module, self.model), load_file(self._snapshot(best.step)))
 
     def keep_snapshots_only(self) -> None:
         """Once finished, drop what only further training would need; the best weights and the figures stay."""
@@ -277,9 +275,7 @@ class ResumableTrainer(Trainer):
 
     def _write_weights(self, path: Path) -> None:
         temporary = path.with_name(f".{path.name}.tmp")
-        model = cast(torch.nn.Module, self.model)
-        twice = shared_weights(model)
-        save_file({k: v.contiguous() for k, v in model.state_dict().items() if k not in twice}, temporary)
+        save_file(state_to_save(cast(torch.nn.Module, self.model)), temporary)
         os.replace(temporary, path)
 
     def _restore(self, checkpoint: Path) -> None:

@@ -13,7 +13,7 @@ from minidisc.card import write_card
 from minidisc.errors import UserError
 from minidisc.extraction import extract, write_small
 from minidisc.files import new_folder
-from minidisc.layers import shared_weights
+from minidisc.layers import whole_state
 from minidisc.measure import Shape, Sizes
 from minidisc.results import read_result
 from minidisc.subnetworks import SubnetworkSpec
@@ -45,9 +45,7 @@ def extract_size(run: Path, sparsity: float, output_dir: Path) -> dict[str, Any]
         raise UserError(f"{file} is gone, which holds the weights of {100 * row['sparsity']:g} %; give another size.")
     spec = SubnetworkSpec(row["sparsity"], tuple(row["heads"]), tuple(row["neurons"]))
     student = load_model(str(run / "student"))
-    state = load_file(file)
-    state |= {name: state[other] for name, other in shared_weights(student.model).items()}
-    model = extract(student.model, spec, state)
+    model = extract(student.model, spec, whole_state(student.model, load_file(file)))
     architecture = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
     prunable = Shape.of(model, architecture).prunable(spec)
     entry = {

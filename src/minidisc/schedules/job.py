@@ -18,7 +18,7 @@ from minidisc.extraction import extract
 from minidisc.files import new_file
 from minidisc.importance import Importance
 from minidisc.layer_dropping import drop_layers
-from minidisc.layers import shared_weights
+from minidisc.layers import state_to_save
 from minidisc.losses import WITH_RELATIONS, WITH_STATES, WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape
 from minidisc.nested import order_by_importance
@@ -227,10 +227,8 @@ class Stage:
             widest = min((row for row in self.kept if row["file"] == file), key=lambda row: row["sparsity"])
             spec = SubnetworkSpec(widest["sparsity"], widest["heads"], widest["neurons"])
             if not (run / file).is_file():
-                model = self.network(spec).model
-                twice = shared_weights(model)
                 with new_file(run / file) as temporary:
-                    save_file({k: v.contiguous() for k, v in model.state_dict().items() if k not in twice}, temporary)
+                    save_file(state_to_save(self.network(spec).model), temporary)
 
     def candidates(self, job: Job, specs: Sequence[SubnetworkSpec]) -> list[Candidate]:
         """The rows of ``specs``, with each one's chances of being chosen among them."""
