@@ -257,6 +257,11 @@ class ResumableTrainer(Trainer):
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         self._write_weights(Path(output_dir) / "model.safetensors")
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # transformers would miss, and say so, the second names of weights that have two.
+        model = self.model if model is None else model
+        model.load_state_dict(whole_state(model, load_file(Path(resume_from_checkpoint) / "model.safetensors")))
+
     # Files.
 
     @property

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 import minidisc
 from minidisc.cli.main import main
+from minidisc.trainer import SandwichTrainer
 from tests.integration import tiny
 
 # Who does what to whom; a verb says what may follow.
@@ -167,6 +168,28 @@ def test_writing_goes_on_where_it_was_killed(place, written, tmp_path, monkeypat
     for name in ("text/train.jsonl", "student/model.safetensors"):
         assert (run / name).read_bytes() == (written.output_dir / name).read_bytes()
     assert result.student.metrics == written.student.metrics
+
+
+def test_training_goes_on_where_it_was_killed(place, written, tmp_path, monkeypatch):
+    """Embeddings and output layer are one: a checkpoint has them once."""
+    train_batch, calls = SandwichTrainer.train_batch, []
+
+    def killed(self, *args):
+        calls.append(self.state.global_step)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return train_batch(self, *args)
+
+    monkeypatch.setattr(SandwichTrainer, "train_batch", killed)
+    options = settings(place, tmp_path / "run", train_file=None, train_text="generate:100", teacher_top_k=5)
+    with pytest.raises(KeyboardInterrupt):
+        minidisc.compress(**options)
+    minidisc.compress(**options, resume=True)
+    # Each of the two stages began once.
+    assert calls[12] <= calls[11]
+    assert calls.count(0) == 2
+    student = (tmp_path / "run" / "student" / "model.safetensors").read_bytes()
+    assert student == (written.student.path / "model.safetensors").read_bytes()
 
 
 def test_uniform_widths_make_a_plain_checkpoint(place, tmp_path):
