@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 from torch import nn
 
-from minidisc.architectures import Architecture
-from minidisc.modeling.narrow import head_rows, head_sizes, layers_of
+from minidisc.architectures import Architecture, Parts
+from minidisc.modeling.narrow import head_rows, head_sizes, modules_at, neuron_rows
 
 
 @dataclass(frozen=True)
@@ -28,33 +26,55 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class PrunableLayer:
-    """The linear maps of one transformer layer that heads and neurons live in."""
+class Part:
+    """One attention or one FFN, and the linear maps that its heads or neurons live in.
 
-    module: nn.Module
-    head_rows: list[Rows]
-    attention_output: nn.Linear
-    neuron_rows: list[Rows]
-    ffn_down: nn.Linear
+    ``down`` has ``size`` columns for each of them; ``lies`` says which tokens the part sees.
+    """
+
+    module: Any
+    lies: Parts
+    rows: list[Rows]
+    down: nn.Linear
+    size: int = 1
+
+    @property
+    def width(self) -> int:
+        """Its heads or neurons."""
+        return self.down.in_features // self.size
 
 
-def prunable_layers(model: Any, architecture: Architecture) -> list[PrunableLayer]:
-    """All layers of ``model`` (any head, or the base model), first to last."""
+def attentions_of(model: Any, architecture: Architecture) -> list[Part]:
+    """All attentions of ``model`` (any head, or the base model); in families of plain layers, first layer to last."""
+    layout, size = architecture.layout, head_sizes(model.config, architecture.layout)[0]
+    return [
+        Part(
+            module,
+            parts,
+            [
+                Rows(module.get_submodule(path), *numbers)
+                for path, numbers in head_rows(module, layout, model.config).items()
+            ],
+            module.get_submodule(architecture.attention_output),
+            size,
+        )
+        for parts in architecture.attentions
+        for module in modules_at(model, (parts.path,))
+    ]
+
+
+def ffns_of(model: Any, architecture: Architecture) -> list[Part]:
+    """All FFNs of ``model`` (any head, or the base model); in families of plain layers, first layer to last."""
     layout = architecture.layout
     return [
-        PrunableLayer(
-            module=layer,
-            head_rows=[
-                Rows(attrgetter(path)(layer), *numbers)
-                for path, numbers in head_rows(layer, layout, model.config).items()
-            ],
-            attention_output=attrgetter(architecture.attention_output)(layer),
-            neuron_rows=[
-                Rows(attrgetter(path)(layer), blocks) for path, blocks in Counter(layout["neuron_rows"]).items()
-            ],
-            ffn_down=attrgetter(architecture.ffn_down)(layer),
+        Part(
+            module,
+            parts,
+            [Rows(module.get_submodule(path), blocks) for path, blocks in neuron_rows(module, layout).items()],
+            module.get_submodule(architecture.ffn_down),
         )
-        for layer in layers_of(model, layout)
+        for parts in architecture.ffns
+        for module in modules_at(model, (parts.path,))
     ]
 
 
@@ -65,10 +85,6 @@ def set_dropout(model: nn.Module, probability: float) -> None:
         if isinstance(module, nn.Dropout):
             module.p = probability
         # Some attention classes keep the number itself.
-        if isinstance(getattr(module, "attention_dropout", None), float | int):
-            module.attention_dropout = probability
-
-
-def head_size(config: Any, architecture: Architecture) -> int:
-    """Dimensions of one head in the attention's output."""
-    return head_sizes(config, architecture.layout)[0]
+        for name in ("attention_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float | int):
+                setattr(module, name, probability)

@@ -28,7 +28,7 @@ from minidisc.prediction import batches_by_length, model_inputs, predict
 from minidisc.preflight import Estimate, check_length, estimate, teacher_warnings
 from minidisc.results import ModelResult
 from minidisc.schedules import Job, Network, planned
-from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid, full_width, make_spec
+from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid, make_spec
 from minidisc.tasks import TaskData, align_labels, collator, encode, hold_out, label_array, load_data
 from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_classifier, load_config
 from minidisc.teaching import stored_bytes
@@ -80,7 +80,7 @@ class Preparation:
         self.fingerprints = {"teacher_weights": fingerprint_of(settings.teacher), "rows": data.fingerprint}
         self._split(data)
         self.shape = Shape.of(self.loaded.model, self.architecture)
-        self.full = full_width(self.shape.layers, self.shape.heads, self.shape.neurons)
+        self.full = self.shape.full()
         self.targets = tuple(sorted(targets or (settings.target_sparsity,)))
         self.check(settings)
         self.warnings: list[str] = []
@@ -112,7 +112,7 @@ class Preparation:
             UserError: sparsities that the model is too small to tell apart, or labels needed that are not there.
         """
         if settings.student == "layers":
-            check_droppable(self.architecture)
+            check_droppable(self.loaded.model, self.architecture)
         sparsities = {*self._pool(settings), *(settings.assistants or ())}
         check_grid(sorted(sparsities), sum(self.full.heads), sum(self.full.neurons))
         candidates = candidate_sparsities(settings.target_sparsity, settings.grid)[:-1]

@@ -21,7 +21,9 @@ class SubnetworkSpec:
     """The width of every layer of a sub-network.
 
     ``heads[i]`` and ``neurons[i]`` are what layer ``i`` keeps, counted from the most important one; a layer may
-    keep none. ``sparsity`` is the fraction asked for; rounding makes the actual one differ slightly.
+    keep none. In an encoder-decoder model ``heads[i]`` is of the attention ``i`` and ``neurons[i]`` of the FFN ``i``:
+    the encoder's first, then the decoder's, whose cross-attentions are last. ``sparsity`` is the fraction asked for;
+    rounding makes the actual one differ slightly.
     """
 
     sparsity: float
@@ -40,7 +42,7 @@ class SubnetworkSpec:
 
 
 def full_width(layers: int, heads: int, neurons: int) -> SubnetworkSpec:
-    """The specification of the teacher's own shape."""
+    """The specification of so many layers that keep all, with an attention and an FFN each."""
     return SubnetworkSpec(0.0, (heads,) * layers, (neurons,) * layers)
 
 
@@ -71,8 +73,8 @@ def make_spec(
     """Keep the globally highest-scored heads and neurons.
 
     Args:
-        head_scores: (layers, heads) importance.
-        neuron_scores: (layers, neurons) importance.
+        head_scores: (attentions, heads) importance.
+        neuron_scores: (FFNs, neurons) importance.
         sparsity: fraction removed, in [0, 1).
         neuron_multiple: each layer's neuron count is rounded to the nearest multiple (halves up).
 

@@ -26,7 +26,7 @@ _HALF = 2  # bytes of a number in half precision
 
 def stored_bytes(lengths: Sequence[int], shape: Shape, loss: str) -> int:
     """Bytes that a teacher's outputs on rows of these lengths take, at the most."""
-    states = len(distilled_layers(shape.depth)) * shape.hidden if loss in WITH_STATES else 0
+    states = len(distilled_layers(shape.depth, shape.decoder_depth)) * shape.hidden if loss in WITH_STATES else 0
     relations = shape.heads * (shape.head_size + 2 * shape.key_size) if loss in WITH_RELATIONS else 0
     return int(np.sum(lengths)) * (states + relations) * _HALF
 
