@@ -47,15 +47,16 @@ def batches_of(family, labels, count=2):
 def mask_gradients(family, model, batches, loss_of):
     """The definition, word for word: masks of ones, their gradients batch by batch, |.|, sum, norm."""
     model, size = copy.deepcopy(model).eval(), family.head_size
-    head_masks = torch.ones(LAYERS, HEADS, requires_grad=True)
-    neuron_masks = torch.ones(LAYERS, NEURONS, requires_grad=True)
-    for i, (attention_output, ffn_down) in enumerate(family.parts(model)):
-        heads, neurons = attention_output.in_features // size, ffn_down.in_features
-        attention_output.register_forward_pre_hook(
-            lambda _, args, i=i, n=heads: (args[0] * head_masks[i, :n].repeat_interleave(size),)
+    attention_outputs, ffn_downs = family.attention_outputs(model), family.ffn_downs(model)
+    head_masks = torch.ones(len(attention_outputs), HEADS, requires_grad=True)
+    neuron_masks = torch.ones(len(ffn_downs), NEURONS, requires_grad=True)
+    for i, linear in enumerate(attention_outputs):
+        linear.register_forward_pre_hook(
+            lambda _, args, i=i, n=linear.in_features // size: (args[0] * head_masks[i, :n].repeat_interleave(size),)
         )
-        ffn_down.register_forward_pre_hook(lambda _, args, i=i, n=neurons: (args[0] * neuron_masks[i, :n],))
-    sums = [np.zeros((LAYERS, HEADS)), np.zeros((LAYERS, NEURONS))]
+    for i, linear in enumerate(ffn_downs):
+        linear.register_forward_pre_hook(lambda _, args, i=i, n=linear.in_features: (args[0] * neuron_masks[i, :n],))
+    sums = [np.zeros(head_masks.shape), np.zeros(neuron_masks.shape)]
     for batch in batches:
         inputs = {k: v for k, v in batch.items() if k != "labels"}
         loss = loss_of(model(**inputs).logits, batch["labels"])
@@ -81,7 +82,7 @@ def test_scores_are_the_gradients_of_masks(family, task, attention):
 
 def test_scores_of_a_network_whose_layers_have_their_own_widths(family):
     loss_of, outputs, labels = TASKS["classification"]
-    spec = SubnetworkSpec(0.5, (3, 0, 1), (0, 20, 9))
+    spec = family.fit(SubnetworkSpec(0.5, (3, 0, 1), (0, 20, 9)))
     model = extract(family.model(num_labels=outputs), spec)
     batches = batches_of(family, labels)
     widths = HEADS, NEURONS
@@ -155,9 +156,8 @@ def test_batches_are_not_changed():
 def test_a_layer_without_effect_scores_zero():
     loss_of, _, labels = TASKS["classification"]
     model = BERT.model(num_labels=3)
-    attention_output, ffn_down = BERT.parts(model)[1]
-    torch.nn.init.zeros_(attention_output.weight)
-    torch.nn.init.zeros_(ffn_down.weight)
+    torch.nn.init.zeros_(BERT.attention_outputs(model)[1].weight)
+    torch.nn.init.zeros_(BERT.ffn_downs(model)[1].weight)
     importance = compute_importance(model, architecture_for("bert"), batches_of(BERT, labels), loss_of)
     assert not importance.heads[1].any()
     assert not importance.neurons[1].any()

@@ -1,4 +1,5 @@
 import time
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract
 from minidisc.measure import Cost, Shape, measured, peak_memory, processor
-from minidisc.subnetworks import SubnetworkSpec
+from minidisc.subnetworks import SubnetworkSpec, full_width
 from tests.unit.families import BERT, HEADS, HIDDEN, LAYERS, NEURONS
 
 SPECS = [
@@ -24,12 +25,12 @@ def count(module):
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
 def test_sizes_are_those_of_the_dense_model(family, spec):
-    model = family.model()
+    model, spec = family.model(), family.fit(spec)
     small = extract(model, spec)
     sizes = Shape.of(model, architecture_for(family.family)).sizes(spec)
     assert sizes.all == count(small)
-    assert sizes.without_embeddings == count(small) - count(getattr(small.base_model, family.embeddings))
-    nothing = extract(model, SubnetworkSpec(1.0, (0,) * LAYERS, (0,) * LAYERS))
+    assert sizes.without_embeddings == count(small) - count(attrgetter(family.embeddings)(small.base_model))
+    nothing = extract(model, family.fit(SubnetworkSpec(1.0, (0,) * LAYERS, (0,) * LAYERS)))
     assert sizes.prunable == count(small) - count(nothing)
 
 
@@ -37,11 +38,12 @@ def test_shape_of(family):
     shape = Shape.of(family.model(), architecture_for(family.family))
     assert (shape.hidden, shape.head_size, shape.layers) == (HIDDEN, family.head_size, LAYERS)
     assert (shape.heads, shape.neurons) == (HEADS, NEURONS)
+    assert shape.full() == family.fit(full_width(LAYERS, HEADS, NEURONS))
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
 def test_flops_are_those_that_torch_counts(family, spec):
-    model = family.model(attention="eager")
+    model, spec = family.model(attention="eager"), family.fit(spec)
     small = extract(model, spec)
     small.requires_grad_(False)  # the counter stumbles over views of trained parameters
     counter = FlopCounterMode(display=False)
@@ -49,7 +51,8 @@ def test_flops_are_those_that_torch_counts(family, spec):
         small(**family.inputs(rows=3, length=7, padding=False))
     counts = counter.get_flop_counts()
     names = {module: name for name, module in small.named_modules()}
-    layers = [counts[f"{type(small).__name__}.{names[layer]}"] for layer in family.layers_of(small)]
+    all_layers = family.layers_of(small) + family.decoder_layers_of(small)
+    layers = [counts[f"{type(small).__name__}.{names[layer]}"] for layer in all_layers]
     predicted = Shape.of(model, architecture_for(family.family)).forward_flops(spec, 3, 7)
     assert predicted == sum(sum(layer.values()) for layer in layers)
 

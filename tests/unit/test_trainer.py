@@ -41,7 +41,7 @@ def trainer_for(folder, family=BERT, *, rows=(9,) * 8, candidates=CANDIDATES, do
         student,
         SandwichArguments(**{**trainer_arguments(settings, folder), "candidates_per_step": "all", **extra}),
         teacher=teachers if len(teachers) > 1 else teachers[0],
-        candidates=candidates,
+        candidates=[family.fit(spec) for spec in candidates],
         task=task,
         outputs=outputs,
         train_rows=training_rows(family, rows),
@@ -134,8 +134,20 @@ def test_a_candidate_wider_than_the_model_is_refused(tmp_path, heads, neurons):
 # The training itself.
 
 
-def columns_of(family, spec, layer):
-    return spec.heads[layer] * family.head_size, spec.neurons[layer]
+def columns_of(family, model, spec):
+    """Every linear map that heads or neurons flow into, and its columns that ``spec`` keeps."""
+    heads = [kept * family.head_size for kept in spec.heads]
+    return [
+        *zip(family.attention_outputs(model), heads, strict=True),
+        *zip(family.ffn_downs(model), spec.neurons, strict=True),
+    ]
+
+
+def states_of(family, output):
+    """The hidden states that are compared: all, but for those of a decoder that reads no tokens."""
+    if "hidden_states" in output:
+        return output.hidden_states
+    return [*output.encoder_hidden_states, *(output.decoder_hidden_states if family.decoder_states else ())]
 
 
 def reference(family, batch, chosen, factors, learning_rate, weight_decay, clip):
@@ -159,15 +171,14 @@ def reference(family, batch, chosen, factors, learning_rate, weight_decay, clip)
         losses = []
         for spec in chosen:
             weights = dict(student.named_parameters())
-            for i, maps in enumerate(family.parts(student)):
-                for linear, kept in zip(maps, columns_of(family, spec, i), strict=True):
-                    mask = torch.zeros_like(linear.weight)
-                    mask[:, :kept] = 1
-                    weights[names[id(linear.weight)]] = linear.weight * mask
+            for linear, kept in columns_of(family, student, family.fit(spec)):
+                mask = torch.zeros_like(linear.weight)
+                mask[:, :kept] = 1
+                weights[names[id(linear.weight)]] = linear.weight * mask
             output = functional_call(student, weights, (), {**batch, "output_hidden_states": True})
             # Single precision here as in the loss: what a rounding changes in it, AdamW would make large.
             soft = F.cross_entropy(output.logits.float(), target.logits.float().softmax(-1))
-            pairs = zip(output.hidden_states, target.hidden_states, strict=True)
+            pairs = zip(states_of(family, output), states_of(family, target), strict=True)
             hidden = torch.stack([F.mse_loss(s[tokens], t[tokens]) for s, t in pairs]).mean()
             losses.append((soft + hidden) / 2)
         optimiser.zero_grad()
@@ -257,11 +268,10 @@ def test_only_the_largest_candidates_prefix_learns(tmp_path):
     before = copy.deepcopy(trainer.model.state_dict())
     trainer.fit()
     after = trainer.model.state_dict()
-    for i, (attention_output, ffn_down) in enumerate(BERT.parts(trainer.model)):
-        for linear, kept in zip((attention_output, ffn_down), columns_of(BERT, LARGE, i), strict=True):
-            (name,) = [n for n, p in trainer.model.named_parameters() if p is linear.weight]
-            assert torch.equal(after[name][:, kept:], before[name][:, kept:])
-            assert not torch.equal(after[name][:, :kept], before[name][:, :kept])
+    for linear, kept in columns_of(BERT, trainer.model, LARGE):
+        (name,) = [n for n, p in trainer.model.named_parameters() if p is linear.weight]
+        assert torch.equal(after[name][:, kept:], before[name][:, kept:])
+        assert not torch.equal(after[name][:, :kept], before[name][:, :kept])
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path):
@@ -334,7 +344,7 @@ def test_candidates_are_scored_row_by_row(tmp_path, family, outputs):
     assert trainer.score() == [{"metric": 0.5}] * 3
     rows = training_rows(family, [5, 9, 3, 12, 7, 7], seed=3)
     for spec, (logits, labels) in zip(CANDIDATES, task.asked, strict=True):
-        dense = extract(family.model(seed=1), spec)
+        dense = extract(family.model(seed=1), family.fit(spec))
         with torch.no_grad():
             alone = torch.cat([dense(**as_batch(rows.select([i]))).logits for i in range(len(rows))])
         np.testing.assert_allclose(logits, alone.numpy()[:, outputs], atol=1e-5)

@@ -24,6 +24,9 @@ FAMILIES = (
     "qwen2",
     "qwen3",
     "roberta",
+    "t5",
+    "t5-enct5",
+    "t5-encoder",
     "xlm-roberta",
 )
 STUDENT_PREFIX = "minidisc_"

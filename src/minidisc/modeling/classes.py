@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import (
 
 from minidisc.architectures import FAMILIES, STUDENT_PREFIX, architecture_for
 from minidisc.files import new_file
-from minidisc.modeling import narrow
+from minidisc.modeling import narrow, t5_classifiers
 
 CODE_FILE = "modeling_minidisc.py"
 HEADS: dict[Any, Any] = {
@@ -41,6 +41,8 @@ def narrow_config_class(family: str) -> Any:
             model_type=STUDENT_PREFIX + family,
             heads_per_layer=None,
             neurons_per_layer=None,
+            # Not the one of `minidisc.modeling.t5_classifiers`: a small model's code is another.
+            _auto_class=None,
         ),
     )
 
@@ -53,17 +55,26 @@ def narrow_model_class(family: str, head: Any) -> Any:
     return types.new_class(
         _class_name(base),
         (narrow.NarrowModel, base),
-        exec_body=lambda namespace: namespace.update(__module__=__name__, config_class=config, layout=layout),
+        exec_body=lambda namespace: namespace.update(
+            __module__=__name__, config_class=config, layout=layout, _auto_class=None
+        ),
     )
 
 
 def register() -> None:
-    """Teach transformers' Auto classes every small model's ``model_type``; harmless when repeated."""
+    """Teach transformers' Auto classes every ``model_type`` that they lack; harmless when repeated."""
+    for config, model in t5_classifiers.CLASSIFIERS.items():
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoModelForSequenceClassification.register(config, model, exist_ok=True)
+        # Whoever saves such a model saves its code beside it.
+        config.register_for_auto_class()
+        model.register_for_auto_class(AutoModelForSequenceClassification.__name__)
     for family in FAMILIES:
         config = narrow_config_class(family)
         AutoConfig.register(config.model_type, config, exist_ok=True)
-        for head in HEADS:
-            head.register(config, narrow_model_class(family, head), exist_ok=True)
+        for head, models in HEADS.items():
+            if CONFIG_MAPPING[family] in models:
+                head.register(config, narrow_model_class(family, head), exist_ok=True)
 
 
 def build_narrow(teacher: Any, heads: tuple[int, ...], neurons: tuple[int, ...], **changes: Any) -> Any:
@@ -76,7 +87,8 @@ def build_narrow(teacher: Any, heads: tuple[int, ...], neurons: tuple[int, ...],
         changes: settings of the configuration that differ from the teacher's.
     """
     family = teacher.config.model_type.removeprefix(STUDENT_PREFIX)
-    head = next(head for head, models in HEADS.items() if isinstance(teacher, models[CONFIG_MAPPING[family]]))
+    base = CONFIG_MAPPING[family]
+    head = next(head for head, models in HEADS.items() if base in models and isinstance(teacher, models[base]))
     config_class, model_class = narrow_config_class(family), narrow_model_class(family, head)
     values = {k: v for k, v in teacher.config.to_dict().items() if k not in _NOT_INHERITED}
     widths = {"heads_per_layer": list(heads), "neurons_per_layer": list(neurons)}
@@ -123,8 +135,12 @@ class {model_class.__name__}(NarrowModel, {base_model.__name__}):
     layout = {{
 {layout}    }}
 '''
-    imports = f"from torch import nn\nfrom transformers import {base_config.__name__}, {base_model.__name__}\n"
-    source = inspect.getsource(narrow).replace("from torch import nn\n", imports)
+    source = inspect.getsource(narrow)
+    if base_config in t5_classifiers.CLASSIFIERS:
+        source += "\n\n" + inspect.getsource(t5_classifiers)
+    else:
+        imports = f"from torch import nn\nfrom transformers import {base_config.__name__}, {base_model.__name__}\n"
+        source = source.replace("from torch import nn\n", imports)
     with new_file(folder / CODE_FILE) as temporary:
         temporary.write_text(source + classes, encoding="utf-8")
 
