@@ -84,6 +84,11 @@ class Shape:
         """Layers of a decoder that reads as many tokens as the encoder."""
         return sum(part.decodes for part in self.ffns) if self.decoder_length is None else 0
 
+    @property
+    def needed(self) -> list[int]:
+        """Attentions that have to keep a head."""
+        return [i for i, part in enumerate(self.attentions) if part.needed]
+
     def full(self) -> SubnetworkSpec:
         """The widths of the whole model."""
         return SubnetworkSpec(0.0, (self.heads,) * len(self.attentions), (self.neurons,) * len(self.ffns))

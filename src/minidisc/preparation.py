@@ -103,7 +103,7 @@ class Preparation:
 
     def spec(self, sparsity: float) -> SubnetworkSpec:
         """The sub-network of a sparsity."""
-        return make_spec(*self._scores, sparsity, self.settings.neuron_multiple)
+        return make_spec(*self._scores, sparsity, self.settings.neuron_multiple, self.shape.needed)
 
     def check(self, settings: CompressSettings) -> None:
         """Refuse what this teacher or these rows cannot be used for.

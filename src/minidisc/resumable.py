@@ -152,7 +152,7 @@ class ResumableTrainer(Trainer):
         """The weights with which a tracked network reached its best metric."""
         best = self.best[network]
         assert best is not None
-        return load_file(self._snapshot(best.step))
+        return self._read_weights(self._snapshot(best.step))
 
     def keep_snapshots_only(self) -> None:
         """Once finished, drop what only further training would need; the best weights and the figures stay."""
@@ -256,6 +256,10 @@ class ResumableTrainer(Trainer):
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         self._write_weights(Path(output_dir) / "model.safetensors")
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        state = self._read_weights(Path(resume_from_checkpoint) / "model.safetensors")
+        cast(torch.nn.Module, self.model).load_state_dict(state)
+
     # Files.
 
     @property
@@ -274,9 +278,20 @@ class ResumableTrainer(Trainer):
 
     def _write_weights(self, path: Path) -> None:
         temporary = path.with_name(f".{path.name}.tmp")
-        state = cast(torch.nn.Module, self.model).state_dict()
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary)
+        tied, state = self._tied(), cast(torch.nn.Module, self.model).state_dict()
+        save_file({k: v.contiguous() for k, v in state.items() if k not in tied}, temporary)
         os.replace(temporary, path)
+
+    def _read_weights(self, path: Path) -> dict[str, torch.Tensor]:
+        state = load_file(path)
+        return {**state, **{name: state[first] for name, first in self._tied().items()}}
+
+    def _tied(self) -> dict[str, str]:
+        """Further names of weights that have several, such as T5's embeddings, and the first name of each."""
+        first: dict[int, str] = {}
+        weights = cast(torch.nn.Module, self.model).state_dict(keep_vars=True)
+        names = {name: first.setdefault(id(weight), name) for name, weight in weights.items()}
+        return {name: other for name, other in names.items() if name != other}
 
     def _restore(self, checkpoint: Path) -> None:
         saved = read_json(checkpoint / "minidisc.json")

@@ -68,7 +68,11 @@ def candidate_sparsities(target: float, grid: Sequence[float] | None = None) -> 
 
 
 def make_spec(
-    head_scores: np.ndarray, neuron_scores: np.ndarray, sparsity: float, neuron_multiple: int = 1
+    head_scores: np.ndarray,
+    neuron_scores: np.ndarray,
+    sparsity: float,
+    neuron_multiple: int = 1,
+    needed: Sequence[int] = (),
 ) -> SubnetworkSpec:
     """Keep the globally highest-scored heads and neurons.
 
@@ -77,12 +81,16 @@ def make_spec(
         neuron_scores: (FFNs, neurons) importance.
         sparsity: fraction removed, in [0, 1).
         neuron_multiple: each layer's neuron count is rounded to the nearest multiple (halves up).
+        needed: attentions that keep a head whatever their scores.
 
     Returns:
         A specification that is contained in that of every smaller sparsity.
     """
-    heads = _kept_per_layer(head_scores, sparsity)
-    neurons = _kept_per_layer(neuron_scores, sparsity)
+    first = head_scores.copy()
+    for attention in needed:
+        first[attention, head_scores[attention].argmax()] = np.inf
+    heads = _kept_per_layer(first, max(_kept(first.size, sparsity), len(needed)))
+    neurons = _kept_per_layer(neuron_scores, _kept(neuron_scores.size, sparsity))
     width = neuron_scores.shape[1]
     rounded = [min(width, int(n / neuron_multiple + 0.5) * neuron_multiple) for n in neurons]
     return SubnetworkSpec(float(sparsity), tuple(int(h) for h in heads), tuple(rounded))
@@ -114,7 +122,7 @@ def _kept(total: int, sparsity: float) -> int:
     return round(total * (1 - sparsity))
 
 
-def _kept_per_layer(scores: np.ndarray, sparsity: float) -> np.ndarray:
+def _kept_per_layer(scores: np.ndarray, kept: int) -> np.ndarray:
     # A stable sort makes ties deterministic, so that a sparser choice is always a part of a denser one.
-    best = np.argsort(-scores, axis=None, kind="stable")[: _kept(scores.size, sparsity)]
+    best = np.argsort(-scores, axis=None, kind="stable")[:kept]
     return np.bincount(best // scores.shape[1], minlength=scores.shape[0])

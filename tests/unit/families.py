@@ -111,6 +111,8 @@ class Family:
     """Parameters of a decoder's layer that have heads or neurons in them."""
     decoder_states: bool = True
     """Whether the decoder reads tokens, whose hidden states are compared."""
+    still: tuple[str, ...] = ()
+    """Parameters that nothing depends on."""
     end_token: int | None = None
     """What the last token of every sentence has to be."""
     attentions: tuple[str, ...] = ("sdpa", "eager")
@@ -547,6 +549,8 @@ ENCT5 = dataclasses.replace(
     decoder_layers=1,
     decoder_pruned=11,
     decoder_states=False,
+    # A single token is at no distance from any other.
+    still=("decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",),
     end_token=None,
 )
 

@@ -29,7 +29,7 @@ def test_a_shallow_student_is_the_model_with_the_other_layers_taken_out(family, 
     teacher = family.model(seed=3)
     architecture = architecture_for(family.family)
     if not family.drops_layers:
-        with pytest.raises(UserError, match="share their weights|an encoder and a decoder"):
+        with pytest.raises(UserError, match=r"share their weights|an encoder and a decoder"):
             drop_layers(teacher, architecture, sparsity)
         return
     unordered = {name: value.clone() for name, value in teacher.state_dict().items()}

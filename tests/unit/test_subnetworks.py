@@ -84,6 +84,24 @@ def test_neurons_are_rounded_to_the_nearest_multiple(both, sparsity, multiple):
     assert rounded.heads == exact.heads
 
 
+@pytest.mark.parametrize(
+    ("sparsity", "needed", "expected"),
+    [
+        (0.5, (), (2, 1, 0)),
+        (0.5, (2,), (1, 1, 1)),
+        (0.5, (0, 2), (1, 1, 1)),
+        (0.66, (1, 2), (0, 1, 1)),
+        (0.95, (2,), (0, 0, 1)),
+        (0.2, (2,), (2, 2, 1)),
+    ],
+)
+def test_what_is_needed_keeps_a_head(sparsity, needed, expected):
+    heads = np.array([[0.9, 0.7], [0.6, 0.8], [0.2, 0.1]])
+    spec = make_spec(heads, heads, sparsity, needed=needed)
+    assert spec.heads == expected
+    assert spec.neurons == make_spec(heads, heads, sparsity).neurons
+
+
 @given(scores, sparsity)
 def test_the_same_scores_give_the_same_specification(both, sparsity):
     assert make_spec(*both, sparsity) == make_spec(both[0].copy(), np.asfortranarray(both[1]), sparsity)

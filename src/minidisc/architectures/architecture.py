@@ -11,12 +11,14 @@ from typing import Any, Literal
 class Parts:
     """Attentions or FFNs that lie at a path.
 
-    ``decodes`` says whether its tokens are the decoder's, ``crosses`` whether it attends to the encoder's from there.
+    ``decodes`` says whether its tokens are the decoder's, ``crosses`` whether it attends to the encoder's from there,
+    ``needed`` whether it has to keep a head, since nothing else brings the input to the output.
     """
 
     path: str
     decodes: bool = False
     crosses: bool = False
+    needed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,7 +103,7 @@ class Job:
         importance, cost = self.importance(model, spec, file)
         order_by_importance(model, self.architecture, importance)
         scores = importance.heads.numpy(), importance.neurons.numpy()
-        target = make_spec(*scores, self.target.sparsity, self.settings.neuron_multiple)
+        target = make_spec(*scores, self.target.sparsity, self.settings.neuron_multiple, self.shape.needed)
         return Network(f"{assistant.weights} {assistant.width} reordered", model), target, cost
 
     def train(
