@@ -17,6 +17,7 @@ class T5EncoderConfig(T5Config):
     """T5Config of a model without a decoder."""
 
     model_type = "t5-encoder"
+    num_decoder_layers: int | None = 0
     is_encoder_decoder: bool = False
     use_cache: bool = False
 
