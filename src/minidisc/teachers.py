@@ -171,7 +171,7 @@ def _check_end(config: Any, tokenizer: Any) -> None:
     """Refuse a model that would miss a sentence's end, and see to it that a text cannot hold an end of its own."""
     if not _architecture_fact(config, "pools_end_token"):
         return
-    if config.eos_token_id not in tokenizer("a")["input_ids"]:
+    if config.eos_token_id not in tokenizer("")["input_ids"]:
         raise UserError(
             f"the model reads a sentence's label from its end token (eos_token_id {config.eos_token_id}), which its "
             "tokenizer does not put behind a text; use the tokenizer that T5 was trained with."

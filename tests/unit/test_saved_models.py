@@ -17,7 +17,7 @@ from minidisc.architectures import architecture_for
 from minidisc.extraction import extract, save_small
 from minidisc.nested import order_by_importance
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import MATRIX, tiny_tokenizer
+from tests.unit.families import ENCT5, MATRIX, T5_ENCODER, tiny_tokenizer
 
 SOURCE = Path(minidisc.__file__).parents[1]
 SPEC = SubnetworkSpec(0.8, (2, 0, 1), (0, 11, 24))
@@ -187,6 +187,35 @@ def test_with_trust_remote_code_where_minidisc_is_not_installed(folder, models, 
                 words = row[1 : len(text.split()) + 1]
                 assert [s["entity"] for s in answer] == [names[i] for i in words.argmax(1)]
                 np.testing.assert_allclose([s["score"] for s in answer], words.max(1), atol=1e-5)
+
+
+FULL_WIDTH = {"t5-encoder-sentences": T5_ENCODER, "enct5-sentences": ENCT5}
+LOAD_TEACHERS = (
+    COMMON
+    + """
+if sys.argv[2] == "import":
+    import minidisc
+for case in cases:
+    model = auto(case).from_pretrained(folder / case, trust_remote_code=sys.argv[2] == "remote code")
+    check(case, model)
+    assert type(model).__module__.startswith("minidisc." if sys.argv[2] == "import" else "transformers_modules.")
+assert ("minidisc" in sys.modules) == (sys.argv[2] == "import")
+print(json.dumps(cases))
+"""
+)
+
+
+@pytest.mark.parametrize("way", ["import", "remote code"])
+def test_full_width_models_of_our_own_are_saved_with_their_code(tmp_path, way):
+    folder = tmp_path / "models"
+    for case, family in FULL_WIDTH.items():
+        model, inputs = family.model(num_labels=3), family.inputs()
+        model.save_pretrained(folder / case)
+        with torch.no_grad():
+            arrays = {name: value.numpy() for name, value in {**inputs, "logits": model(**inputs).logits}.items()}
+        np.savez(folder / case / "expected.npz", **arrays)
+    script = LOAD_TEACHERS if way == "import" else HIDE_MINIDISC + LOAD_TEACHERS
+    assert run(script, tmp_path, folder, way) == sorted(FULL_WIDTH)
 
 
 def test_files(folder, models):

@@ -6,7 +6,7 @@ from minidisc.errors import UserError
 from minidisc.extraction import extract, save_small
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.teachers import load_classifier
-from tests.unit.families import BERT, LLAMA, PAD, QWEN2, tiny_tokenizer
+from tests.unit.families import BERT, LLAMA, PAD, QWEN2, T5, tiny_tokenizer
 
 
 def saved(model, folder):
@@ -26,6 +26,26 @@ def test_a_decoder_that_takes_padding_for_the_last_token_is_refused(tmp_path, ro
     save_small(student, tiny_tokenizer(), tmp_path / "student")
     with pytest.raises(UserError, match="pad_token_id"):
         load_classifier(str(tmp_path / "student"))
+
+
+def test_a_t5_whose_tokenizer_gives_no_end_is_refused(tmp_path):
+    teacher = T5.model()
+    teacher.config.eos_token_id = 1
+    with pytest.raises(
+        UserError, match=r"end token \(eos_token_id 1\), which its tokenizer does not put behind a text"
+    ):
+        load_classifier(saved(teacher, tmp_path / "teacher"))
+    words = T5.token_model()
+    words.config.eos_token_id = 1
+    load_classifier(saved(words, tmp_path / "words"))
+
+
+def test_an_end_token_in_a_text_is_text(tmp_path):
+    """T5ForSequenceClassification fails on a batch in which rows hold more ends than others."""
+    loaded = load_classifier(saved(T5.model(), tmp_path / "teacher"))
+    inputs = loaded.tokenizer(["w10 [SEP] w11", "w10"], padding=True, return_tensors="pt")
+    assert (inputs["input_ids"] == loaded.model.config.eos_token_id).sum(1).tolist() == [1, 1]
+    assert loaded.model(inputs["input_ids"], inputs["attention_mask"]).logits.shape == (2, 2)
 
 
 def test_others_may_call_their_padding_anything(tmp_path):

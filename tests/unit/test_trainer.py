@@ -5,6 +5,7 @@ from operator import attrgetter
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -18,7 +19,7 @@ from minidisc.resumable import trainer_arguments
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task
 from minidisc.trainer import SandwichArguments, SandwichTrainer
-from tests.unit.families import BERT, tiny_tokenizer, training_rows
+from tests.unit.families import BERT, T5, tiny_tokenizer, training_rows
 
 SMALL = SubnetworkSpec(0.9, (1, 0, 1), (5, 0, 8))
 MIDDLE = SubnetworkSpec(0.7, (1, 2, 1), (20, 12, 8))
@@ -266,6 +267,20 @@ def test_embeddings_can_be_kept(family, tmp_path):
     names = {name for name, weight in trainer.model.state_dict(keep_vars=True).items() if id(weight) in own}
     assert trained - kept <= names
     assert kept and not kept & names
+
+
+def test_weights_with_several_names_are_kept_once(tmp_path):
+    trainer = trainer_for(tmp_path, T5, epochs=2)
+    trainer.fit()
+    end = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    names = {name for name, _ in trainer.model.named_parameters()}
+    for file in [*tmp_path.glob("snapshot-*"), *tmp_path.glob("checkpoint-*/model.safetensors")]:
+        assert load_file(file).keys() == names < end.keys()
+    assert trainer.best_state(0).keys() == end.keys()
+    again = trainer_for(tmp_path, T5, epochs=2)
+    again.fit()
+    assert again.history == trainer.history
+    assert all(torch.equal(value, end[name]) for name, value in again.model.state_dict().items())
 
 
 def test_only_the_largest_candidates_prefix_learns(tmp_path):
