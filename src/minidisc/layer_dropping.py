@@ -25,7 +25,7 @@ def check_droppable(model: Any, architecture: Architecture) -> None:
     Raises:
         UserError: no layer can be left out of it.
     """
-    if any(part.lies.decodes for part in ffns_of(model, architecture)):
+    if any(part.place.decodes for part in ffns_of(model, architecture)):
         raise UserError(
             f"a model of family {architecture.model_type!r} has an encoder and a decoder, whose layers cannot be left "
             "out; use --student pruned."

@@ -29,11 +29,11 @@ class Rows:
 class Part:
     """One attention or one FFN, and the linear maps that its heads or neurons live in.
 
-    ``down`` has ``size`` columns for each of them; ``lies`` says which tokens the part sees.
+    ``down`` has ``size`` columns for each of them; ``place`` says which tokens the part sees.
     """
 
     module: Any
-    lies: Parts
+    place: Parts
     rows: list[Rows]
     down: nn.Linear
     size: int = 1

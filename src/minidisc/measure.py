@@ -53,15 +53,15 @@ class Shape:
         hidden = getattr(config, architecture.hidden)
         embeddings = _submodule(model.base_model, architecture.embeddings)
         attentions, ffns = attentions_of(model, architecture), ffns_of(model, architecture)
-        layers = sum(not part.lies.decodes for part in ffns)
+        layers = sum(not part.place.decodes for part in ffns)
         size, key_size = head_sizes(config, architecture.layout)
         return cls(
             hidden=hidden,
             head_size=size,
             key_size=key_size,
             layers=layers,
-            attentions=tuple(part.lies for part in attentions),
-            ffns=tuple(part.lies for part in ffns),
+            attentions=tuple(part.place for part in attentions),
+            ffns=tuple(part.place for part in ffns),
             heads=getattr(config, architecture.prunable_heads),
             neurons=getattr(config, architecture.neurons),
             head_parameters=_row_parameters(attentions[0].rows) + size * hidden,

@@ -32,7 +32,7 @@ class OutputReader:
         self._handles = []
         paths = [getattr(architecture, name) for name in _RELATED]
         # A decoder's tokens may be others than those of the mask.
-        attentions = [part for part in attentions_of(model, architecture) if not part.lies.decodes]
+        attentions = [part for part in attentions_of(model, architecture) if not part.place.decodes]
         for i, part in enumerate(attentions if relations else []):
             self._seen.append({name: [] for name in _RELATED})
             for j, (name, path) in enumerate(zip(_RELATED, paths, strict=True)):

@@ -26,7 +26,7 @@ class T5EncoderForSequenceClassification(T5PreTrainedModel):
     """T5's encoder, the mean of its states over the tokens, and a linear classifier.
 
     T5's tokenizers put nothing before a text that was trained to stand for it, and of the encoder's states the mean
-    was found to represent a sentence better than the first one (Sentence-T5, arXiv 2108.08877, table 2).
+    was found to represent a sentence better than the first one (Sentence-T5, arXiv 2108.08877).
     """
 
     config_class = T5EncoderConfig
