@@ -34,12 +34,15 @@ def _task(head: type) -> str:
 
 
 def _notes(architecture: Architecture) -> list[str]:
+    decodes = any(part.decodes for part in architecture.ffns)
     notes = {
         "heads in groups": architecture.key_value_heads,
         "label at the last token": architecture.pools_last_token,
-        "plain checkpoints": architecture.head_size,
+        "plain checkpoints": architecture.plain_if_uniform,
         "one width for layers that share weights, no `--student layers`": architecture.runs,
-        "`--student layers` keeps the first layer": architecture.first_layer_differs,
+        "label at the end token": architecture.pools_end_token,
+        "no `--student layers` where it has a decoder": decodes,
+        "`--student layers` keeps the first layer": architecture.first_layer_differs and not decodes,
     }
     return [note for note, true in notes.items() if true]
 

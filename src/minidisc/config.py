@@ -24,6 +24,7 @@ NoGap = Literal["train", "stop", "assume"]
 SelectOn = Literal["train", "validation"]
 Precision = Literal["fp32", "bf16"]
 ExportFormat = Literal["onnx", "openvino"]
+T5Form = Literal["encoder", "enct5", "encoder-decoder"]
 
 
 DEFAULT_SPARSITY = 0.9
@@ -143,6 +144,12 @@ class FinetuneSettings(DataSettings, TrainingSettings):
 
     model: str = option(None, "folder or Hub id of the pre-trained model")
     output_dir: str = option(None, "where the fine-tuned model is put")
+    t5_form: T5Form | None = option(
+        None,
+        "what a T5 becomes to classify sentences: encoder (the mean of its states), enct5 (the encoder and one "
+        "decoder layer that reads a learnt prompt) or encoder-decoder (the state of the end token) (default: encoder; "
+        "what is a sentence classifier already stays what it is)",
+    )
     trust_remote_code: bool = option(False, "run code that comes with the model; only for models you trust")
 
     def __post_init__(self) -> None:
@@ -150,6 +157,7 @@ class FinetuneSettings(DataSettings, TrainingSettings):
         TrainingSettings.__post_init__(self)
         _require(bool(self.model), "--model is missing; give a folder or a Hub id.")
         _require(bool(self.output_dir), "--output-dir is missing; give a folder that does not exist yet.")
+        _choice("t5_form", self.t5_form or "encoder", get_args(T5Form))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import torch
 
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.files import new_folder
-from minidisc.layers import prunable_layers
+from minidisc.layers import attentions_of, ffns_of
 from minidisc.modeling.classes import build_narrow, build_plain, write_code_file
 from minidisc.subnetworks import SubnetworkSpec
 
@@ -31,8 +31,8 @@ def extract(model: Any, spec: SubnetworkSpec, state: dict[str, torch.Tensor] | N
     architecture = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
     of_rows = {
         id(parameter): rows
-        for layer in prunable_layers(small, architecture)
-        for rows in (*layer.head_rows, *layer.neuron_rows)
+        for part in (*attentions_of(small, architecture), *ffns_of(small, architecture))
+        for rows in part.rows
         for parameter in rows.linear.parameters()
     }
     with torch.no_grad():

@@ -9,6 +9,7 @@ from torch import nn
 
 from minidisc.architectures import Architecture
 from minidisc.errors import UserError
+from minidisc.layers import ffns_of
 from minidisc.modeling.classes import build_narrow
 from minidisc.subnetworks import SubnetworkSpec, full_width
 
@@ -18,12 +19,17 @@ def kept_layers(layers: int, kept: int) -> list[int]:
     return [round((i + 1) * layers / kept) - 1 for i in range(kept)]
 
 
-def check_droppable(architecture: Architecture) -> None:
-    """Refuse a family in which several layers are one.
+def check_droppable(model: Any, architecture: Architecture) -> None:
+    """Refuse a model in which several layers are one, or that has a decoder beside its encoder.
 
     Raises:
         UserError: no layer can be left out of it.
     """
+    if any(part.place.decodes for part in ffns_of(model, architecture)):
+        raise UserError(
+            f"a model of family {architecture.model_type!r} has an encoder and a decoder, whose layers cannot be left "
+            "out; use --student pruned."
+        )
     if architecture.runs is not None:
         raise UserError(
             f"the layers of a model of family {architecture.model_type!r} share their weights, so none can be left "
@@ -41,7 +47,7 @@ def drop_layers(model: Any, architecture: Architecture, sparsity: float) -> tupl
     Raises:
         UserError: see `check_droppable`.
     """
-    check_droppable(architecture)
+    check_droppable(model, architecture)
     layers = attrgetter(architecture.layers)(model.base_model)
     kept = kept_layers(len(layers), max(1, round(len(layers) * (1 - sparsity))))
     if architecture.first_layer_differs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -10,8 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from minidisc.architectures import Architecture
-from minidisc.modeling.narrow import head_rows, head_sizes, inputs_of, layers_of, outputs_first
+from minidisc.architectures import Architecture, Parts
+from minidisc.modeling.narrow import head_rows, head_sizes, inputs_of, modules_at, neuron_rows, outputs_first
 
 
 @dataclass(frozen=True)
@@ -31,42 +30,55 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class PrunableLayer:
-    """The linear maps of one transformer layer that heads and neurons live in."""
+class Part:
+    """One attention or one FFN, and the linear maps that its heads or neurons live in.
 
-    module: nn.Module
-    head_rows: list[Rows]
-    attention_output: Any
-    neuron_rows: list[Rows]
-    ffn_down: Any
+    ``down`` has ``size`` columns for each of them; ``place`` says which tokens the part sees.
+    """
 
-    @property
-    def attention_width(self) -> int:
-        """Dimensions that all its heads have in the attention's output."""
-        return inputs_of(self.attention_output)
+    module: Any
+    place: Parts
+    rows: list[Rows]
+    down: Any
+    size: int = 1
 
     @property
-    def neurons(self) -> int:
-        """FFN neurons that it has."""
-        return inputs_of(self.ffn_down)
+    def width(self) -> int:
+        """Its heads or neurons."""
+        return inputs_of(self.down) // self.size
 
 
-def prunable_layers(model: Any, architecture: Architecture) -> list[PrunableLayer]:
-    """All layers of ``model`` (any head, or the base model), first to last."""
+def attentions_of(model: Any, architecture: Architecture) -> list[Part]:
+    """All attentions of ``model`` (any head, or the base model); in families of plain layers, first layer to last."""
+    layout, size = architecture.layout, head_sizes(model.config, architecture.layout)[0]
+    return [
+        Part(
+            module,
+            parts,
+            [
+                Rows(module.get_submodule(path), sizes)
+                for path, sizes in head_rows(module, layout, model.config).items()
+            ],
+            module.get_submodule(architecture.attention_output),
+            size,
+        )
+        for parts in architecture.attentions
+        for module in modules_at(model, (parts.path,))
+    ]
+
+
+def ffns_of(model: Any, architecture: Architecture) -> list[Part]:
+    """All FFNs of ``model`` (any head, or the base model); in families of plain layers, first layer to last."""
     layout = architecture.layout
     return [
-        PrunableLayer(
-            module=layer,
-            head_rows=[
-                Rows(attrgetter(path)(layer), sizes) for path, sizes in head_rows(layer, layout, model.config).items()
-            ],
-            attention_output=attrgetter(architecture.attention_output)(layer),
-            neuron_rows=[
-                Rows(attrgetter(path)(layer), (1,) * blocks) for path, blocks in Counter(layout["neuron_rows"]).items()
-            ],
-            ffn_down=attrgetter(architecture.ffn_down)(layer),
+        Part(
+            module,
+            parts,
+            [Rows(module.get_submodule(path), sizes) for path, sizes in neuron_rows(module, layout).items()],
+            module.get_submodule(architecture.ffn_down),
         )
-        for layer in layers_of(model, layout)
+        for parts in architecture.ffns
+        for module in modules_at(model, (parts.path,))
     ]
 
 
@@ -111,8 +123,3 @@ def set_dropout(model: nn.Module, probability: float) -> None:
         # A layer that is left out now and then has no hidden state to compare.
         if hasattr(module, "layerdrop"):
             module.layerdrop = 0.0
-
-
-def head_size(config: Any, architecture: Architecture) -> int:
-    """Dimensions of one head in the attention's output."""
-    return head_sizes(config, architecture.layout)[0]

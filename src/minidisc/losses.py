@@ -58,9 +58,13 @@ def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return losses / (labels >= 0).sum().clamp_min(1)
 
 
-def distilled_layers(layers: int) -> list[int]:
-    """Indices of the hidden states that are compared: the embeddings' output (0) and every L/6-th layer's."""
-    return sorted({round(i * layers / 6) for i in range(7)})
+def distilled_layers(layers: int, decoder_layers: int = 0) -> list[int]:
+    """Indices of the hidden states that are compared: the embeddings' output (0) and every L/6-th layer's.
+
+    Those of so many decoder layers, if there are any, stand behind the encoder's and are chosen in the same way.
+    """
+    own = sorted({round(i * layers / 6) for i in range(7)})
+    return own + [layers + 1 + i for i in distilled_layers(decoder_layers)] if decoder_layers else own
 
 
 def logit_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, temperature: float = 1.0) -> Tensor:

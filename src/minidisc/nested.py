@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from minidisc.architectures import Architecture
 from minidisc.importance import Importance
-from minidisc.layers import Rows, head_size, prunable_layers, split_rows
+from minidisc.layers import Rows, attentions_of, ffns_of, split_rows
 from minidisc.modeling.narrow import Conv1D, adapt_attention, outputs_first, set_heads
 from minidisc.subnetworks import SubnetworkSpec
 
@@ -74,13 +74,12 @@ class NestedNetwork:
 
     def __init__(self, model: Any, architecture: Architecture) -> None:
         self.model = model
-        self._head_size = head_size(model.config, architecture)
-        self._layers: list[Any] = prunable_layers(model, architecture)
-        for layer in self._layers:
-            for rows in (*layer.head_rows, *layer.neuron_rows):
+        self._attentions = attentions_of(model, architecture)
+        self._parts: list[Any] = [*self._attentions, *ffns_of(model, architecture)]
+        for part in self._parts:
+            for rows in part.rows:
                 _nest(rows.linear, rows.sizes)
-            _nest(layer.attention_output)
-            _nest(layer.ffn_down)
+            _nest(part.down)
         self._layout = architecture.layout
         adapt_attention(model, self._layout)
         embeddings = attrgetter(architecture.embeddings)(model.base_model)
@@ -92,16 +91,13 @@ class NestedNetwork:
 
     def activate(self, spec: SubnetworkSpec | None) -> None:
         """Make every following forward pass use ``spec``; ``None`` is the full width."""
-        for i, layer in enumerate(self._layers):
-            for rows in layer.head_rows:
-                rows.linear.active_out = None if spec is None else spec.heads[i]
-            layer.attention_output.active_in = None if spec is None else spec.heads[i] * self._head_size
-            neurons = None if spec is None else spec.neurons[i]
-            for rows in layer.neuron_rows:
-                rows.linear.active_out = neurons
-            layer.ffn_down.active_in = neurons
-            heads = layer.attention_width // self._head_size if spec is None else spec.heads[i]
-            set_heads(layer.module, self._layout, heads, self.model.config)
+        widths = [part.width for part in self._parts] if spec is None else [*spec.heads, *spec.neurons]
+        for part, width in zip(self._parts, widths, strict=True):
+            for rows in part.rows:
+                rows.linear.active_out = None if spec is None else width
+            part.down.active_in = width * part.size
+        for part, width in zip(self._attentions, widths, strict=False):
+            set_heads(part.module, self._layout, width, self.model.config)
 
     @contextmanager
     def shared_embeddings(self) -> Iterator[None]:
@@ -138,23 +134,21 @@ def order_by_importance(model: Any, architecture: Architecture, importance: Impo
         architecture: the family of the model.
         importance: scores of this very model.
     """
-    size = head_size(model.config, architecture)
     if architecture.shared_bias:
         every = range(importance.heads.shape[1])
         before = getattr(model.config, "head_order", None) or [list(every)] * len(importance.heads)
         orders = importance.heads.argsort(dim=1, descending=True, stable=True).tolist()
         model.config.head_order = [[old[h] for h in new] for old, new in zip(before, orders, strict=True)]
         adapt_attention(model, architecture.layout)
-    for i, layer in enumerate(prunable_layers(model, architecture)):
-        own = layer.attention_width // size, layer.neurons
-        heads = importance.heads[i].argsort(descending=True, stable=True)[: own[0]].to(layer.ffn_down.weight.device)
-        for rows in layer.head_rows:
-            _permute_rows(rows, heads)
-        _permute_columns(layer.attention_output, heads, size)
-        neurons = importance.neurons[i].argsort(descending=True, stable=True)[: own[1]].to(heads.device)
-        for rows in layer.neuron_rows:
-            _permute_rows(rows, neurons)
-        _permute_columns(layer.ffn_down, neurons, 1)
+    for parts, scores in (
+        (attentions_of(model, architecture), importance.heads),
+        (ffns_of(model, architecture), importance.neurons),
+    ):
+        for part, own in zip(parts, scores, strict=True):
+            order = own.argsort(descending=True, stable=True)[: part.width].to(part.down.weight.device)
+            for rows in part.rows:
+                _permute_rows(rows, order)
+            _permute_columns(part.down, order, part.size)
 
 
 def _permute_rows(rows: Rows, order: Tensor) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any
 
 from torch import Tensor
 
 from minidisc.architectures import Architecture
-from minidisc.layers import prunable_layers
+from minidisc.layers import attentions_of
 from minidisc.losses import Outputs
 from minidisc.modeling.narrow import head_sizes
 
 _RELATED = ("query", "key", "value")
+_STATES = ("hidden_states", "encoder_hidden_states", "decoder_hidden_states")
 
 
 class OutputReader:
@@ -22,8 +22,8 @@ class OutputReader:
     Args:
         model: full-width, narrow or nested.
         architecture: its family.
-        states: which hidden states, 0 being the embeddings' output.
-        relations: whether the queries, keys and values of the last layer that has heads are wanted too.
+        states: which hidden states, 0 being the embeddings' output; a decoder's stand behind the encoder's.
+        relations: whether the queries, keys and values of the last (encoder) layer that has heads are wanted too.
     """
 
     def __init__(self, model: Any, architecture: Architecture, states: Sequence[int], relations: bool) -> None:
@@ -36,12 +36,14 @@ class OutputReader:
         paths = [getattr(architecture, name) for name in _RELATED]
         query, other = head_sizes(model.config, architecture.layout)
         sizes = [query, other, other]
-        for i, layer in enumerate(prunable_layers(model, architecture) if relations else []):
+        # A decoder's tokens may be others than those of the mask.
+        attentions = [part for part in attentions_of(model, architecture) if not part.place.decodes]
+        for i, part in enumerate(attentions if relations else []):
             self._seen.append({name: [] for name in _RELATED})
             for j, (name, path) in enumerate(zip(_RELATED, paths, strict=True)):
                 blocks = [size for own, size in zip(paths, sizes, strict=True) if own == path]
                 hook = self._hook(self._seen[i][name], paths[:j].count(path), blocks)
-                self._handles.append(attrgetter(path)(layer.module).register_forward_hook(hook))
+                self._handles.append(part.module.get_submodule(path).register_forward_hook(hook))
 
     def __call__(self, inputs: dict[str, Any]) -> Outputs:
         """One forward pass."""
@@ -50,7 +52,9 @@ class OutputReader:
             output = self._model(**inputs, output_hidden_states=bool(self._states))
         finally:
             self._listening = False
-        return Outputs(output.logits, [output.hidden_states[i] for i in self._states], self._relations())
+        found = [output[name] for name in _STATES if output.get(name) is not None]
+        states = [state for group in found for state in group]
+        return Outputs(output.logits, [states[i] for i in self._states], self._relations())
 
     def close(self) -> None:
         """Stop listening to the model."""

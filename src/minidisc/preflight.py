@@ -18,7 +18,7 @@ from minidisc.config import CompressSettings, random_candidates
 from minidisc.errors import UserError
 from minidisc.measure import Shape
 from minidisc.prediction import batches_by_length, model_inputs
-from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, full_width
+from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities
 from minidisc.tasks import Task, placeholder_names
 
 _BYTES = 4  # of an fp32 number
@@ -34,8 +34,8 @@ class Estimate:
 
 
 def check_length(config: Any, architecture: Architecture, max_length: int) -> None:
-    """Refuse rows that are longer than the model has positions for."""
-    positions = config.max_position_embeddings - architecture.reserved_positions
+    """Refuse rows that are longer than the model has positions for, if they are counted."""
+    positions = getattr(config, "max_position_embeddings", math.inf) - architecture.reserved_positions
     if max_length > positions:
         raise UserError(f"--max-length is {max_length}, but the teacher has positions for {positions} tokens only.")
 
@@ -96,7 +96,7 @@ def estimate(
     """
     length = int(np.mean(train_rows["length"]))
     rate = _forward_rate(teacher, shape, train_rows, collate, settings.batch_size)
-    full = full_width(shape.layers, shape.heads, shape.neurons)
+    full = shape.full()
     updates, steps = settings.steps_per_epoch(len(train_rows)), settings.steps(len(train_rows))
     rows = steps * settings.batch_size * settings.gradient_accumulation_steps
     evaluations = 1 + math.ceil(steps / updates * settings.evaluations_per_epoch)
@@ -111,7 +111,13 @@ def estimate(
     widest = min((c for candidates in stages for c in candidates), key=lambda c: c.sparsity)
     largest = shape.sizes(widest).all * _BYTES
     longest = int(np.max(train_rows["length"]))
-    activations = _BYTES * settings.batch_size * longest * shape.depth * (10 * shape.hidden + 3 * shape.neurons)
+    activations = (
+        _BYTES
+        * settings.batch_size
+        * longest
+        * (shape.depth + shape.decoder_depth)
+        * (10 * shape.hidden + 3 * shape.neurons)
+    )
     return Estimate(
         seconds=total / rate,
         # The teacher, its copy on the way to a device, and weights, gradients and two moments of what is trained.
@@ -145,7 +151,7 @@ def check_disk(folder: Path, needed: int) -> None:
 
 def _mean_step(shape: Shape, candidates: Sequence[SubnetworkSpec], per_step: str) -> float:
     """FLOPs of the sub-networks of a step, as a share of the full width's, on average."""
-    full = shape.prunable(full_width(shape.layers, shape.heads, shape.neurons))
+    full = shape.prunable(shape.full())
     shares = [shape.prunable(c) / full for c in candidates]
     largest, *between, smallest = shares if len(shares) > 1 else [*shares, 0.0]
     drawn = random_candidates(per_step)
@@ -163,5 +169,5 @@ def _forward_rate(teacher: Any, shape: Shape, rows: Any, collate: Any, batch_siz
         start = time.perf_counter()
         teacher(**inputs)
         seconds.append(time.perf_counter() - start)
-    full = full_width(shape.layers, shape.heads, shape.neurons)
+    full = shape.full()
     return shape.forward_flops(full, *inputs["input_ids"].shape) / sorted(seconds)[1]

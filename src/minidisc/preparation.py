@@ -24,14 +24,13 @@ from minidisc.layer_dropping import check_droppable
 from minidisc.listening import Listener
 from minidisc.losses import WITH_LABELS, of_classes, task_loss
 from minidisc.measure import Cost, Shape, measured
-from minidisc.modeling.narrow import counting_layers
 from minidisc.nested import order_by_importance
 from minidisc.prediction import batches_by_length, model_inputs, predict
 from minidisc.preflight import Estimate, check_length, estimate, teacher_warnings
 from minidisc.results import ModelResult
 from minidisc.runs import TEXT
 from minidisc.schedules import Job, Network, planned
-from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid, full_width, make_spec
+from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid, make_spec
 from minidisc.tasks import CAUSAL_LM, TaskData, collator, encode_for, hold_out, label_array, load_data, model_outputs
 from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_config, load_model
 from minidisc.teaching import stored_bytes
@@ -87,7 +86,7 @@ class Preparation:
         self.fingerprints = {"teacher_weights": fingerprint_of(settings.teacher), "rows": data.fingerprint}
         self._split(data)
         self.shape = Shape.of(self.loaded.model, self.architecture)
-        self.full = full_width(self.shape.layers, self.shape.heads, self.shape.neurons)
+        self.full = self.shape.full()
         self.targets = tuple(sorted(targets))
         if targets:
             self.check(settings)
@@ -132,7 +131,7 @@ class Preparation:
             sparsity,
             self.settings.neuron_multiple,
             uniform=self.settings.widths == "uniform",
-            anchors=counting_layers(self.loaded.model.config) if self.loaded.model.can_generate() else (),
+            needed=self.shape.needed,
         )
 
     def check(self, settings: CompressSettings) -> None:
@@ -142,7 +141,7 @@ class Preparation:
             UserError: sparsities that the model is too small to tell apart, or labels needed that are not there.
         """
         if settings.student == "layers":
-            check_droppable(self.architecture)
+            check_droppable(self.loaded.model, self.architecture)
         sparsities = {*self._pool(settings), *(settings.assistants or ())}
         check_grid(sorted(sparsities), sum(self.full.heads), sum(self.full.neurons))
         candidates = candidate_sparsities(settings.target_sparsity, settings.grid)[:-1]

@@ -85,6 +85,7 @@ def load_model(
     source: str,
     trust_remote_code: bool = False,
     *,
+    config: Any = None,
     kind: Kind | None = None,
     new_head: bool = False,
     **config_changes: Any,
@@ -94,15 +95,16 @@ def load_model(
     Args:
         source: folder or Hub id.
         trust_remote_code: whether code that comes with the model may run.
+        config: what to use instead of the configuration that is there.
         kind: kind of task that the model is for, if not the one that its configuration speaks of.
         new_head: whether a classifier of another shape may be replaced by a freshly initialised one.
         config_changes: settings of the configuration to override.
 
     Raises:
-        UserError: anything missing or unreadable, a task that the family has no class for, or a padding token that the
-            model does not know.
+        UserError: anything missing or unreadable, a task that the family has no class for, or a padding or end token
+            that the model does not know.
     """
-    config = load_config(source, trust_remote_code)
+    config = config or load_config(source, trust_remote_code)
     for name, value in config_changes.items():
         setattr(config, name, value)
     kind = kind or kind_of(config)
@@ -116,6 +118,7 @@ def load_model(
         _space_before_words(tokenizer)
     elif kind != CAUSAL_LM:
         _check_padding(config, tokenizer)
+        _check_end(config, tokenizer)
     try:
         model, report = head.from_pretrained(
             source,
@@ -184,13 +187,29 @@ def _check_head(config: Any, head: Any) -> None:
 
 def _check_padding(config: Any, tokenizer: Any) -> None:
     """Refuse a model that would take padding for a sentence's last token."""
-    family = config.model_type.removeprefix(STUDENT_PREFIX)
-    pools = family in FAMILIES and architecture_for(family).pools_last_token
+    pools = _architecture_fact(config, "pools_last_token")
     if pools and config.pad_token_id != tokenizer.pad_token_id:
         raise UserError(
             f"the model's pad_token_id is {config.pad_token_id}, but its tokenizer's is {tokenizer.pad_token_id}; set "
             "pad_token_id in config.json to the tokenizer's."
         )
+
+
+def _check_end(config: Any, tokenizer: Any) -> None:
+    """Refuse a model that would miss a sentence's end, and see to it that a text cannot hold an end of its own."""
+    if not _architecture_fact(config, "pools_end_token"):
+        return
+    if config.eos_token_id not in tokenizer("")["input_ids"]:
+        raise UserError(
+            f"the model reads a sentence's label from its end token (eos_token_id {config.eos_token_id}), which its "
+            "tokenizer does not put behind a text; use the tokenizer that T5 was trained with."
+        )
+    tokenizer.split_special_tokens = True
+
+
+def _architecture_fact(config: Any, name: str) -> bool:
+    family = config.model_type.removeprefix(STUDENT_PREFIX)
+    return family in FAMILIES and getattr(architecture_for(family), name)
 
 
 def _space_before_words(tokenizer: Any) -> None:

@@ -30,7 +30,7 @@ def stored_bytes(lengths: Sequence[int], shape: Shape, loss: str, top_k: int = 0
 
     The logits of a whole row or of a few classes are so few that they are not counted; ``top_k`` of a token are.
     """
-    states = len(distilled_layers(shape.depth)) * shape.hidden if loss in WITH_STATES else 0
+    states = len(distilled_layers(shape.depth, shape.decoder_depth)) * shape.hidden if loss in WITH_STATES else 0
     relations = shape.heads * (shape.head_size + 2 * shape.key_size) if loss in WITH_RELATIONS else 0
     return int(np.sum(lengths)) * ((states + relations) * _HALF + top_k * _LOGIT)
 

@@ -107,7 +107,7 @@ class SandwichTrainer(ResumableTrainer):
             if not own.contains(spec):
                 raise UserError(f"candidate {spec.name} is wider than the model in some layer; extract a wider model.")
         self._loss = LOSSES[args.loss]
-        states = distilled_layers(self._shape.depth) if args.loss in WITH_STATES else []
+        states = distilled_layers(self._shape.depth, self._shape.decoder_depth) if args.loss in WITH_STATES else []
         relations = args.loss in WITH_RELATIONS
         self._read = OutputReader(model, architecture, states, relations)
         self._read_teachers = []
@@ -240,7 +240,7 @@ class SandwichTrainer(ResumableTrainer):
 
 
 def _spec_of(model: Any, shape: Shape) -> SubnetworkSpec:
-    config = model.config
-    heads = getattr(config, "heads_per_layer", None) or [shape.heads] * shape.layers
-    neurons = getattr(config, "neurons_per_layer", None) or [shape.neurons] * shape.layers
+    full = shape.full()
+    heads = getattr(model.config, "heads_per_layer", None) or full.heads
+    neurons = getattr(model.config, "neurons_per_layer", None) or full.neurons
     return SubnetworkSpec(0.0, tuple(heads), tuple(neurons))

@@ -81,11 +81,23 @@ from transformers import (
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
+    T5Config,
+    T5ForSequenceClassification,
+    T5ForTokenClassification,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
     XLMRobertaForTokenClassification,
 )
 from transformers.pytorch_utils import Conv1D
+
+from minidisc.importance import Importance
+from minidisc.modeling.t5_classifiers import (
+    EncT5Config,
+    EncT5ForSequenceClassification,
+    T5EncoderConfig,
+    T5EncoderForSequenceClassification,
+)
+from minidisc.subnetworks import SubnetworkSpec
 
 LAYERS, HIDDEN, HEADS, NEURONS, VOCABULARY, LENGTH = 3, 32, 4, 48, 60, 16
 PAD = 0
@@ -121,6 +133,19 @@ class Family:
     """The module whose output the layers share."""
     tables: tuple[str, ...] = ()
     """Others that hold parameters of embeddings."""
+    decoder_layers: int = 0
+    """Layers of the sentence classifier's decoder."""
+    decoder: str = "decoder.block"
+    decoder_attention_outputs: tuple[str, ...] = ("layer.0.SelfAttention.o", "layer.1.EncDecAttention.o")
+    decoder_ffn_down: str = "layer.2.DenseReluDense.wo"
+    decoder_pruned: int = 10
+    """Parameters of a decoder's layer that have heads or neurons in them."""
+    decoder_states: bool = True
+    """Whether the decoder reads tokens, whose hidden states are compared."""
+    still: tuple[str, ...] = ()
+    """Parameters that nothing depends on."""
+    end_token: int | None = None
+    """What the last token of every sentence has to be."""
     attentions: tuple[str, ...] = ("sdpa", "eager")
     """What can compute the attention; the first does when nothing is said."""
     pruned: int = 10
@@ -157,7 +182,7 @@ class Family:
     def token_model(self, seed: int = 0, **changes: Any) -> Any:
         """The same with one output a token; a test of families that have none is skipped."""
         if self.token_class is None:
-            pytest.skip("transformers has no such class")
+            pytest.skip("there is no such class")
         model = self.token_class(self.config(**changes))
         randomise(model, seed)
         return model.eval()
@@ -176,6 +201,8 @@ class Family:
         if padding:
             for row in range(1, rows):
                 mask[row, int(torch.randint(3, length, (1,), generator=generator)) :] = 0
+        if self.end_token is not None:
+            ids[range(rows), mask.sum(1) - 1] = self.end_token
         inputs = {"input_ids": ids * mask + PAD * (1 - mask), "attention_mask": mask}
         if self.token_types:
             inputs["token_type_ids"] = torch.randint(0, self.token_types, ids.shape, generator=generator) * mask
@@ -189,9 +216,44 @@ class Family:
         """What holds the parameters of the embeddings."""
         return [attrgetter(path)(model.base_model) for path in (self.embeddings, *self.tables)]
 
-    def parts(self, model: Any) -> list[tuple[nn.Module, nn.Module]]:
-        """For every layer the linear maps that heads and neurons flow into."""
-        return [(attrgetter(self.attention_output)(x), attrgetter(self.ffn_down)(x)) for x in self.layers_of(model)]
+    def decoder_layers_of(self, model: Any) -> list[nn.Module]:
+        """The decoder's layers, first to last."""
+        if not (self.decoder_layers and hasattr(model.base_model, "decoder")):
+            return []
+        return list(attrgetter(self.decoder)(model.base_model))
+
+    def attention_outputs(self, model: Any) -> list[nn.Linear]:
+        """For every attention the linear map that heads flow into: the encoder's, the decoder's, cross-attentions."""
+        own = [attrgetter(self.attention_output)(x) for x in self.layers_of(model)]
+        decoder = self.decoder_layers_of(model)
+        return own + [attrgetter(path)(x) for path in self.decoder_attention_outputs for x in decoder]
+
+    def ffn_downs(self, model: Any) -> list[nn.Linear]:
+        """For every FFN the linear map that neurons flow into."""
+        own = [attrgetter(self.ffn_down)(x) for x in self.layers_of(model)]
+        return own + [attrgetter(self.decoder_ffn_down)(x) for x in self.decoder_layers_of(model)]
+
+    @property
+    def parts(self) -> tuple[int, int]:
+        """Attentions and FFNs of the sentence classifier."""
+        return LAYERS + 2 * self.decoder_layers, LAYERS + self.decoder_layers
+
+    @property
+    def all_pruned(self) -> int:
+        """Parameters of the sentence classifier that have heads or neurons in them."""
+        return self.pruned * LAYERS + self.decoder_pruned * self.decoder_layers
+
+    def fit(self, spec: SubnetworkSpec) -> SubnetworkSpec:
+        """A specification of ``LAYERS`` layers; a decoder's parts get the widths of the encoder's, again and again."""
+        attentions, ffns = self.parts
+        return dataclasses.replace(spec, heads=(spec.heads * 3)[:attentions], neurons=(spec.neurons * 3)[:ffns])
+
+    def importance(self, seed: int) -> Importance:
+        """Random scores of a sentence classifier."""
+        generator = torch.Generator().manual_seed(seed)
+        attentions, ffns = self.parts
+        heads = torch.rand(attentions, HEADS, generator=generator)
+        return Importance(heads, torch.rand(ffns, NEURONS, generator=generator))
 
 
 def matrix(linear: Any, gradient: bool = False) -> torch.Tensor:
@@ -204,6 +266,8 @@ def training_rows(family: Family, lengths: Sequence[int], seed: int = 0) -> data
     """Encoded rows of the given lengths with one of two labels, as `minidisc.tasks.encode` makes them."""
     random = np.random.default_rng(seed)
     ids = [random.integers(5, VOCABULARY, n).tolist() for n in lengths]
+    if family.end_token is not None:
+        ids = [[*row[:-1], family.end_token] for row in ids]
     columns = {"input_ids": ids, "attention_mask": [[1] * n for n in lengths]}
     if family.token_types:
         columns["token_type_ids"] = [random.integers(0, family.token_types, n).tolist() for n in lengths]
@@ -395,6 +459,32 @@ def _opt(**changes: Any) -> OPTConfig:
 def _opt_projected(**changes: Any) -> OPTConfig:
     """As the one of 350 M parameters: norms come last, and embeddings are narrower than the layers."""
     return _opt(**{"do_layer_norm_before": False, "word_embed_proj_dim": 20, "enable_bias": False, **changes})
+
+
+def _t5_values(**changes: Any) -> dict[str, Any]:
+    names = {
+        "hidden_size": "d_model",
+        "num_hidden_layers": "num_layers",
+        "num_attention_heads": "num_heads",
+        "intermediate_size": "d_ff",
+    }
+    # Heads that together are narrower than the hidden size, and rows that are longer than the nearest buckets.
+    own = {"d_kv": 6, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 10}
+    special = {"eos_token_id": 3, "decoder_start_token_id": PAD, "num_decoder_layers": 2}
+    values = {names.get(k, k): v for k, v in {**_COMMON, **own, **special, **changes}.items()}
+    return {k: v for k, v in values.items() if k != "max_position_embeddings"}
+
+
+def _t5(**changes: Any) -> T5Config:
+    return T5Config(**_t5_values(**changes))
+
+
+def _t5_encoder(**changes: Any) -> T5EncoderConfig:
+    return T5EncoderConfig(**_t5_values(feed_forward_proj="gated-gelu", **changes))
+
+
+def _enct5(**changes: Any) -> EncT5Config:
+    return EncT5Config(**_t5_values(feed_forward_proj="gated-gelu", **{"num_decoder_layers": 1, **changes}))
 
 
 BERT = Family("bert", "bert", BertForSequenceClassification, BertForTokenClassification, _bert, token_types=2)
@@ -625,6 +715,52 @@ OPT = Family(
     tables=("decoder.embed_positions",),
 )
 OPT_PROJECTED = dataclasses.replace(OPT, name="opt-projected", build_config=_opt_projected, pruned=6)
+T5 = Family(
+    "t5",
+    "t5",
+    T5ForSequenceClassification,
+    T5ForTokenClassification,
+    _t5,
+    dropouts=("dropout_rate", "classifier_dropout"),
+    layers="encoder.block",
+    attention_output="layer.0.SelfAttention.o",
+    projections=tuple(f"layer.0.SelfAttention.{name}" for name in "qkv"),
+    ffn_down="layer.1.DenseReluDense.wo",
+    embeddings="encoder.embed_tokens",
+    pruned=6,
+    head_size=6,
+    decoder_layers=2,
+    end_token=3,
+    drops_layers=False,
+)
+T5_ENCODER = dataclasses.replace(
+    T5,
+    name="t5-encoder",
+    family="t5-encoder",
+    model_class=T5EncoderForSequenceClassification,
+    token_class=None,
+    build_config=_t5_encoder,
+    pruned=7,
+    decoder_layers=0,
+    end_token=None,
+    drops_layers=True,
+    keeps_first=True,
+)
+ENCT5 = dataclasses.replace(
+    T5,
+    name="enct5",
+    family="t5-enct5",
+    model_class=EncT5ForSequenceClassification,
+    token_class=None,
+    build_config=_enct5,
+    pruned=7,
+    decoder_layers=1,
+    decoder_pruned=11,
+    decoder_states=False,
+    # A single token is at no distance from any other.
+    still=("decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",),
+    end_token=None,
+)
 
 MATRIX = [
     BERT,
@@ -652,6 +788,9 @@ MATRIX = [
     GPT_NEOX_SEQUENTIAL,
     OPT,
     OPT_PROJECTED,
+    T5,
+    T5_ENCODER,
+    ENCT5,
 ]
 
 

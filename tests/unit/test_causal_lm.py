@@ -23,10 +23,10 @@ from minidisc.nested import NestedNetwork, order_by_importance
 from minidisc.subnetworks import SubnetworkSpec, full_width
 from tests.unit.families import HEADS, HIDDEN, LAYERS, MATRIX, NEURONS, VOCABULARY, tiny_tokenizer
 from tests.unit.test_importance import mask_gradients
-from tests.unit.test_nested import logits, masked, random_importance
+from tests.unit.test_nested import logits, masked
 
 FAMILIES = [family for family in MATRIX if family.causal_class]
-PLAIN = [family for family in FAMILIES if architecture_for(family.family).head_size]
+PLAIN = [family for family in FAMILIES if architecture_for(family.family).plain_if_uniform]
 SOURCE = Path(minidisc.__file__).parents[1]
 # Every layer that must have a head in some family has one; the last has none.
 SPEC = SubnetworkSpec(0.8, (2, 1, 0), (0, 11, 24))
@@ -44,7 +44,7 @@ decoders = pytest.mark.parametrize("decoder", FAMILIES, ids=[family.name for fam
 
 
 def ordered(decoder, **changes):
-    importance = random_importance(2)
+    importance = decoder.importance(2)
     teacher = decoder.causal_model(**changes)
     model = copy.deepcopy(teacher)
     order_by_importance(model, architecture_for(decoder.family), importance)

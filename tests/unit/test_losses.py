@@ -40,6 +40,18 @@ def test_distilled_layers(layers, expected):
     assert distilled_layers(layers) == expected
 
 
+@pytest.mark.parametrize(
+    ("layers", "decoder", "expected"),
+    [
+        (3, 2, [0, 1, 2, 3, 4, 5, 6]),
+        (12, 12, [0, 2, 4, 6, 8, 10, 12, 13, 15, 17, 19, 21, 23, 25]),
+        (3, 0, [0, 1, 2, 3]),
+    ],
+)
+def test_distilled_layers_of_an_encoder_and_a_decoder(layers, decoder, expected):
+    assert distilled_layers(layers, decoder) == expected
+
+
 def test_task_loss_of_classes_by_hand():
     # softmax(0, ln 3) = (1/4, 3/4); softmax(ln 2, 0) = (2/3, 1/3)
     logits = torch.tensor([[0.0, math.log(3)], [math.log(2), 0.0]])

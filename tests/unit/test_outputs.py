@@ -25,11 +25,11 @@ def parts(family, output):
 def test_relations_are_the_projections_of_what_enters_the_last_layer_with_heads(family, spec):
     model, architecture, inputs = family.model(seed=6), architecture_for(family.family), family.inputs()
     last = max(i for i, heads in enumerate(spec.heads) if heads)
-    layer = attrgetter(*family.projections)(family.layers_of(extract(model, spec))[last])
+    layer = attrgetter(*family.projections)(family.layers_of(extract(model, family.fit(spec)))[last])
     maps = layer if isinstance(layer, tuple) else (layer,)
 
     network = NestedNetwork(model, architecture)
-    network.activate(spec)
+    network.activate(family.fit(spec))
     entered = []
     wide = attrgetter(family.projections[0])(family.layers_of(model)[last])
     wide.register_forward_pre_hook(lambda _, args: entered.append(args[0]))
@@ -48,7 +48,7 @@ def test_relations_are_the_projections_of_what_enters_the_last_layer_with_heads(
 
 def test_without_heads_there_are_no_relations(family):
     model, architecture = family.model(), architecture_for(family.family)
-    small = extract(model, SubnetworkSpec(0.9, (0, 0, 0), (9, 9, 9)))
+    small = extract(model, family.fit(SubnetworkSpec(0.9, (0, 0, 0), (9, 9, 9))))
     with torch.no_grad():
         assert OutputReader(small, architecture, [0], relations=True)(family.inputs()).relations == []
 
@@ -58,10 +58,10 @@ def test_passes_of_others_leave_nothing_behind(family):
     network = NestedNetwork(model, architecture)
     reader = OutputReader(model, architecture, [0], relations=True)
     with torch.no_grad():
-        network.activate(SPECS[1])
+        network.activate(family.fit(SPECS[1]))
         expected = reader(inputs).relations
         network.activate(None)
         model(**family.inputs(rows=2, length=5))
-        network.activate(SPECS[1])
+        network.activate(family.fit(SPECS[1]))
         for value, truth in zip(reader(inputs).relations, expected, strict=True):
             torch.testing.assert_close(value, truth)

@@ -55,15 +55,6 @@ def test_uniform_widths_by_hand(sparsity, multiple, heads, neurons):
     assert (spec.heads, spec.neurons) == ((heads,) * 2, (neurons,) * 2)
 
 
-def test_anchored_layers_keep_a_head():
-    # By score the only head left is one of layer 0: with an anchor in layer 1 it is the best of that.
-    assert make_spec(HEADS, NEURONS, 5 / 6, anchors=(1,)).heads == (0, 1)
-    assert make_spec(HEADS, NEURONS, 2 / 3, anchors=(0, 1)).heads == (1, 1)
-    # Layer 1 has the second best: an anchor there changes nothing.
-    assert make_spec(HEADS, NEURONS, 1 / 2, anchors=(1,)).heads == make_spec(HEADS, NEURONS, 1 / 2).heads
-    assert HEADS.max() == 0.9
-
-
 def table(seed, layers, heads, neurons):
     """Scores of heads and of neurons, with many ties."""
     random = np.random.default_rng(seed)
@@ -86,8 +77,8 @@ def test_the_globally_best_are_kept_and_their_number_is_right(both, sparsity):
 
 
 @given(scores, sparsity, sparsity, st.integers(1, 9), st.booleans(), st.booleans())
-def test_sparser_is_contained_in_denser(both, one, other, multiple, uniform, anchored):
-    how = {"uniform": uniform, "anchors": (len(both[0]) - 1,) if anchored else ()}
+def test_sparser_is_contained_in_denser(both, one, other, multiple, uniform, needed):
+    how = {"uniform": uniform, "needed": (len(both[0]) - 1,) if needed else ()}
     denser = make_spec(*both, min(one, other), multiple, **how)
     sparser = make_spec(*both, max(one, other), multiple, **how)
     assert denser.contains(sparser)
@@ -103,6 +94,24 @@ def test_neurons_are_rounded_to_the_nearest_multiple(both, sparsity, multiple):
         nearest = max(range(0, 10 * width + 10, multiple), key=lambda m, n=n: (-abs(m - n), m))
         assert r == min(width, nearest)
     assert rounded.heads == exact.heads
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "needed", "expected"),
+    [
+        (0.5, (), (2, 1, 0)),
+        (0.5, (2,), (1, 1, 1)),
+        (0.5, (0, 2), (1, 1, 1)),
+        (0.66, (1, 2), (0, 1, 1)),
+        (0.95, (2,), (0, 0, 1)),
+        (0.2, (2,), (2, 2, 1)),
+    ],
+)
+def test_what_is_needed_keeps_a_head(sparsity, needed, expected):
+    heads = np.array([[0.9, 0.7], [0.6, 0.8], [0.2, 0.1]])
+    spec = make_spec(heads, heads, sparsity, needed=needed)
+    assert spec.heads == expected
+    assert spec.neurons == make_spec(heads, heads, sparsity).neurons
 
 
 @given(scores, sparsity)

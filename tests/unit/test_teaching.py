@@ -14,7 +14,19 @@ from minidisc.prediction import model_inputs
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import collator
 from minidisc.teaching import OutputStore, flops_over, keep_largest, stored_bytes
-from tests.unit.families import BERT, HEADS, HIDDEN, LAYERS, LLAMA, NEURONS, tagged_rows, tiny_tokenizer, training_rows
+from tests.unit.families import (
+    BERT,
+    ENCT5,
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    LLAMA,
+    NEURONS,
+    T5,
+    tagged_rows,
+    tiny_tokenizer,
+    training_rows,
+)
 from tests.unit.test_trainer import trainer_for
 
 LENGTHS = (9, 4, 12, 7, 7, 5, 3)
@@ -216,18 +228,22 @@ def test_outputs_are_whole_or_absent(tmp_path):
 
 
 # Of Llama's eight queries of four dimensions two share a key.
-@pytest.mark.parametrize(("row", "relations"), [(BERT, 3 * HIDDEN), (LLAMA, 8 * 4 + 2 * 4 * 4)])
-def test_size_on_disk_is_what_was_said(tmp_path, row, relations):
+# T5's decoder adds the states of its two layers and of its embeddings, EncT5's, of one token, none.
+@pytest.mark.parametrize(
+    ("row", "states", "relations"),
+    [(BERT, 4, 3 * HIDDEN), (LLAMA, 4, 8 * 4 + 2 * 4 * 4), (T5, 4 + 3, 3 * 4 * 6), (ENCT5, 4, 3 * 4 * 6)],
+)
+def test_size_on_disk_is_what_was_said(tmp_path, row, states, relations):
     model, rows = row.model(), training_rows(row, LENGTHS)
     architecture = architecture_for(row.family)
-    narrow = extract(model, SubnetworkSpec(0.5, (2, 2, 2), (20, 20, 20)))
+    narrow = extract(model, row.fit(SubnetworkSpec(0.5, (2, 2, 2), (20, 20, 20))))
     sizes = []
     for name, network in (("full", model), ("narrow", narrow)):
-        reader = OutputReader(network, architecture, [0, 1, 2, 3], relations=True)
+        reader = OutputReader(network, architecture, range(states), relations=True)
         store(tmp_path / name, reader, rows)
         sizes.append((tmp_path / name / "states").stat().st_size)
     shape = Shape.of(model, architecture)
     said = [stored_bytes(rows["length"], shape, loss) for loss in ("hidden+logits", "minilm")]
-    assert said == [np.sum(LENGTHS) * width * 2 for width in (4 * HIDDEN, relations)]
+    assert said == [np.sum(LENGTHS) * width * 2 for width in (states * HIDDEN, relations)]
     assert sizes[0] == sum(said)
     assert sizes[1] < sizes[0]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 
-from minidisc.architectures.architecture import Architecture
+from minidisc.architectures.architecture import Architecture, Parts
 from minidisc.errors import UserError
 
 FAMILIES = (
@@ -30,6 +30,9 @@ FAMILIES = (
     "qwen2",
     "qwen3",
     "roberta",
+    "t5",
+    "t5-enct5",
+    "t5-encoder",
     "xlm-roberta",
 )
 STUDENT_PREFIX = "minidisc_"
@@ -51,4 +54,4 @@ def architecture_for(model_type: str) -> Architecture:
     )
 
 
-__all__ = ["FAMILIES", "STUDENT_PREFIX", "Architecture", "architecture_for"]
+__all__ = ["FAMILIES", "STUDENT_PREFIX", "Architecture", "Parts", "architecture_for"]

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from minidisc.architectures import STUDENT_PREFIX
 from minidisc.config import ExportSettings
 from minidisc.errors import CheckFailed, UserError
 from minidisc.evaluation import Evaluation
@@ -162,7 +161,7 @@ def _weight_bytes(source: str, model: Any) -> int:
 
 
 def _config(model: Any) -> dict[str, Any]:
-    """The configuration with labels, under the family's own name.
+    """The configuration with labels, under the name that transformers has for the family.
 
     The graph says how wide a layer is, and no code comes with it: so the tokenizer, and tools that read a
     configuration beside an ONNX file, find a family that they know.
@@ -170,7 +169,8 @@ def _config(model: Any) -> dict[str, Any]:
     config = model.config.to_dict()
     for name in ("auto_map", "architectures", "_name_or_path", "heads_per_layer", "neurons_per_layer"):
         config.pop(name, None)
-    return {**config, "model_type": config["model_type"].removeprefix(STUDENT_PREFIX)}
+    known = next(base for base in type(model.config).__mro__ if base.__module__.startswith("transformers."))
+    return {**config, "model_type": getattr(known, "model_type", "") or config["model_type"]}
 
 
 def _write_example(settings: ExportSettings, evaluation: Evaluation, files: dict[str, Path], folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from minidisc.errors import UserError
 from minidisc.modeling.narrow import Conv1D, inputs_of, outputs_first
@@ -31,20 +32,14 @@ def write_onnx(model: Any, inputs: dict[str, Tensor], path: Path) -> None:
     Raises:
         UserError: torch cannot trace the model, or write it as ONNX.
     """
-    axes = tuple({0: "batch", 1: "length"} for _ in inputs)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     try:
         with _quiet():
-            program = torch.onnx.export(
-                _Logits(_without_empty_maps(model), list(inputs)).eval(),
-                tuple(inputs.values()),
-                dynamo=True,
-                dynamic_shapes={"values": axes},
-                input_names=list(inputs),
-                output_names=["logits"],
-                verbose=False,
-            )
-            assert program is not None
+            try:
+                program = _traced(model, inputs)
+            except torch.onnx.errors.OnnxExporterError:
+                # Of some models, such as T5, whose scores have a bias, the converter takes eager attention alone.
+                program = _traced(model, inputs, eager=True)
             program.save(path, external_data=weights > _ONE_FILE)
     except Exception as error:  # whatever the model's code, the tracer and the converter may raise
         cause = error.__cause__ or error
@@ -53,6 +48,23 @@ def write_onnx(model: Any, inputs: dict[str, Tensor], path: Path) -> None:
             f"a model of type {model.config.model_type!r} cannot be exported by torch {torch.__version__} "
             f"({type(cause).__name__}: {reason[:200]}); use it from PyTorch."
         ) from None
+
+
+def _traced(model: Any, inputs: dict[str, Tensor], eager: bool = False) -> Any:
+    model = _without_empty_maps(model)
+    for module in model.modules():
+        # A T5's encoder and decoder have a configuration each.
+        if eager and isinstance(module, PreTrainedModel):
+            module.config._attn_implementation = "eager"
+    return torch.onnx.export(
+        _Logits(model, list(inputs)).eval(),
+        tuple(inputs.values()),
+        dynamo=True,
+        dynamic_shapes={"values": tuple({0: "batch", 1: "length"} for _ in inputs)},
+        input_names=list(inputs),
+        output_names=["logits"],
+        verbose=False,
+    )
 
 
 def write_int8(source: Path, target: Path) -> None:
@@ -104,6 +116,8 @@ class _Constant(nn.Module):
 
     def __init__(self, linear: Any) -> None:
         super().__init__()
+        # T5 reads its type.
+        self.weight = linear.weight
         outputs = outputs_first(linear, linear.weight).shape[0]
         self.bias = torch.zeros(outputs) if linear.bias is None else linear.bias
 

@@ -25,7 +25,7 @@ from transformers.models.auto.modeling_auto import (
 
 from minidisc.architectures import FAMILIES, STUDENT_PREFIX, architecture_for
 from minidisc.files import new_file
-from minidisc.modeling import narrow
+from minidisc.modeling import narrow, t5_classifiers
 
 CODE_FILE = "modeling_minidisc.py"
 HEADS: dict[Any, Any] = {
@@ -60,6 +60,8 @@ def narrow_config_class(family: str) -> Any:
             model_type=STUDENT_PREFIX + family,
             heads_per_layer=None,
             neurons_per_layer=None,
+            # Not the one of `minidisc.modeling.t5_classifiers`: a small model's code is another.
+            _auto_class=None,
         ),
     )
 
@@ -72,12 +74,20 @@ def narrow_model_class(family: str, head: Any) -> Any:
     return types.new_class(
         _class_name(base),
         (narrow.NarrowModel, base),
-        exec_body=lambda namespace: namespace.update(__module__=__name__, config_class=config, layout=layout),
+        exec_body=lambda namespace: namespace.update(
+            __module__=__name__, config_class=config, layout=layout, _auto_class=None
+        ),
     )
 
 
 def register() -> None:
-    """Teach transformers' Auto classes every small model's ``model_type``; harmless when repeated."""
+    """Teach transformers' Auto classes every ``model_type`` that they lack; harmless when repeated."""
+    for config, model in t5_classifiers.CLASSIFIERS.items():
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoModelForSequenceClassification.register(config, model, exist_ok=True)
+        # Whoever saves such a model saves its code beside it.
+        config.register_for_auto_class()
+        model.register_for_auto_class(AutoModelForSequenceClassification.__name__)
     for family in FAMILIES:
         config = narrow_config_class(family)
         AutoConfig.register(config.model_type, config, exist_ok=True)
@@ -126,9 +136,9 @@ def build_plain(model: Any) -> Any | None:
     config = model.config
     family = config.model_type.removeprefix(STUDENT_PREFIX)
     architecture = architecture_for(family)
-    widths = {(config.heads_per_layer[i], config.neurons_per_layer[i]) for i in range(len(config.heads_per_layer))}
+    widths = set(zip(config.heads_per_layer, config.neurons_per_layer, strict=False))
     heads, neurons = next(iter(widths))
-    if len(widths) > 1 or not (heads and neurons and architecture.head_size):
+    if len(widths) > 1 or not (heads and neurons and architecture.plain_if_uniform):
         return None
     base_config: Any = type(config).__bases__[0]
     base_model: Any = type(model).__bases__[1]
@@ -138,7 +148,7 @@ def build_plain(model: Any) -> Any | None:
     changes = {
         architecture.heads: queries * heads,
         architecture.prunable_heads: heads,
-        "intermediate_size": neurons,
+        architecture.neurons: neurons,
         architecture.head_size: size,
     }
     with torch.random.fork_rng(devices=[]):
@@ -183,8 +193,12 @@ class {model_class.__name__}(NarrowModel, {base_model.__name__}):
     layout = {{
 {layout}    }}
 '''
-    imports = f"from torch import nn\nfrom transformers import {base_config.__name__}, {base_model.__name__}\n"
-    source = inspect.getsource(narrow).replace("from torch import nn\n", imports)
+    source = inspect.getsource(narrow)
+    if base_config in t5_classifiers.CLASSIFIERS:
+        source += "\n\n" + inspect.getsource(t5_classifiers)
+    else:
+        imports = f"from torch import nn\nfrom transformers import {base_config.__name__}, {base_model.__name__}\n"
+        source = source.replace("from torch import nn\n", imports)
     with new_file(folder / CODE_FILE) as temporary:
         temporary.write_text(source + classes, encoding="utf-8")
 

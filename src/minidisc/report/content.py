@@ -199,8 +199,9 @@ def _layers(models: list[dict[str, Any]]) -> dict[str, Any]:
     teacher, *narrow = models
     return {
         "models": narrow,
-        # A student of whole layers has fewer than the teacher.
+        # A student of whole layers has fewer than the teacher; a decoder's layer has two attentions and one FFN.
         "count": max(len(model["heads"]) for model in narrow),
+        "encoder_decoder": len(teacher["heads"]) != len(teacher["neurons"]),
         "largest": {part: max(teacher[part]) for part in ("heads", "neurons")},
     }
 

@@ -252,6 +252,16 @@ def test_widths_of_an_uneven_student(tmp_path, no_plots):
     assert [row[1:] for row in rows] == [[0, 0], [1, 8], [2, 16], [3, 24]]
 
 
+def test_widths_of_an_encoder_decoder_model(tmp_path, no_plots):
+    results = copy.deepcopy(CASES["direct"])
+    assert "cross-attentions" not in render(results, tmp_path)
+    results["teacher"] |= {"heads": [10] * 4, "neurons": [100] * 3}
+    results["student"] |= {"heads": [1, 2, 0, 3], "neurons": [8, 0, 16]}
+    text = render(results, tmp_path)
+    assert [row[1:] for row in Page(text).rows("layers")] == [[1, 8], [2, 0], [0, 16], [3, ""], [6, 24]]
+    assert "cross-attentions" in text
+
+
 def test_a_student_of_fewer_layers(tmp_path, no_plots):
     results = copy.deepcopy(CASES["direct"])
     results["student"] |= {"heads": [10], "neurons": [100]}
