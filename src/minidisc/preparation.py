@@ -34,6 +34,7 @@ from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_gri
 from minidisc.tasks import CAUSAL_LM, TaskData, collator, encode_for, hold_out, label_array, load_data, model_outputs
 from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_config, load_model
 from minidisc.teaching import stored_bytes
+from minidisc.vocabulary import dropped, needed_pieces, trim_model, trim_tokenizer
 from minidisc.writing import open_texts, write_documents
 
 SELECTION_MAXIMUM = 2000
@@ -48,6 +49,7 @@ _BASE = (
     "neuron_multiple",
     "importance_on",
     "widths",
+    "trim_vocabulary",
 )
 
 
@@ -83,8 +85,12 @@ class Preparation:
         check_kind(config, self.task.kind)
         self.outputs = model_outputs(self.task, config)
         self.loaded: Loaded = load_model(settings.teacher, settings.trust_remote_code, kind=self.task.kind)
+        self.device = resolve_device(settings.device)
+        self.loaded.model.to(self.device)
         self.fingerprints = {"teacher_weights": fingerprint_of(settings.teacher), "rows": data.fingerprint}
         self._split(data)
+        self._whole_teacher: dict[str, Any] = {}
+        self.vocabulary = self._trim_vocabulary() if settings.trim_vocabulary else None
         self.shape = Shape.of(self.loaded.model, self.architecture)
         self.full = self.shape.full()
         self.targets = tuple(sorted(targets))
@@ -93,8 +99,6 @@ class Preparation:
         elif settings.target_sparsity is not None:
             self.aim(settings)
         self.warnings: list[str] = []
-        self.device = resolve_device(settings.device)
-        self.loaded.model.to(self.device)
         self.cost = Cost()
 
     def rank(self, file: Path) -> None:
@@ -227,8 +231,8 @@ class Preparation:
         return ModelResult(
             Path(self.settings.teacher),
             self.full,
-            self.shape.sizes(self.full),
-            self.evaluate(self.loaded.model, "validation"),
+            self._whole_teacher.get("sizes") or self.shape.sizes(self.full),
+            self._whole_teacher.get("metrics") or self.evaluate(self.loaded.model, "validation"),
             self.on_selection,
         )
 
@@ -237,7 +241,10 @@ class Preparation:
         if self.task.kind == CAUSAL_LM:
             return None
         teacher, own = (self.logits(model, "validation") for model in (self.loaded.model, student))
-        found = contrast(self.task, teacher, own, label_array(self.rows["validation"]), self._texts)
+        texts = self._texts["validation"].to_dict()
+        pairs = zip(*(texts[name] for name in ("text_a", "text_b") if name in texts), strict=True)
+        readable = texts["words"] if "words" in texts else [" | ".join(pair) for pair in pairs]
+        found = contrast(self.task, teacher, own, label_array(self.rows["validation"]), readable)
         return found if self.settings.examples else {**found, "examples": []}
 
     def row_counts(self) -> dict[str, dict[str, Any]]:
@@ -253,12 +260,13 @@ class Preparation:
         settings = self.settings
         train, validation = data.train, data.validation
         assert train is not None and validation is not None
-        names = dict(data.splits)
+        names, of_training = dict(data.splits), ["train"]
         if settings.select_on == "validation":
             selection, names["selection"] = validation, data.splits["validation"]
         elif labelled_rows := sum(_has_labels(train)):
             fraction = settings.selection_fraction or _selection_fraction(labelled_rows)
             train, selection = hold_out(train, fraction, SELECTION_MAXIMUM, settings.seed)
+            of_training.append("selection")
             names["selection"] = f"held out of {data.splits['train']}"
         else:
             validation, selection = hold_out(validation, 0.5, SELECTION_MAXIMUM, settings.seed)
@@ -267,9 +275,16 @@ class Preparation:
                 f"the training rows have no labels: {len(selection)} validation rows serve for calibration and "
                 f"selection, the other {len(validation)} for the final figures."
             )
+        self._texts = {"train": train, "selection": selection, "validation": validation}
+        self._sources, self._of_training = names, of_training
+        self._encode()
+
+    def _encode(self) -> None:
+        """The rows' tokens, and which rows calibrate."""
+        settings, names = self.settings, self._sources
         self.rows: dict[str, datasets.Dataset] = {
             name: encode_for(self.task, rows, self.loaded.tokenizer, settings.max_length)
-            for name, rows in (("train", train), ("selection", selection), ("validation", validation))
+            for name, rows in self._texts.items()
         }
         own = settings.importance_on == "teacher"
         usable = [i for i, known in enumerate(_has_labels(self.rows["train"])) if known or own]
@@ -277,10 +292,27 @@ class Preparation:
         names["calibration"] = names["train" if usable else "selection"]
         drawn = np.random.default_rng((settings.seed, 1)).permutation(len(source))[: settings.calibration_rows]
         self.rows["calibration"] = source.select(sorted(drawn.tolist()))
-        self._sources = names
-        texts = validation.to_dict()
-        pairs = zip(*(texts[name] for name in ("text_a", "text_b") if name in texts), strict=True)
-        self._texts = texts["words"] if "words" in texts else [" | ".join(pair) for pair in pairs]
+
+    def _trim_vocabulary(self) -> dict[str, Any]:
+        """Take the pieces that no training row has out of teacher and rows; says what is left and what is missed."""
+        tokenizer, model = self.loaded.tokenizer, self.loaded.model
+        # Figures of the teacher are those of the whole one.
+        shape = Shape.of(model, self.architecture)
+        self._whole_teacher = {"sizes": shape.sizes(shape.full()), "metrics": self.evaluate(model, "validation")}
+        seen = {piece for name in self._of_training for row in self.rows[name]["input_ids"] for piece in row}
+        if self.architecture.reserved_positions:
+            # Positions count from behind the padding's number.
+            seen.update(range(model.config.pad_token_id + 1))
+        kept = needed_pieces(tokenizer, seen)
+        found = {"kept": len(kept), "of": len(tokenizer), **dropped(self.rows["validation"]["input_ids"], kept)}
+        trim_model(model, kept)
+        self.loaded = dataclasses.replace(self.loaded, tokenizer=trim_tokenizer(tokenizer, kept))
+        self._encode()
+        self.listener.note(
+            f"vocabulary: {len(kept)} of {len(tokenizer)} pieces are kept; of the validation rows' pieces "
+            f"{100 * found['pieces']:.2f} % are others, in {found['rows']} of {len(self.rows['validation'])} rows."
+        )
+        return found
 
     def _with_own_text(self, settings: CompressSettings, config: Any) -> CompressSettings:
         """The settings with files that the teacher has written, once it has."""
