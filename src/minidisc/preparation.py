@@ -23,7 +23,7 @@ from minidisc.importance import Importance, compute_importance
 from minidisc.layer_dropping import check_droppable
 from minidisc.listening import Listener
 from minidisc.losses import WITH_LABELS, of_classes, task_loss
-from minidisc.measure import Cost, Shape, measured
+from minidisc.measure import Cost, Shape, Sizes, measured
 from minidisc.nested import order_by_importance
 from minidisc.prediction import batches_by_length, model_inputs, predict
 from minidisc.preflight import Estimate, check_length, estimate, teacher_warnings
@@ -226,12 +226,16 @@ class Preparation:
         """Metrics of a model on ``selection`` or ``validation`` rows."""
         return self.task.evaluate(self.logits(model, rows), label_array(self.rows[rows]))
 
+    def teacher_sizes(self) -> Sizes:
+        """The teacher's parameters, those of pieces that students lack included."""
+        return self._whole_teacher.get("sizes") or self.shape.sizes(self.full)
+
     def teacher_result(self) -> ModelResult:
         """The teacher's metrics on the validation rows, and its sizes."""
         return ModelResult(
             Path(self.settings.teacher),
             self.full,
-            self._whole_teacher.get("sizes") or self.shape.sizes(self.full),
+            self.teacher_sizes(),
             self._whole_teacher.get("metrics") or self.evaluate(self.loaded.model, "validation"),
             self.on_selection,
         )
