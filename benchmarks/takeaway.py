@@ -174,7 +174,7 @@ def markdown(content: dict[str, Any]) -> str:
         f"## Budgets ({options['budget_steps']} steps a stage)",
         "",
         "The last columns are of a fresh process that does not import minidisc: parameters as transformers counts "
-        f"them, size of the weights' files, milliseconds for 1 × {LENGTH} tokens (median and middle 80 % of 50 turns).",
+        f"them, size of the weights' files, milliseconds for 1 × {LENGTH} tokens (median, middle 80 % of 50 turns).",
         "",
         "| asked | sparsity | the run says | kept | accuracy on the test rows | parameters | MB | ms | |",
         "|---|---|---|---|---|---|---|---|---|",
