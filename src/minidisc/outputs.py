@@ -30,6 +30,8 @@ class OutputReader:
         self._states = list(states)
         self._seen: list[dict[str, list[Tensor]]] = []
         self._handles = []
+        # Only then: a checkpointed layer runs again in the backward pass.
+        self._listening = False
         paths = [getattr(architecture, name) for name in _RELATED]
         for i, layer in enumerate(prunable_layers(model, architecture) if relations else []):
             self._seen.append({name: [] for name in _RELATED})
@@ -40,7 +42,11 @@ class OutputReader:
 
     def __call__(self, inputs: dict[str, Any]) -> Outputs:
         """One forward pass."""
-        output = self._model(**inputs, output_hidden_states=bool(self._states))
+        self._listening = True
+        try:
+            output = self._model(**inputs, output_hidden_states=bool(self._states))
+        finally:
+            self._listening = False
         return Outputs(output.logits, [output.hidden_states[i] for i in self._states], self._relations())
 
     def close(self) -> None:
@@ -50,7 +56,8 @@ class OutputReader:
 
     def _hook(self, seen: list[Tensor], block: int, blocks: int) -> Any:
         def keep(module: Any, inputs: Any, output: Tensor) -> None:
-            seen.append(output.chunk(blocks, dim=-1)[block])
+            if self._listening:
+                seen.append(output.chunk(blocks, dim=-1)[block])
 
         return keep
 

@@ -23,6 +23,7 @@ from minidisc.layer_dropping import check_droppable
 from minidisc.listening import Listener
 from minidisc.losses import WITH_LABELS, task_loss
 from minidisc.measure import Cost, Shape, measured
+from minidisc.memory import free_weights, give_weights, is_freed, release_memory
 from minidisc.nested import order_by_importance
 from minidisc.prediction import batches_by_length, model_inputs, predict
 from minidisc.preflight import Estimate, check_length, estimate, teacher_warnings
@@ -87,6 +88,7 @@ class Preparation:
         self.device = resolve_device(settings.device)
         self.loaded.model.to(self.device)
         self.cost = Cost()
+        self._teacher_result: ModelResult | None = None
 
     def rank(self, file: Path) -> None:
         """Judge the teacher, score heads and neurons (or read the scores that ``file`` holds), order the teacher."""
@@ -99,7 +101,21 @@ class Preparation:
             self.listener.warn(warning)
         importance, self.cost = self._importance(self.loaded.model, self.full, file)
         order_by_importance(self.loaded.model, self.architecture, importance)
+        self._order = importance
         self._scores = importance.heads.numpy(), importance.neurons.numpy()
+
+    def need_teacher(self) -> None:
+        """Bring the ordered teacher back into memory, if it is not there."""
+        if is_freed(self.loaded.model):
+            settings = self.settings
+            again = load_classifier(settings.teacher, settings.trust_remote_code, kind=self.task.kind).model
+            order_by_importance(again, self.architecture, self._order)
+            give_weights(self.loaded.model, again.to(self.device))
+
+    def drop_teacher(self) -> None:
+        """Drop the teacher's weights, once it is known how good it is."""
+        self.teacher_result()
+        free_weights(self.loaded.model)
 
     def spec(self, sparsity: float) -> SubnetworkSpec:
         """The sub-network of a sparsity."""
@@ -150,6 +166,9 @@ class Preparation:
             base=fingerprint({**{name: getattr(self.settings, name) for name in _BASE}, **self.fingerprints}),
             importance=self._importance,
             progress=self.listener.stage,
+            need_teacher=self.need_teacher,
+            # Other runs that share the stages need it again.
+            drop_teacher=(lambda: None) if shared else self.drop_teacher,
             shared=shared,
             stored=self.storable(settings),
         )
@@ -185,13 +204,11 @@ class Preparation:
 
     def teacher_result(self) -> ModelResult:
         """The teacher's metrics on the validation rows, and its sizes."""
-        return ModelResult(
-            Path(self.settings.teacher),
-            self.full,
-            self.shape.sizes(self.full),
-            self.evaluate(self.loaded.model, "validation"),
-            self.on_selection,
-        )
+        if self._teacher_result is None:
+            metrics = self.evaluate(self.loaded.model, "validation")
+            teacher, sizes = Path(self.settings.teacher), self.shape.sizes(self.full)
+            self._teacher_result = ModelResult(teacher, self.full, sizes, metrics, self.on_selection)
+        return self._teacher_result
 
     def row_counts(self) -> dict[str, dict[str, Any]]:
         """Source and number of the rows of each use."""
@@ -250,8 +267,10 @@ class Preparation:
             if own:
                 rows, passes = self._labelled_by(model, rows), 3
             widths = self.shape.heads, self.shape.neurons
-            batches = self._calibration_batches(rows)
-            importance = compute_importance(model, self.architecture, batches, self._task_loss, widths)
+            batches, checkpointing = self._calibration_batches(rows), self.settings.gradient_checkpointing
+            model.to(self.device)
+            importance = compute_importance(model, self.architecture, batches, self._task_loss, widths, checkpointing)
+        release_memory()
         cost.flops = passes * self.shape.forward_flops(spec, len(rows), int(np.mean(rows["length"])))
         importance.save(file, {"cost": json.dumps(asdict(cost))})
         return importance, cost

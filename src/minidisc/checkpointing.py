@@ -1,0 +1,40 @@
+"""Activation checkpointing: less memory for the activations, for one more forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from torch.utils.checkpoint import checkpoint
+
+from minidisc.architectures import Architecture
+from minidisc.modeling.narrow import layers_of
+
+
+@contextmanager
+def checkpointed(model: Any, architecture: Architecture, on: bool = True) -> Iterator[None]:
+    """Within the block, a layer keeps its input alone for the backward pass, which runs it again (arXiv 1604.06174).
+
+    Unlike transformers' own, which some families lack, it also works in evaluation mode.
+
+    Args:
+        model: full-width, narrow or nested.
+        architecture: its family.
+        on: whether anything is to be done at all.
+    """
+    layers = layers_of(model, architecture.layout) if on else []
+    cached = getattr(model.config, "use_cache", None)
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    if layers and cached:
+        # A layer that runs twice would put its keys into the cache twice.
+        model.config.use_cache = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
+        if layers and cached:
+            model.config.use_cache = cached
