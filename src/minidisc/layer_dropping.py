@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -35,17 +36,30 @@ def drop_layers(model: Any, architecture: Architecture, sparsity: float) -> tupl
     """Keep every k-th layer of a full-width model, as many as come nearest to ``sparsity``, at least one.
 
     Returns:
-        A model of the narrow class (see `minidisc.modeling`), on the CPU, in evaluation mode, that shares no memory
-        with ``model``; and its widths.
+        See `with_layers`; and the model's widths.
 
     Raises:
         UserError: see `check_droppable`.
     """
     check_droppable(architecture)
-    layers = attrgetter(architecture.layers)(model.base_model)
-    kept = kept_layers(len(layers), max(1, round(len(layers) * (1 - sparsity))))
+    layers = len(attrgetter(architecture.layers)(model.base_model))
+    kept = kept_layers(layers, max(1, round(layers * (1 - sparsity))))
     if architecture.first_layer_differs:
         kept[0] = 0
+    small = with_layers(model, architecture, kept)
+    return small, SubnetworkSpec(
+        float(sparsity), tuple(small.config.heads_per_layer), tuple(small.config.neurons_per_layer)
+    )
+
+
+def with_layers(model: Any, architecture: Architecture, kept: Sequence[int]) -> Any:
+    """A copy of a full-width model that has some of its layers.
+
+    Returns:
+        A model of the narrow class (see `minidisc.modeling`), on the CPU, in evaluation mode, that shares no memory
+        with ``model``.
+    """
+    layers = attrgetter(architecture.layers)(model.base_model)
     heads, neurons = getattr(model.config, architecture.prunable_heads), getattr(model.config, architecture.neurons)
     widths = full_width(len(kept), heads, neurons)
     changes: dict[str, Any] = {architecture.depth: len(kept)}
@@ -62,4 +76,4 @@ def drop_layers(model: Any, architecture: Architecture, sparsity: float) -> tupl
         small.load_state_dict(model.state_dict())
     finally:
         setattr(owner, name, layers)
-    return small.eval(), SubnetworkSpec(float(sparsity), widths.heads, widths.neurons)
+    return small.eval()

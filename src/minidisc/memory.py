@@ -34,7 +34,7 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def free_weights(model: nn.Module) -> None:
+def free_weights(model: Any) -> None:
     """Drop the weights of a model and keep everything else: it can tell its shape, but not run.
 
     See `give_weights`. Buffers stay, for not all of them are in files.
@@ -47,7 +47,7 @@ def free_weights(model: nn.Module) -> None:
     release_memory()
 
 
-def give_weights(model: nn.Module, source: nn.Module) -> None:
+def give_weights(model: Any, source: Any) -> None:
     """Let a model whose weights were dropped use those of ``source``, another of its class."""
     model.load_state_dict(source.state_dict(), assign=True)
 

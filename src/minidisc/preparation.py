@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -29,7 +30,14 @@ from minidisc.prediction import batches_by_length, model_inputs, predict
 from minidisc.preflight import Estimate, check_length, estimate, teacher_warnings
 from minidisc.results import ModelResult
 from minidisc.schedules import Job, Network, planned
-from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid, full_width, make_spec
+from minidisc.subnetworks import (
+    SubnetworkSpec,
+    candidate_sparsities,
+    check_grid,
+    even_scores,
+    full_width,
+    make_spec,
+)
 from minidisc.tasks import TaskData, align_labels, collator, encode, hold_out, label_array, load_data
 from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_classifier, load_config
 from minidisc.teaching import stored_bytes
@@ -69,6 +77,7 @@ class Preparation:
         draw: int | None = None,
     ) -> None:
         self.settings, self.listener = settings, listener
+        self._begun = time.perf_counter(), time.process_time()
         config = load_config(settings.teacher, settings.trust_remote_code)
         self.architecture = architecture_for(config.model_type)
         check_length(config, self.architecture, settings.max_length)
@@ -103,6 +112,10 @@ class Preparation:
         order_by_importance(self.loaded.model, self.architecture, importance)
         self._order = importance
         self._scores = importance.heads.numpy(), importance.neurons.numpy()
+
+    def rank_evenly(self) -> None:
+        """Take all layers for equally important, where it is only to be known what a run will take."""
+        self._scores = even_scores(self.shape.layers, self.shape.heads, self.shape.neurons)
 
     def need_teacher(self) -> None:
         """Bring the ordered teacher back into memory, if it is not there."""
@@ -183,17 +196,26 @@ class Preparation:
         again = settings.steps(len(lengths)) > settings.steps_per_epoch(len(lengths))
         return fits and again and self.loaded.tokenizer.padding_side == "right"
 
+    def plan(self, job: Job) -> Estimate:
+        """What a run will take in all, before anything is known of importance."""
+        so_far = [
+            now - then for now, then in zip((time.perf_counter(), time.process_time()), self._begun, strict=True)
+        ]
+        rest = self.estimate(job)
+        return dataclasses.replace(rest, seconds=so_far[0] + rest.seconds, cpu_seconds=so_far[1] + rest.cpu_seconds)
+
     def estimate(self, job: Job) -> Estimate:
-        """What a job will take."""
+        """What a job will take from now on."""
         return estimate(
             job.settings,
             self.loaded.model,
+            self.architecture,
             self.shape,
             planned(job),
-            job.train_rows,
-            job.selection_rows,
+            self.rows,
             collator(job.tokenizer),
             job.stored,
+            ranked=hasattr(self, "_order"),
         )
 
     def evaluate(self, model: Any, rows: str) -> dict[str, float]:

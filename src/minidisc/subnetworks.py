@@ -86,6 +86,19 @@ def make_spec(
     return SubnetworkSpec(float(sparsity), tuple(int(h) for h in heads), tuple(rounded))
 
 
+def even_spec(layers: int, heads: int, neurons: int, sparsity: float, neuron_multiple: int = 1) -> SubnetworkSpec:
+    """What a sparsity leaves where all layers are equally important, as is assumed before importance is known."""
+    return make_spec(*even_scores(layers, heads, neurons), sparsity, neuron_multiple)
+
+
+def even_scores(layers: int, heads: int, neurons: int) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of heads and of neurons where all layers are equally important."""
+    return (
+        np.tile(-np.arange(heads, dtype=float), (layers, 1)),
+        np.tile(-np.arange(neurons, dtype=float), (layers, 1)),
+    )
+
+
 def check_grid(sparsities: Sequence[float], heads: int, neurons: int) -> None:
     """Refuse sparsities that a model is too small to tell apart.
 

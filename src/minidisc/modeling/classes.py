@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -87,8 +88,11 @@ def build_narrow(teacher: Any, heads: tuple[int, ...], neurons: tuple[int, ...],
         "AutoConfig": f"{module}.{config_class.__name__}",
         head.__name__: f"{module}.{model_class.__name__}",
     }
-    with torch.random.fork_rng(devices=[]):
-        return model_class._from_config(config, attn_implementation=teacher.config._attn_implementation)
+    # Full width comes first: random weights would be written to memory that is not touched otherwise.
+    with torch.random.fork_rng(devices=[]), no_init_weights():
+        small = model_class._from_config(config, attn_implementation=teacher.config._attn_implementation)
+    small.tie_weights()
+    return small
 
 
 _NOT_INHERITED = (

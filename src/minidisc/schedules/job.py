@@ -53,9 +53,9 @@ class Job:
     every step, which are all the targets' sizes. ``base`` is a hash of all that is
     the same for every stage. ``importance(model, spec, file)`` scores a network of the widths ``spec``, or reads the
     scores that ``file`` holds. ``progress(stage)`` returns the callback that `minidisc.resumable.ResumableTrainer`
-    takes. ``need_teacher`` brings back the teacher's weights, which ``drop_teacher`` drops. ``shared`` says that ``folder`` holds the stages of many runs, which are then told apart by what made them,
-    so that equal ones are trained once. ``stored`` says that teachers' outputs are computed once, and kept beside the
-    stages' checkpoints.
+    takes. ``need_teacher`` brings back the teacher's weights, which ``drop_teacher`` drops. ``shared`` says that
+    ``folder`` holds the stages of many runs, which are then told apart by what made them, so that equal ones are
+    trained once. ``stored`` says that teachers' outputs are computed once, and kept beside the stages' checkpoints.
     """
 
     settings: CompressSettings

@@ -1,0 +1,66 @@
+"""Bytes of memory that each phase of a run needs, from shapes alone but for what passes keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minidisc.losses import WITH_STATES, distilled_layers
+from minidisc.measure import Shape
+
+_BYTES = 4  # of an fp32 number
+MOMENTS = {"adamw": 2, "adafactor": 0}
+"""Numbers that an optimiser keeps for every weight; Adafactor's rows and columns are next to nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What a run puts into memory.
+
+    Attributes:
+        teacher: parameters of the teacher.
+        widest: parameters of the largest network that is trained.
+        trained: those of them that are trained.
+        largest: parameters of the largest tensor that is trained.
+        rows: in a batch.
+        calibration_rows: in a batch of importance.
+        length: tokens of the longest row.
+        importance_bytes: what importance keeps of a row for its backward pass.
+        train_bytes: what the largest network keeps of a row for its own.
+        optimizer: a key of `MOMENTS`.
+        loss: a key of `minidisc.losses.LOSSES`.
+        stored: whether the teacher's outputs are stored, and its weights then dropped.
+    """
+
+    teacher: int
+    widest: int
+    trained: int
+    largest: int
+    rows: int
+    calibration_rows: int
+    length: int
+    importance_bytes: float
+    train_bytes: float
+    optimizer: str
+    loss: str
+    stored: bool
+
+
+def phases(shape: Shape, load: Load) -> dict[str, int]:
+    """Bytes of tensors in each phase, of which the largest decides; what the process needs besides comes on top."""
+    teacher, widest, trained = (_BYTES * n for n in (load.teacher, load.widest, load.trained))
+    state = load.rows * load.length * shape.hidden * _BYTES
+    compared = len(distilled_layers(shape.depth)) if load.loss in WITH_STATES else 0
+    # Outputs are computed in batches of twice the size: all hidden states, those that are wanted as they are, and
+    # side by side, with padding and without.
+    outputs = 2 * state * (shape.depth + 1 + 2 * compared)
+    # A gradient of a slice is a whole tensor, which is then added to the tensor's; Adafactor makes two of its own.
+    at_work = 2 * _BYTES * load.largest
+    training = widest + trained * (1 + MOMENTS[load.optimizer]) + at_work
+    # Targets, as they are read and as they are compared.
+    activations = load.rows * load.train_bytes + 2 * compared * state
+    beside = 0 if load.stored else teacher
+    return {
+        "importance": teacher + int(load.calibration_rows * load.importance_bytes),
+        "teacher's outputs": teacher + widest + (outputs if load.stored else 0),
+        "training": int(training + activations + beside),
+    }

@@ -1,0 +1,44 @@
+import pytest
+
+from minidisc.architectures import architecture_for
+from minidisc.footprint import Load, phases
+from minidisc.measure import Shape
+from tests.unit.families import BERT, HIDDEN, LAYERS
+
+
+def load(**changes):
+    values = {
+        "teacher": 1000,
+        "widest": 600,
+        "trained": 500,
+        "largest": 50,
+        "rows": 4,
+        "calibration_rows": 2,
+        "length": 10,
+        "importance_bytes": 70,
+        "train_bytes": 90,
+        "optimizer": "adamw",
+        "loss": "hidden+logits",
+        "stored": True,
+    }
+    return Load(**{**values, **changes})
+
+
+STATE = 4 * 10 * HIDDEN * 4  # bytes of a batch's hidden state
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # Four states are compared: the embeddings' output and those of three layers.
+        ({}, [4000 + 140, 4000 + 2400 + 2 * STATE * (LAYERS + 1 + 8), 2400 + 6000 + 400 + 360 + 8 * STATE]),
+        (
+            {"optimizer": "adafactor", "loss": "logits"},
+            [4140, 6400 + 2 * STATE * (LAYERS + 1), 2400 + 2000 + 400 + 360],
+        ),
+        ({"stored": False, "loss": "logits"}, [4140, 6400, 2400 + 6000 + 400 + 360 + 4000]),
+    ],
+)
+def test_phases_by_hand(changes, expected):
+    shape = Shape.of(BERT.model(), architecture_for("bert"))
+    assert [*phases(shape, load(**changes)).values()] == expected
