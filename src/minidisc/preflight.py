@@ -204,6 +204,11 @@ def _beside(teacher: Any) -> int:
     return max(0, resident_memory() - weights)
 
 
+def _trained_rows(settings: CompressSettings, rows: int) -> float:
+    """Rows that go through a stage, as often as they do."""
+    return rows * settings.steps(rows) / settings.steps_per_epoch(rows)
+
+
 def _evaluations(settings: CompressSettings, rows: int) -> int:
     """How often a stage's networks are evaluated."""
     updates, steps = settings.steps_per_epoch(rows), settings.steps(rows)
@@ -230,7 +235,7 @@ def _seconds(
     """Wall and processor seconds of all that follows importance."""
     count = {name: len(of) for name, of in rows.items()}
     steps, taught = settings.steps(count["train"]), settings.loss not in WITHOUT_TEACHER
-    passes = count["train"] if stored else steps * settings.batch_size * settings.gradient_accumulation_steps
+    passes = count["train"] if stored else _trained_rows(settings, count["train"])
     total = count["validation"] * probed.forward
     teacher = probed.forward
     for candidates in stages:
@@ -257,7 +262,7 @@ def _flops(
 ) -> float:
     """FLOPs of importance, of teachers and of training, as a run's costs count them."""
     count, length = len(rows["train"]), int(np.mean(rows["train"]["length"]))
-    trained = settings.steps(count) * settings.batch_size * settings.gradient_accumulation_steps
+    trained = _trained_rows(settings, count)
     teacher = shape.full()
     total = shape.forward_flops(teacher, 1, length) * len(rows["calibration"])
     total *= 2 + (settings.importance_on == "teacher")

@@ -198,11 +198,9 @@ class Preparation:
 
     def plan(self, job: Job) -> Estimate:
         """What a run will take in all, before anything is known of importance."""
-        so_far = [
-            now - then for now, then in zip((time.perf_counter(), time.process_time()), self._begun, strict=True)
-        ]
+        wall, cpu = time.perf_counter() - self._begun[0], time.process_time() - self._begun[1]
         rest = self.estimate(job)
-        return dataclasses.replace(rest, seconds=so_far[0] + rest.seconds, cpu_seconds=so_far[1] + rest.cpu_seconds)
+        return dataclasses.replace(rest, seconds=wall + rest.seconds, cpu_seconds=cpu + rest.cpu_seconds)
 
     def estimate(self, job: Job) -> Estimate:
         """What a job will take from now on."""

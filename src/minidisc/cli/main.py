@@ -33,7 +33,7 @@ def _compress(settings: CompressSettings, resume: bool, dry_run: bool) -> None:
         from minidisc.pipeline import compress, plan
 
         if dry_run:
-            return output.plan(plan(settings, output))
+            return output.plan(plan(settings=settings, listener=output))
         output.result(compress(settings=settings, resume=resume, listener=output))
 
 
