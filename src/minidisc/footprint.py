@@ -29,6 +29,7 @@ class Load:
         optimizer: a key of `MOMENTS`.
         loss: a key of `minidisc.losses.LOSSES`.
         stored: whether the teacher's outputs are stored, and its weights then dropped.
+        bf16: whether passes cast the weights, and keep what they cast.
     """
 
     teacher: int
@@ -43,6 +44,7 @@ class Load:
     optimizer: str
     loss: str
     stored: bool
+    bf16: bool = False
 
 
 def phases(shape: Shape, load: Load) -> dict[str, int]:
@@ -57,7 +59,7 @@ def phases(shape: Shape, load: Load) -> dict[str, int]:
     at_work = 2 * _BYTES * load.largest
     training = widest + trained * (1 + MOMENTS[load.optimizer]) + at_work
     # Targets, as they are read and as they are compared.
-    activations = load.rows * load.train_bytes + 2 * compared * state
+    activations = load.rows * load.train_bytes + 2 * compared * state + load.bf16 * widest // 2
     beside = 0 if load.stored else teacher
     return {
         "importance": teacher + int(load.calibration_rows * load.importance_bytes),

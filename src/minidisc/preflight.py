@@ -151,6 +151,7 @@ def estimate(
         optimizer=settings.optimizer,
         loss=settings.loss,
         stored=stored,
+        bf16=settings.precision == "bf16",
     )
     by_phase = phases(shape, load)
     seconds = _seconds(settings, shape, stages, rows, stored, probed, widest - kept)

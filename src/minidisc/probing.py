@@ -79,7 +79,7 @@ def probe(
         architecture: its family.
         sparsities: of the sub-networks, ascending; as few as tell what those between take.
         batches: inputs on the teacher's device, of the sizes that those of steps have.
-        longest: a few of the longest rows, likewise.
+        longest: two of the longest rows, likewise.
         optimizer: makes what will train.
         settings: of the run.
     """
@@ -188,6 +188,11 @@ class _Networks:
 
     def kept_bytes(self, inputs: Inputs) -> list[float]:
         """Bytes a row that importance, and the largest sub-network, keep without checkpointing."""
+        one, two = (self._kept_bytes({name: t[:rows] for name, t in inputs.items()}) for rows in (1, 2))
+        # What is kept whatever the number of rows, such as weights in half precision, is no row's.
+        return [more - less for less, more in zip(one, two, strict=True)]
+
+    def _kept_bytes(self, inputs: Inputs) -> list[float]:
         targets = self.targets(inputs)
         self._network.activate(self._specs[0])
         # The first layer, whose inputs need no gradient, would keep less than the others.
@@ -198,7 +203,7 @@ class _Networks:
         handle.remove()
         with saved_bytes(self.student) as for_training, self._autocast():
             self._loss(inputs, targets)
-        return [sum(found.values()) / len(inputs["input_ids"]) for found in (for_importance, for_training)]
+        return [sum(found.values()) for found in (for_importance, for_training)]
 
     def close(self) -> None:
         for reader in self._readers:

@@ -37,6 +37,7 @@ STATE = 4 * 10 * HIDDEN * 4  # bytes of a batch's hidden state
             [4140, 6400 + 2 * STATE * (LAYERS + 1), 2400 + 2000 + 400 + 360],
         ),
         ({"stored": False, "loss": "logits"}, [4140, 6400, 2400 + 6000 + 400 + 360 + 4000]),
+        ({"bf16": True, "loss": "logits", "rows": 0}, [4140, 6400, 2400 + 6000 + 400 + 1200]),
     ],
 )
 def test_phases_by_hand(changes, expected):
