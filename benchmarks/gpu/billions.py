@@ -124,6 +124,8 @@ def run(shape_name: str, device: torch.device, rows: int, tokens: int) -> dict[s
     load = Load(
         teacher=shape.all_parameters,
         widest=widest,
+        assistant=0,
+        student=0,
         trained=widest,
         largest=max(p.numel() for p in student.parameters()),
         rows=rows,
@@ -134,8 +136,9 @@ def run(shape_name: str, device: torch.device, rows: int, tokens: int) -> dict[s
         optimizer="adafactor",
         loss="hidden+logits",
         stored=True,
+        cached=True,
     )
-    estimated = phases(shape, load)
+    estimated = {name: size for name, size in phases(shape, load).items() if name in measured.found}
     compared = {
         name: {"estimate": base + size, "measured": measured.found[name]["peak"]} for name, size in estimated.items()
     }

@@ -19,6 +19,8 @@ class Load:
     Attributes:
         teacher: parameters of the teacher.
         widest: parameters of the largest network that is trained.
+        assistant: parameters of a middling one, and ``student``, of the smallest, if it is trained alone after it;
+            0 where there is no such stage.
         trained: those of them that are trained.
         largest: parameters of the largest tensor that is trained.
         rows: in a batch.
@@ -30,10 +32,13 @@ class Load:
         loss: a key of `minidisc.losses.LOSSES`.
         stored: whether the teacher's outputs are stored, and its weights then dropped.
         bf16: whether passes cast the weights, and keep what they cast.
+        cached: whether the teacher keeps keys and values, as decoders do.
     """
 
     teacher: int
     widest: int
+    assistant: int
+    student: int
     trained: int
     largest: int
     rows: int
@@ -45,6 +50,7 @@ class Load:
     loss: str
     stored: bool
     bf16: bool = False
+    cached: bool = False
 
 
 def phases(shape: Shape, load: Load) -> dict[str, int]:
@@ -52,17 +58,22 @@ def phases(shape: Shape, load: Load) -> dict[str, int]:
     teacher, widest, trained = (_BYTES * n for n in (load.teacher, load.widest, load.trained))
     state = load.rows * load.length * shape.hidden * _BYTES
     compared = len(distilled_layers(shape.depth)) if load.loss in WITH_STATES else 0
-    # Outputs are computed in batches of twice the size: all hidden states, those that are wanted as they are, and
-    # side by side, with padding and without.
-    outputs = 2 * state * (shape.depth + 1 + 2 * compared)
+    # Outputs are computed in batches of twice the size: all hidden states, those that are wanted side by side, with
+    # padding and without, and what one layer is at work on.
+    tokens = 2 * load.rows * load.length
+    outputs = 2 * state * (shape.depth + 1 + 2 * compared + 4) + tokens * shape.neuron_maps * shape.neurons * _BYTES
+    outputs += load.cached * tokens * 2 * shape.heads * shape.key_size * shape.depth * _BYTES
     # A gradient of a slice is a whole tensor, which is then added to the tensor's; Adafactor makes two of its own.
     at_work = 2 * _BYTES * load.largest
     training = widest + trained * (1 + MOMENTS[load.optimizer]) + at_work
     # Targets, as they are read and as they are compared.
     activations = load.rows * load.train_bytes + 2 * compared * state + load.bf16 * widest // 2
     beside = 0 if load.stored else teacher
+    # Beside the assistant and what the student was cut from; checkpoints and snapshots are files.
+    second = _BYTES * (load.assistant + load.student * (3 + MOMENTS[load.optimizer])) + at_work + activations
     return {
         "importance": teacher + int(load.calibration_rows * load.importance_bytes),
         "teacher's outputs": teacher + widest + (outputs if load.stored else 0),
         "training": int(training + activations + beside),
+        "second stage": int((second + beside) * (load.student > 0)),
     }

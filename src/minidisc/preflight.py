@@ -141,6 +141,8 @@ def estimate(
     load = Load(
         teacher=shape.all_parameters,
         widest=widest,
+        assistant=shape.sizes(specs[len(specs) // 2]).all,
+        student=shape.sizes(specs[-1]).all if len(stages) > 1 else 0,
         trained=widest - kept,
         largest=_largest(teacher, architecture, settings.train_embeddings),
         rows=min(size, len(lengths)),
@@ -152,6 +154,7 @@ def estimate(
         loss=settings.loss,
         stored=stored,
         bf16=settings.precision == "bf16",
+        cached=architecture.pools_last_token,
     )
     by_phase = phases(shape, load)
     seconds = _seconds(settings, shape, stages, rows, stored, probed, widest - kept)

@@ -34,7 +34,8 @@ def test_bare_pytorch_and_transformers_are_enough(tmp_path):
         tmp_path / "found.json",
     ]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    subprocess.run([sys.executable, "-c", start, SCRIPT, *map(str, flags)], check=True, cwd=tmp_path, env=environment)
+    command = [sys.executable, "-c", start, SCRIPT, *map(str, flags)]
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment)
     found = json.loads((tmp_path / "found.json").read_text())["shapes"]["tiny"]
     layers, hidden, _, _, neurons, vocabulary = SHAPES["tiny"]
     norms, classifier = (2 * layers + 1) * hidden, 2 * hidden

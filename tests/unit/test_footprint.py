@@ -3,13 +3,15 @@ import pytest
 from minidisc.architectures import architecture_for
 from minidisc.footprint import Load, phases
 from minidisc.measure import Shape
-from tests.unit.families import BERT, HIDDEN, LAYERS
+from tests.unit.families import BERT, HIDDEN, LAYERS, NEURONS
 
 
 def load(**changes):
     values = {
         "teacher": 1000,
         "widest": 600,
+        "assistant": 0,
+        "student": 0,
         "trained": 500,
         "largest": 50,
         "rows": 4,
@@ -25,19 +27,29 @@ def load(**changes):
 
 
 STATE = 4 * 10 * HIDDEN * 4  # bytes of a batch's hidden state
+# Of a batch of twice the size: the states before and after every layer, and a layer at work.
+PASS = 2 * STATE * (LAYERS + 1 + 4) + 2 * 4 * 10 * 2 * NEURONS * 4
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         # Four states are compared: the embeddings' output and those of three layers.
-        ({}, [4000 + 140, 4000 + 2400 + 2 * STATE * (LAYERS + 1 + 8), 2400 + 6000 + 400 + 360 + 8 * STATE]),
+        ({}, [4000 + 140, 4000 + 2400 + PASS + 16 * STATE, 2400 + 6000 + 400 + 360 + 8 * STATE, 0]),
         (
             {"optimizer": "adafactor", "loss": "logits"},
-            [4140, 6400 + 2 * STATE * (LAYERS + 1), 2400 + 2000 + 400 + 360],
+            [4140, 6400 + PASS, 2400 + 2000 + 400 + 360, 0],
         ),
-        ({"stored": False, "loss": "logits"}, [4140, 6400, 2400 + 6000 + 400 + 360 + 4000]),
-        ({"bf16": True, "loss": "logits", "rows": 0}, [4140, 6400, 2400 + 6000 + 400 + 1200]),
+        (
+            {"optimizer": "adafactor", "loss": "logits", "cached": True},
+            [4140, 6400 + PASS + 2 * STATE * 2 * LAYERS, 2400 + 2000 + 400 + 360, 0],
+        ),
+        ({"stored": False, "loss": "logits"}, [4140, 6400, 2400 + 6000 + 400 + 360 + 4000, 0]),
+        ({"bf16": True, "loss": "logits", "rows": 0}, [4140, 6400, 2400 + 6000 + 400 + 1200, 0]),
+        (
+            {"loss": "logits", "assistant": 300, "student": 100},
+            [4140, 6400 + PASS, 2400 + 6000 + 400 + 360, 1200 + 5 * 400 + 400 + 360],
+        ),
     ],
 )
 def test_phases_by_hand(changes, expected):
