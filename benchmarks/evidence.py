@@ -26,7 +26,7 @@ from minidisc.comparison import compare
 from minidisc.config import CompareSettings
 
 SANDWICH = "minidisc:stages=1"  # the student as the sandwich leaves it
-NO_ASSISTANT = "minidisc:tradeoff_lambda=1"  # it is trained on, against the teacher
+NO_ASSISTANT = "minidisc:no_gap=assume"  # it is trained on, against the teacher
 STOP = "minidisc:no_gap=stop"  # it is not trained on where its own size has the best tradeoff
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minidisc.files import new_file
+from minidisc.modeling.classes import CODE_FILE
 from minidisc.report import formats
 from minidisc.tasks import BENCHMARKS, GLUE
 from minidisc.tasks.benchmarks import hub_arguments
@@ -20,15 +21,19 @@ _HUB_METRICS = {
     "spearman": "spearmanr",
     "entity_f1": "f1",
 }
+_PIPELINES = {"token-classification": "token-classification", "causal-lm": "text-generation"}
+_AUTO_CLASSES = {"token-classification": "AutoModelForTokenClassification", "causal-lm": "AutoModelForCausalLM"}
 _CORRELATIONS = ("pearson", "spearman")
 
 
-def write_card(results: dict[str, Any], model: dict[str, Any]) -> None:
+def write_card(results: dict[str, Any], model: dict[str, Any], folder: Path | None = None) -> None:
     """Write the card of a model into its folder, atomically; equal results give equal bytes.
 
     Args:
         results: what `minidisc.pipeline` writes to ``results.json``.
-        model: the entry there of the student or of an assistant.
+        model: the entry there of the student or of an assistant, or one that `minidisc.sizes` has made for another
+            size, whose metrics are those on the selection rows.
+        folder: where it is written, if not to the model's ``path``.
     """
     import jinja2
     from huggingface_hub import ModelCard
@@ -38,7 +43,7 @@ def write_card(results: dict[str, Any], model: dict[str, Any]) -> None:
     source = resources.files("minidisc").joinpath("card.md.jinja").read_text(encoding="utf-8")
     body = environment.from_string(source).render(_variables(results, model))
     card = ModelCard(f"---\n{_metadata(results, model).to_yaml()}\n---\n\n{body}\n", ignore_metadata_errors=False)
-    with new_file(Path(model["path"]) / "README.md") as temporary:
+    with new_file((folder or Path(model["path"])) / "README.md") as temporary:
         # File names on Linux need not be valid Unicode.
         temporary.write_text(str(card), encoding="utf-8", errors="backslashreplace")
 
@@ -66,9 +71,10 @@ def _metadata(results: dict[str, Any], model: dict[str, Any]) -> Any:
     from huggingface_hub import EvalResult, ModelCardData
 
     task, settings = results["task"], results["settings"]
-    tag = "token-classification" if task["kind"] == "token-classification" else "text-classification"
+    tag = _PIPELINES.get(task["kind"], "text-classification")
     dataset = _dataset(settings)
     found = [
+        # The selection rows of another size are no split that others could evaluate on.
         EvalResult(
             task_type=tag,
             dataset_type=dataset or "own",
@@ -79,7 +85,7 @@ def _metadata(results: dict[str, Any], model: dict[str, Any]) -> Any:
             metric_name=name,
             metric_value=round(model["metrics"][name], 6),
         )
-        for name in task["metrics"]
+        for name in (task["metrics"] if "metrics" in model else [])
     ]
     return ModelCardData(
         library_name="transformers",
@@ -90,16 +96,21 @@ def _metadata(results: dict[str, Any], model: dict[str, Any]) -> Any:
         metrics=sorted({_HUB_METRICS.get(name, name) for name in task["metrics"]}),
         tags=["minidisc", "distillation", "pruning", "model-compression", "arxiv:2205.14570"],
         model_name=_name(results, model),
-        eval_results=found,
+        eval_results=found or None,
     )
 
 
 def _variables(results: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
     task, settings = results["task"], results["settings"]
-    rows = results["rows"]["validation"]
-    models = [("teacher", results["teacher"])]
-    models += [(_name(results, assistant), assistant) for assistant in results["assistants"]]
-    models += [(_name(results, results["student"]), results["student"])]
+    split = "validation" if "metrics" in model else "selection"
+    rows = results["rows"][split]
+    found = [results["teacher"], *results["assistants"], results["student"]]
+    # An extracted size beside those of the run, on the rows that it was evaluated on.
+    found += [] if "metrics" in model else [model]
+    models = [
+        (_name(results, each), {**each, "metrics": each["metrics" if split == "validation" else "selection_metrics"]})
+        for each in found
+    ]
     return {
         "name": _name(results, model),
         "model": model,
@@ -107,6 +118,7 @@ def _variables(results: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]
         "on_hub": _hub_id(settings["teacher"]) is not None,
         "task": task,
         "rows": results["rows"],
+        "split": split,
         "settings": settings,
         "assistants": [a["sparsity"] for a in results["assistants"]],
         "is_student": model is results["student"],
@@ -116,17 +128,21 @@ def _variables(results: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]
             for name, each in models
             for metric in task["metrics"]
         },
-        "auto_class": "AutoModelForTokenClassification"
-        if task["kind"] == "token-classification"
-        else "AutoModelForSequenceClassification",
+        "auto_class": _AUTO_CLASSES.get(task["kind"], "AutoModelForSequenceClassification"),
+        "pipeline": _PIPELINES.get(task["kind"], "text-classification"),
+        "plain": not (Path(model["path"]) / CODE_FILE).exists(),
         "versions": results["versions"],
         "warnings": results["warnings"],
     }
 
 
 def _name(results: dict[str, Any], model: dict[str, Any]) -> str:
+    if model is results["teacher"]:
+        return "teacher"
     if model is results["student"]:
         return "student"
+    if "metrics" not in model:
+        return "extracted"
     if len(results["assistants"]) == 1:
         return "assistant"
     return f"assistant {1 + next(i for i, a in enumerate(results['assistants']) if a is model)}"
@@ -141,7 +157,7 @@ def _hub_id(teacher: str) -> str | None:
 def _dataset(settings: dict[str, Any]) -> str | None:
     """The data set's name on the Hub, if the rows are one's."""
     task = settings["task"]
-    own = settings["train_file"] or settings["validation_file"]
+    own = settings["train_file"] or settings["validation_file"] or settings["train_text"]
     if own or task is None or (settings["data_dir"] and task not in BENCHMARKS):
         return None
     return hub_arguments(task)[0]

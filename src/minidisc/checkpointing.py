@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.checkpoint import checkpoint
 
 from minidisc.architectures import Architecture
-from minidisc.modeling.narrow import layers_of
+from minidisc.modeling.narrow import modules_at
 
 
 @contextmanager
@@ -24,17 +24,20 @@ def checkpointed(model: Any, architecture: Architecture, on: bool = True) -> Ite
         architecture: its family.
         on: whether anything is to be done at all.
     """
-    layers = layers_of(model, architecture.layout) if on else []
-    cached = getattr(model.config, "use_cache", None)
+    # A layer is a member of the last list on the way to its attention or FFN.
+    paths = (parts.path[: parts.path.rindex("*") + 1] for parts in (*architecture.attentions, *architecture.ffns))
+    layers = modules_at(model, tuple(dict.fromkeys(paths))) if on else []
+    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")} if on else {}
+    caching = [config for config in configs.values() if getattr(config, "use_cache", False)]
     for layer in layers:
         layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
-    if layers and cached:
+    for config in caching:
         # A layer that runs twice would put its keys into the cache twice.
-        model.config.use_cache = False
+        config.use_cache = False
     try:
         yield
     finally:
         for layer in layers:
             del layer.forward
-        if layers and cached:
-            model.config.use_cache = cached
+        for config in caching:
+            config.use_cache = True

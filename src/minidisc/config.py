@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from minidisc.errors import UserError
+from minidisc.quantities import BYTES, MILLISECONDS, PARAMETERS, SHARE, quantity
 
 Schedule = Literal["minidisc", "direct", "finetune", "maxidisc", "chain"]
 Student = Literal["pruned", "layers"]
@@ -17,12 +18,43 @@ Loss = Literal["hidden+logits", "logits", "pkd", "minilm", "labels"]
 SecondStage = Literal["student", "sandwich"]
 SecondTeacher = Literal["assistant", "teacher", "both"]
 ImportanceOn = Literal["labels", "teacher"]
+Widths = Literal["per-layer", "uniform"]
 SecondImportance = Literal["teacher", "assistant"]
-NoGap = Literal["train", "stop"]
+NoGap = Literal["train", "stop", "assume"]
 SelectOn = Literal["train", "validation"]
 Precision = Literal["fp32", "bf16"]
 Optimizer = Literal["adamw", "adafactor"]
 ExportFormat = Literal["onnx", "openvino"]
+T5Form = Literal["encoder", "enct5", "encoder-decoder"]
+
+
+DEFAULT_SPARSITY = 0.9
+_BUDGETS = {
+    "target_params": (PARAMETERS, "2M"),
+    "target_size": (BYTES, "20MB"),
+    "target_latency": (MILLISECONDS, "3ms"),
+    "max_drop": (SHARE, "1%"),
+}
+TARGETS = ("target_sparsity", *_BUDGETS)
+"""Settings of `CompressSettings` of which one is given at most: the student's size, or what it is solved for."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a student may take or lose.
+
+    ``name`` is the setting's, ``text`` its value, ``limit`` the same in parameters, bytes, milliseconds, or units of
+    the metric.
+    """
+
+    name: str
+    text: str
+    limit: float
+
+    @property
+    def flag(self) -> str:
+        """As it was given: ``--target-params 2M``."""
+        return f"{_flag(self.name)} {self.text}"
 
 
 def option(default: Any, help: str) -> Any:
@@ -37,16 +69,23 @@ class DataSettings:
     task: str | None = option(
         None,
         "glue/NAME (cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, wnli), conll2003, a Hub dataset id, or, for own "
-        "files, 'classification', 'regression' or 'token-classification' (found out from the rows when not given)",
+        "files, 'classification', 'regression', 'token-classification' or 'causal-lm' (found out from model and rows "
+        "when not given)",
     )
-    train_file: str | None = option(None, "training rows: CSV, TSV, JSONL, Parquet or CoNLL columns, also .gz or .bz2")
+    train_file: str | None = option(
+        None, "training rows: CSV, TSV, JSONL, Parquet, CoNLL columns or plain text, also .gz or .bz2"
+    )
     validation_file: str | None = option(None, "validation rows, same formats")
     data_dir: str | None = option(None, "local copy of the benchmark: DIR/TASK/{train,validation}.jsonl.gz")
     text_columns: tuple[str, ...] | None = option(
         None, "one text column (for token classification, of lists of words), or two separated by a comma"
     )
     label_column: str | None = option(None, "column of labels, or of tag lists (default: 'label', 'ner_tags')")
-    max_length: int = option(128, "tokens a row is cut to; a word that is cut off counts as predicted O")
+    max_length: int = option(
+        128,
+        "tokens a row is cut to (a word that is cut off counts as predicted O), or that documents are packed to "
+        "(causal-lm)",
+    )
     max_train_rows: int | None = option(None, "use only this many training rows, drawn with --seed")
 
     def __post_init__(self) -> None:
@@ -113,6 +152,12 @@ class FinetuneSettings(DataSettings, TrainingSettings):
 
     model: str = option(None, "folder or Hub id of the pre-trained model")
     output_dir: str = option(None, "where the fine-tuned model is put")
+    t5_form: T5Form | None = option(
+        None,
+        "what a T5 becomes to classify sentences: encoder (the mean of its states), enct5 (the encoder and one "
+        "decoder layer that reads a learnt prompt) or encoder-decoder (the state of the end token) (default: encoder; "
+        "what is a sentence classifier already stays what it is)",
+    )
     trust_remote_code: bool = option(False, "run code that comes with the model; only for models you trust")
 
     def __post_init__(self) -> None:
@@ -120,6 +165,7 @@ class FinetuneSettings(DataSettings, TrainingSettings):
         TrainingSettings.__post_init__(self)
         _require(bool(self.model), "--model is missing; give a folder or a Hub id.")
         _require(bool(self.output_dir), "--output-dir is missing; give a folder that does not exist yet.")
+        _choice("t5_form", self.t5_form or "encoder", get_args(T5Form))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,10 +222,38 @@ class CompressSettings(DataSettings, TrainingSettings):
     learning_rate: float = option(1e-4, "peak learning rate")
     teacher: str = option(None, "folder or Hub id of the fine-tuned model")
     output_dir: str = option(None, "run folder")
-    target_sparsity: float = option(0.9, "fraction of attention heads and FFN neurons to remove")
+    train_text: str | None = option(
+        None,
+        "generate:N has the teacher, a language model, write N documents of up to --max-length tokens itself, in "
+        "place of --train-file; without --validation-file it writes that too (a tenth, 64 documents at least)",
+    )
+    target_sparsity: float = option(
+        None, "fraction of attention heads and FFN neurons to remove, if none of the next four is given [0.9]"
+    )
+    target_params: str = option(None, "at most so many parameters, all of them, embeddings included, such as 2M")
+    target_size: str = option(None, "at most so much disk for the saved weights (fp32), such as 20MB or 20MiB")
+    target_latency: str = option(
+        None,
+        "at most so much processor time for a pass of --latency-batch-size rows of --latency-length tokens through "
+        "PyTorch on one thread of this machine's CPU, such as 3ms",
+    )
+    max_drop: str = option(
+        None,
+        "the smallest candidate whose metric on the selection rows is at most so much below the teacher's, such as 1% "
+        "(0.01 of the metric, not of the teacher's), found once all candidates, up to 95 % sparsity, are trained",
+    )
+    latency_batch_size: int = option(1, "rows that --target-latency is for")
+    latency_length: int | None = option(
+        None, "tokens of each row that --target-latency is for (default: the training rows' mean)"
+    )
     tradeoff_lambda: float = option(0.2, "weight of sparsity against metric when the assistant is chosen")
     grid: tuple[float, ...] | None = option(
         None, "sparsities of the candidates, comma-separated (default: 0.5,0.6,… up to the target)"
+    )
+    widths: Widths = option(
+        "per-layer",
+        "how sub-networks are cut: the most important heads and neurons of the whole model, or as many in every "
+        "layer; uniform decoders such as Llama are saved as plain checkpoints that need no code of minidisc",
     )
     neuron_multiple: int = option(8, "FFN neurons of a layer are rounded to this multiple")
     stages: int = option(2, "2: one teacher assistant; 3: two assistants; 1: the student straight from the sandwich")
@@ -214,12 +288,17 @@ class CompressSettings(DataSettings, TrainingSettings):
         # Stopping leaves the student with half the steps: see results/evidence.md.
         "train",
         "when the student's own size has the best tradeoff: train the student on against the teacher, or stop after "
-        "the first stage, as in the paper",
+        "the first stage, as in the paper; assume: do as train does whatever the tradeoffs are, for comparison",
     )
     teacher_cache: float = option(
         4.0,
         "GiB of disk for the outputs of teachers, which then run once on every row instead of at every step; teachers "
         "run at every step where that does not fit, or a stage is no longer than an epoch",
+    )
+    teacher_top_k: int | None = option(
+        None,
+        "keep of the teacher's logits for a token only this many, the others count as impossible: a language model's "
+        "outputs then fit --teacher-cache (causal-lm alone; by default all are used, and it runs at every step)",
     )
     train_embeddings: bool = option(True, "train the embeddings too, or keep the teacher's")
     candidates_per_step: str = option(
@@ -234,6 +313,12 @@ class CompressSettings(DataSettings, TrainingSettings):
     calibration_rows: int = option(1024, "labelled training rows that importance is computed on")
     dropout: float = option(0.0, "dropout of the sub-networks while they are trained")
     trust_remote_code: bool = option(False, "run code that comes with the teacher; only for models you trust")
+    keep_sizes: bool = option(
+        True, "keep the weights of every size that was trained in RUN/sizes, for 'minidisc extract'"
+    )
+    examples: bool = option(
+        True, "keep a few validation rows' texts, on which teacher and student differ, in results and report"
+    )
     keep_checkpoints: bool = option(False, "keep RUN/checkpoints after the run is complete")
 
     def __post_init__(self) -> None:
@@ -241,14 +326,29 @@ class CompressSettings(DataSettings, TrainingSettings):
         TrainingSettings.__post_init__(self)
         _require(bool(self.teacher), "--teacher is missing; give a folder or a Hub id of a fine-tuned model.")
         _require(bool(self.output_dir), "--output-dir is missing; give a folder for the run.")
+        given = [name for name in TARGETS if getattr(self, name) is not None]
+        _require(len(given) <= 1, f"{' and '.join(map(_flag, given))} are given; give one target.")
+        if not given:
+            object.__setattr__(self, "target_sparsity", DEFAULT_SPARSITY)
+        budget = self.budget()
         _require(
-            0 <= self.target_sparsity < 1,
-            f"--target-sparsity is {self.target_sparsity:g}; it is the fraction removed, in [0, 1), such as 0.9.",
+            budget is None or (self.student == "pruned" and self.second_importance == "teacher"),
+            f"{budget and budget.flag} goes with --student pruned and --second-importance teacher: other "
+            "students' sizes are not known before.",
         )
         _require(
-            self.target_sparsity > 0,
-            "--target-sparsity 0 gives a student as large as the teacher; give the fraction to remove, such as 0.9.",
+            self.max_drop is None or (self.schedule == "minidisc" and not self.assistants and self.stages <= 2),
+            "--max-drop goes with --schedule minidisc and up to two stages, and not with --assistants.",
         )
+        for name in ("latency_batch_size", "latency_length"):
+            value = getattr(self, name)
+            _require(value is None or value >= 1, f"{_flag(name)} is {value}; it must be at least 1.")
+        _require(
+            (self.latency_length or 1) <= self.max_length,
+            f"--latency-length is {self.latency_length}, but rows are cut to --max-length {self.max_length} tokens.",
+        )
+        if self.target_sparsity is not None:  # a budget's is known once it has been solved for
+            self._check_target()
         _require(0 <= self.tradeoff_lambda <= 1, f"--tradeoff-lambda is {self.tradeoff_lambda:g}; allowed is [0, 1].")
         for sparsity in self.grid or ():
             _require(0 < sparsity < 1, f"--grid holds {sparsity:g}; every sparsity must lie between 0 and 1.")
@@ -274,13 +374,16 @@ class CompressSettings(DataSettings, TrainingSettings):
             f"--assistants names {len(self.assistants or ())}, but --stages {self.stages} of minidisc has "
             f"{self.stages - 1}; give as many.",
         )
-        chain = (0.0, *(self.assistants or ()), self.target_sparsity)
-        _require(
-            list(chain) == sorted(set(chain)),
-            f"--assistants is {','.join(f'{s:g}' for s in chain[1:-1])}; the sparsities must rise, all between 0 and "
-            f"the target ({self.target_sparsity:g}).",
-        )
         _choice("second_stage", self.second_stage, get_args(SecondStage))
+        if self.train_text is not None:
+            _require(
+                documents_to_write(self.train_text) >= 64,
+                f"--train-text is {self.train_text!r}; allowed is generate:N, N from 64 on.",
+            )
+            _require(not self.train_file, "--train-text and --train-file are both given; give one.")
+        _choice("widths", self.widths, get_args(Widths))
+        top = self.teacher_top_k
+        _require(top is None or top >= 1, f"--teacher-top-k is {top}; it must be at least 1.")
         _choice("importance_on", self.importance_on, get_args(ImportanceOn))
         _choice("second_importance", self.second_importance, get_args(SecondImportance))
         _require(
@@ -299,6 +402,43 @@ class CompressSettings(DataSettings, TrainingSettings):
         _require(self.calibration_rows >= 1, f"--calibration-rows is {self.calibration_rows}; it must be at least 1.")
         _require(0 <= self.dropout < 1, f"--dropout is {self.dropout:g}; allowed is [0, 1).")
         random_candidates(self.candidates_per_step)
+
+    def budget(self) -> Budget | None:
+        """What the target sparsity is to be solved for, if it is not given.
+
+        Raises:
+            UserError: it is no quantity of its kind.
+        """
+        for name, (units, example) in _BUDGETS.items():
+            text = getattr(self, name)
+            if text is not None:
+                return Budget(name, text, quantity(_flag(name), text, units, example))
+        return None
+
+    def at(self, sparsity: float) -> CompressSettings:
+        """The same settings with a target sparsity in place of a budget.
+
+        Raises:
+            UserError: settings that do not go with it.
+        """
+        target: dict[str, Any] = {**dict.fromkeys(_BUDGETS), "target_sparsity": sparsity}
+        return dataclasses.replace(self, **target)
+
+    def _check_target(self) -> None:
+        _require(
+            0 <= self.target_sparsity < 1,
+            f"--target-sparsity is {self.target_sparsity:g}; it is the fraction removed, in [0, 1), such as 0.9.",
+        )
+        _require(
+            self.target_sparsity > 0,
+            "--target-sparsity 0 gives a student as large as the teacher; give the fraction to remove, such as 0.9.",
+        )
+        chain = (0.0, *(self.assistants or ()), self.target_sparsity)
+        _require(
+            list(chain) == sorted(set(chain)),
+            f"--assistants is {','.join(f'{s:g}' for s in chain[1:-1])}; the sparsities must rise, all between 0 and "
+            f"the target ({self.target_sparsity:g}).",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,6 +483,12 @@ def random_candidates(candidates_per_step: str) -> int | None:
     raise UserError(
         f"--candidates-per-step is {candidates_per_step!r}; allowed are 'all' and 'largest+smallest+K', K = 0, 1, 2, …"
     )
+
+
+def documents_to_write(train_text: str) -> int:
+    """N of ``generate:N``; 0 if that is not what the text is."""
+    prefix, _, count = train_text.partition(":")
+    return int(count) if prefix == "generate" and count.isdecimal() else 0
 
 
 def settings_from(cls: type, values: dict[str, Any], source: str = "settings") -> Any:

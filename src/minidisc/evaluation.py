@@ -9,8 +9,8 @@ from typing import Any
 from minidisc.config import EvaluateSettings, ExportSettings
 from minidisc.devices import resolve_device
 from minidisc.prediction import predict
-from minidisc.tasks import Task, align_labels, collator, encode, label_array, load_data
-from minidisc.teachers import Loaded, check_kind, kind_of, load_classifier, load_config
+from minidisc.tasks import Task, collator, encode_for, label_array, load_data, model_outputs
+from minidisc.teachers import Loaded, check_kind, kind_of, load_config, load_model
 
 
 @dataclass
@@ -18,14 +18,14 @@ class Evaluation:
     """A saved model and the validation rows it is scored on.
 
     ``rows`` are encoded; ``source`` is the file or split they are from; ``outputs`` are the model's outputs that the
-    task's labels stand for, in their order.
+    task's labels stand for, in their order; None for all.
     """
 
     loaded: Loaded
     task: Task
     rows: Any
     source: str
-    outputs: Sequence[int]
+    outputs: Sequence[int] | None
 
     @classmethod
     def load(cls, settings: EvaluateSettings | ExportSettings) -> Evaluation:
@@ -37,9 +37,9 @@ class Evaluation:
         config = load_config(settings.model, settings.trust_remote_code)
         data = load_data(settings, kind=kind_of(config), model_names=config.id2label.values(), need_train=False)
         check_kind(config, data.task.kind)
-        outputs = align_labels(data.task, config.id2label, config.num_labels) or [0]
-        loaded = load_classifier(settings.model, settings.trust_remote_code, kind=data.task.kind)
-        rows = encode(data.validation, loaded.tokenizer, settings.max_length)
+        outputs = model_outputs(data.task, config)
+        loaded = load_model(settings.model, settings.trust_remote_code, kind=data.task.kind)
+        rows = encode_for(data.task, data.validation, loaded.tokenizer, settings.max_length)
         return cls(loaded, data.task, rows, data.splits["validation"], outputs)
 
     def logits(self, model: Any, batch_size: int) -> Any:

@@ -9,8 +9,8 @@ import torch
 
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.files import new_folder
-from minidisc.layers import prunable_layers
-from minidisc.modeling.classes import build_narrow, write_code_file
+from minidisc.layers import attentions_of, ffns_of
+from minidisc.modeling.classes import build_narrow, build_plain, write_code_file
 from minidisc.subnetworks import SubnetworkSpec
 
 
@@ -18,9 +18,10 @@ def extract(model: Any, spec: SubnetworkSpec, state: dict[str, torch.Tensor] | N
     """Build the dense network of a sub-network.
 
     Args:
-        model: a model ordered by importance, at least as wide as ``spec`` in every layer; not changed.
+        model: a model ordered by importance, at least as wide as ``spec`` in every layer; not changed. With ``state``
+            its width does not matter.
         spec: what each layer keeps.
-        state: weights to use instead of the model's own, same names and shapes.
+        state: weights to use instead of the model's own, with the same names; then these have to be wide enough.
 
     Returns:
         A model with the head of ``model``, on the CPU, in evaluation mode, that shares no memory with it.
@@ -28,24 +29,35 @@ def extract(model: Any, spec: SubnetworkSpec, state: dict[str, torch.Tensor] | N
     state = model.state_dict() if state is None else state
     small = build_narrow(model, spec.heads, spec.neurons)
     architecture = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
-    blocks = {
-        id(parameter): rows.blocks
-        for layer in prunable_layers(small, architecture)
-        for rows in (*layer.head_rows, *layer.neuron_rows)
+    of_rows = {
+        id(parameter): rows
+        for part in (*attentions_of(small, architecture), *ffns_of(small, architecture))
+        for rows in part.rows
         for parameter in rows.linear.parameters()
     }
     with torch.no_grad():
         for name, target in small.state_dict(keep_vars=True).items():
-            count = blocks.get(id(target), 1)
-            for block, source in zip(target.chunk(count), state[name].chunk(count), strict=True):
+            rows, source = of_rows.get(id(target)), state[name]
+            pairs = zip(rows.blocks(target), rows.blocks(source), strict=True) if rows else [(target, source)]
+            for narrow, wide in pairs:
                 # Every pruned dimension keeps its first entries, every other one is whole: a slice serves both.
-                block.copy_(source[tuple(slice(0, n) for n in block.shape)])
+                narrow.copy_(wide[tuple(slice(0, n) for n in narrow.shape)])
     return small.eval()
 
 
 def save_small(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save a small model in the Hugging Face layout, with its code file and tokenizer; whole or not at all."""
+    """Save a small model in the Hugging Face layout, with its tokenizer; whole or not at all.
+
+    It is saved as a model of transformers' own if it can be one (see `build_plain`), else with its code file.
+    """
     with new_folder(folder) as temporary:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        write_code_file(temporary, model)
+        write_small(model, tokenizer, temporary)
+
+
+def write_small(model: Any, tokenizer: Any, folder: Path) -> None:
+    """The files of `save_small`, one by one into a folder that is there."""
+    plain = build_plain(model)
+    (plain or model).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if plain is None:
+        write_code_file(folder, model)

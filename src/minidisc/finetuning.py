@@ -15,11 +15,12 @@ from minidisc.errors import UserError
 from minidisc.files import new_folder
 from minidisc.losses import task_loss
 from minidisc.measure import Cost
+from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
 from minidisc.resumable import ResumableArguments, ResumableTrainer, trainer_arguments
 from minidisc.runs import open_run
-from minidisc.tasks import Task, encode, label_array, load_data
-from minidisc.teachers import fingerprint_of, load_classifier
+from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
+from minidisc.teachers import fingerprint_of, load_config, load_model
 
 # What transformers calls the kinds of sequence classification.
 _PROBLEM_TYPES = {"classification": "single_label_classification", "regression": "regression"}
@@ -35,7 +36,7 @@ class FinetuneResult:
 
 
 def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = False) -> FinetuneResult:
-    """Fine-tune a sequence or token classification model; the best evaluation's weights are kept.
+    """Fine-tune a classification or causal language model; the best evaluation's weights are kept.
 
     Args:
         settings: of the training.
@@ -51,16 +52,20 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     data = load_data(settings)
     task = data.task
     names = task.label_names or ("LABEL_0",)
+    head: dict[str, Any] = {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+        "problem_type": _PROBLEM_TYPES.get(task.kind),
+    }
     torch.manual_seed(settings.seed)  # the new classifier's weights
-    loaded = load_classifier(
+    loaded = load_model(
         settings.model,
         settings.trust_remote_code,
+        config=_config(settings, task),
         kind=task.kind,
         new_head=True,
-        num_labels=len(names),
-        id2label=dict(enumerate(names)),
-        label2id={name: i for i, name in enumerate(names)},
-        problem_type=_PROBLEM_TYPES.get(task.kind),
+        **({} if task.kind == CAUSAL_LM else head),
     )
     work = folder.with_name(f".{folder.name}.training")
     if not resume:
@@ -70,13 +75,13 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     trainer = _FinetuneTrainer(
         loaded.model,
         ResumableArguments(**trainer_arguments(settings, work)),
-        encode(data.train, loaded.tokenizer, settings.max_length),
+        encode_for(task, data.train, loaded.tokenizer, settings.max_length),
         loaded.tokenizer,
         ["teacher"],
         progress,
     )
     trainer.task = task
-    trainer.validation_rows = encode(data.validation, loaded.tokenizer, settings.max_length)
+    trainer.validation_rows = encode_for(task, data.validation, loaded.tokenizer, settings.max_length)
     trainer.fit()
     loaded.model.load_state_dict(trainer.best_state(0))
     with new_folder(folder) as temporary:
@@ -86,6 +91,31 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     best = trainer.best[0]
     assert best is not None
     return FinetuneResult(folder, best.metrics, trainer.cost)
+
+
+def _config(settings: FinetuneSettings, task: Task) -> Any:
+    """The model's configuration, or that of the form that T5 takes to classify sentences."""
+    config = load_config(settings.model, settings.trust_remote_code)
+    if config.model_type != "t5" or task.kind == "token-classification":
+        if settings.t5_form:
+            raise UserError(
+                f"--t5-form says what a plain T5 becomes to classify sentences, but the model is a "
+                f"{config.model_type!r} and the task is {task.kind}; leave it out."
+            )
+        return config
+    known = any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
+    form = settings.t5_form or ("encoder-decoder" if known else "encoder")
+    if form == "encoder-decoder":
+        return config
+    # What is left out differs between the forms, and each has its own default.
+    values = {name: value for name, value in config.to_dict().items() if name not in _OF_THE_WHOLE_T5}
+    return {"encoder": T5EncoderConfig, "enct5": EncT5Config}[form](**values)
+
+
+_OF_THE_WHOLE_T5 = (
+    *("model_type", "architectures", "auto_map", "transformers_version"),
+    *("is_encoder_decoder", "num_decoder_layers", "use_cache"),
+)
 
 
 class _FinetuneTrainer(ResumableTrainer):

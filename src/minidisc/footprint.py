@@ -57,22 +57,28 @@ def phases(shape: Shape, load: Load) -> dict[str, int]:
     """Bytes of tensors in each phase, of which the largest decides; what the process needs besides comes on top."""
     teacher, widest, trained = (_BYTES * n for n in (load.teacher, load.widest, load.trained))
     state = load.rows * load.length * shape.hidden * _BYTES
-    compared = len(distilled_layers(shape.depth)) if load.loss in WITH_STATES else 0
+    compared = len(distilled_layers(shape.depth, shape.decoder_depth)) if load.loss in WITH_STATES else 0
     # Outputs are computed in batches of twice the size: all hidden states, those that are wanted side by side, with
     # padding and without, and what one layer is at work on.
     tokens = 2 * load.rows * load.length
-    outputs = 2 * state * (shape.depth + 1 + 2 * compared + 4) + tokens * shape.neuron_maps * shape.neurons * _BYTES
-    outputs += load.cached * tokens * 2 * shape.heads * shape.key_size * shape.depth * _BYTES
+    depth = shape.depth + shape.decoder_depth
+    outputs = 2 * state * (depth + 1 + 2 * compared + 4) + tokens * shape.neuron_maps * shape.neurons * _BYTES
+    outputs += load.cached * tokens * 2 * shape.heads * shape.key_size * depth * _BYTES
+    # A language model's, of all tokens of the vocabulary, and once more without padding.
+    logits = load.length * shape.vocabulary * _BYTES
+    outputs += 2 * 2 * load.rows * logits
     # A gradient of a slice is a whole tensor, which is then added to the tensor's; Adafactor makes two of its own.
     at_work = 2 * _BYTES * load.largest
     training = widest + trained * (1 + MOMENTS[load.optimizer]) + at_work
-    # Targets, as they are read and as they are compared.
+    # Targets, as they are read and as they are compared. Of logits the teacher's and the network's own, and the
+    # gradients of these and of what the softmax makes of them.
     activations = load.rows * load.train_bytes + 2 * compared * state + load.bf16 * widest // 2
+    activations += 4 * load.rows * logits
     beside = 0 if load.stored else teacher
     # Beside the assistant and what the student was cut from; checkpoints and snapshots are files.
     second = _BYTES * (load.assistant + load.student * (3 + MOMENTS[load.optimizer])) + at_work + activations
     return {
-        "importance": teacher + int(load.calibration_rows * load.importance_bytes),
+        "importance": teacher + int(load.calibration_rows * (load.importance_bytes + 2 * logits)),
         "teacher's outputs": teacher + widest + (outputs if load.stored else 0),
         "training": int(training + activations + beside),
         "second stage": int((second + beside) * (load.student > 0)),

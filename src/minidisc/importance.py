@@ -19,16 +19,16 @@ from torch import Tensor
 from minidisc.architectures import Architecture
 from minidisc.checkpointing import checkpointed
 from minidisc.files import new_file
-from minidisc.layers import head_size, prunable_layers
+from minidisc.layers import attentions_of, ffns_of
 
 ABSENT = -1.0
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Scores of one model: ``heads`` (layers, heads) and ``neurons`` (layers, neurons), each row of L2 norm 1.
+    """Scores of one model: ``heads`` (attentions, heads) and ``neurons`` (FFNs, neurons), each row of L2 norm 1.
 
-    Where a layer has fewer than others, its row ends with `ABSENT`.
+    Most models have one attention and one FFN a layer. Where one has fewer than others, its row ends with `ABSENT`.
     """
 
     heads: Tensor
@@ -67,12 +67,10 @@ def compute_importance(
     Returns:
         Scores on the CPU, in fp32.
     """
-    layers = prunable_layers(model, architecture)
-    size = head_size(model.config, architecture)
-    units = [size] * len(layers) + [1] * len(layers)
-    taps = [layer.attention_output for layer in layers] + [layer.ffn_down for layer in layers]
+    attentions = attentions_of(model, architecture)
+    parts = [*attentions, *ffns_of(model, architecture)]
     sums: list[Tensor] = []
-    scores = [torch.zeros(tap.in_features // unit) for tap, unit in zip(taps, units, strict=True)]
+    scores = [torch.zeros(part.width) for part in parts]
 
     def tap_input(index: int) -> Callable:
         def hook(module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -86,19 +84,19 @@ def compute_importance(
     trainable = [p for p in model.parameters() if p.requires_grad]
     was_training = model.training
     model.eval()
-    handles = [tap.register_forward_pre_hook(tap_input(i)) for i, tap in enumerate(taps)]
+    handles = [part.down.register_forward_pre_hook(tap_input(i)) for i, part in enumerate(parts)]
     try:
         for parameter in trainable:
             parameter.requires_grad_(False)
         for batch in batches:
             inputs = dict(batch)
             labels = inputs.pop("labels")
-            sums[:] = [torch.zeros(tap.in_features) for tap in taps]
+            sums[:] = [torch.zeros(part.width * part.size) for part in parts]
             with torch.enable_grad(), checkpointed(model, architecture, gradient_checkpointing):
                 loss_of(model(**inputs).logits, labels).backward()
             # A head's mask scales all its dimensions together, so they are summed before |·|.
-            for score, total, unit in zip(scores, sums, units, strict=True):
-                score += total.reshape(len(score), unit).sum(1).abs()
+            for score, total, part in zip(scores, sums, parts, strict=True):
+                score += total.reshape(len(score), part.size).sum(1).abs()
     finally:
         for handle in handles:
             handle.remove()
@@ -106,7 +104,7 @@ def compute_importance(
             parameter.requires_grad_(True)
         model.train(was_training)
     heads, neurons = widths or (len(scores[0]), len(scores[-1]))
-    return Importance(_table(scores[: len(layers)], heads), _table(scores[len(layers) :], neurons))
+    return Importance(_table(scores[: len(attentions)], heads), _table(scores[len(attentions) :], neurons))
 
 
 class _Tap(torch.autograd.Function):

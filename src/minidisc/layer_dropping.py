@@ -10,6 +10,7 @@ from torch import nn
 
 from minidisc.architectures import Architecture
 from minidisc.errors import UserError
+from minidisc.layers import ffns_of
 from minidisc.modeling.classes import build_narrow
 from minidisc.subnetworks import SubnetworkSpec, full_width
 
@@ -19,17 +20,31 @@ def kept_layers(layers: int, kept: int) -> list[int]:
     return [round((i + 1) * layers / kept) - 1 for i in range(kept)]
 
 
-def check_droppable(architecture: Architecture) -> None:
-    """Refuse a family in which several layers are one.
+def check_droppable(model: Any, architecture: Architecture) -> None:
+    """Refuse a model in which several layers are one, or that has a decoder beside its encoder.
 
     Raises:
         UserError: no layer can be left out of it.
     """
+    if _decodes(model, architecture):
+        raise UserError(
+            f"a model of family {architecture.model_type!r} has an encoder and a decoder, whose layers cannot be left "
+            "out; use --student pruned."
+        )
     if architecture.runs is not None:
         raise UserError(
             f"the layers of a model of family {architecture.model_type!r} share their weights, so none can be left "
             "out; use --student pruned."
         )
+
+
+def is_droppable(model: Any, architecture: Architecture) -> bool:
+    """Whether layers of a model can be left out (see `check_droppable`)."""
+    return architecture.runs is None and not _decodes(model, architecture)
+
+
+def _decodes(model: Any, architecture: Architecture) -> bool:
+    return any(part.place.decodes for part in ffns_of(model, architecture))
 
 
 def drop_layers(model: Any, architecture: Architecture, sparsity: float) -> tuple[Any, SubnetworkSpec]:
@@ -41,15 +56,14 @@ def drop_layers(model: Any, architecture: Architecture, sparsity: float) -> tupl
     Raises:
         UserError: see `check_droppable`.
     """
-    check_droppable(architecture)
+    check_droppable(model, architecture)
     layers = len(attrgetter(architecture.layers)(model.base_model))
     kept = kept_layers(layers, max(1, round(layers * (1 - sparsity))))
     if architecture.first_layer_differs:
         kept[0] = 0
     small = with_layers(model, architecture, kept)
-    return small, SubnetworkSpec(
-        float(sparsity), tuple(small.config.heads_per_layer), tuple(small.config.neurons_per_layer)
-    )
+    widths = tuple(small.config.heads_per_layer), tuple(small.config.neurons_per_layer)
+    return small, SubnetworkSpec(float(sparsity), *widths)
 
 
 def with_layers(model: Any, architecture: Architecture, kept: Sequence[int]) -> Any:
@@ -60,8 +74,8 @@ def with_layers(model: Any, architecture: Architecture, kept: Sequence[int]) -> 
         with ``model``.
     """
     layers = attrgetter(architecture.layers)(model.base_model)
-    heads, neurons = getattr(model.config, architecture.prunable_heads), getattr(model.config, architecture.neurons)
-    widths = full_width(len(kept), heads, neurons)
+    heads = getattr(model.config, architecture.prunable_heads)
+    widths = full_width(len(kept), heads, architecture.full_neurons(model.config))
     changes: dict[str, Any] = {architecture.depth: len(kept)}
     for name in architecture.per_layer:
         if (every := getattr(model.config, name, None)) is not None:

@@ -2,73 +2,124 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from minidisc.architectures import Architecture
-from minidisc.modeling.narrow import head_rows, head_sizes, layers_of
+from minidisc.architectures import Architecture, Parts
+from minidisc.modeling.narrow import head_rows, head_sizes, inputs_of, modules_at, neuron_rows, outputs_first
 
 
 @dataclass(frozen=True)
 class Rows:
     """A linear map whose rows are heads or neurons.
 
-    They consist of so many equal ``blocks``: three for [query | key | value], two for [up | gate], else one. In every
-    block a head or neuron has ``size`` rows.
+    They consist of blocks: three for [query | key | value], two for [up | gate], else one. ``sizes`` says how many
+    rows a head or neuron has in each.
     """
 
-    linear: nn.Linear
-    blocks: int
-    size: int = 1
+    linear: Any
+    sizes: tuple[int, ...]
+
+    def blocks(self, parameter: Tensor) -> Sequence[Tensor]:
+        """Views of the blocks of the weights or the bias, this map's or a wider one's; outputs come first."""
+        return split_rows(outputs_first(self.linear, parameter), self.sizes)
 
 
 @dataclass(frozen=True)
-class PrunableLayer:
-    """The linear maps of one transformer layer that heads and neurons live in."""
+class Part:
+    """One attention or one FFN, and the linear maps that its heads or neurons live in.
 
-    module: nn.Module
-    head_rows: list[Rows]
-    attention_output: nn.Linear
-    neuron_rows: list[Rows]
-    ffn_down: nn.Linear
+    ``down`` has ``size`` columns for each of them; ``place`` says which tokens the part sees.
+    """
+
+    module: Any
+    place: Parts
+    rows: list[Rows]
+    down: Any
+    size: int = 1
+
+    @property
+    def width(self) -> int:
+        """Its heads or neurons."""
+        return inputs_of(self.down) // self.size
 
 
-def prunable_layers(model: Any, architecture: Architecture) -> list[PrunableLayer]:
-    """All layers of ``model`` (any head, or the base model), first to last."""
-    layout = architecture.layout
+def attentions_of(model: Any, architecture: Architecture) -> list[Part]:
+    """All attentions of ``model`` (any head, or the base model); in families of plain layers, first layer to last."""
+    layout, size = architecture.layout, head_sizes(model.config, architecture.layout)[0]
     return [
-        PrunableLayer(
-            module=layer,
-            head_rows=[
-                Rows(attrgetter(path)(layer), *numbers)
-                for path, numbers in head_rows(layer, layout, model.config).items()
+        Part(
+            module,
+            parts,
+            [
+                Rows(module.get_submodule(path), sizes)
+                for path, sizes in head_rows(module, layout, model.config).items()
             ],
-            attention_output=attrgetter(architecture.attention_output)(layer),
-            neuron_rows=[
-                Rows(attrgetter(path)(layer), blocks) for path, blocks in Counter(layout["neuron_rows"]).items()
-            ],
-            ffn_down=attrgetter(architecture.ffn_down)(layer),
+            module.get_submodule(architecture.attention_output),
+            size,
         )
-        for layer in layers_of(model, layout)
+        for parts in architecture.attentions
+        for module in modules_at(model, (parts.path,))
     ]
 
 
+def ffns_of(model: Any, architecture: Architecture) -> list[Part]:
+    """All FFNs of ``model`` (any head, or the base model); in families of plain layers, first layer to last."""
+    layout = architecture.layout
+    return [
+        Part(
+            module,
+            parts,
+            [Rows(module.get_submodule(path), sizes) for path, sizes in neuron_rows(module, layout).items()],
+            module.get_submodule(architecture.ffn_down),
+        )
+        for parts in architecture.ffns
+        for module in modules_at(model, (parts.path,))
+    ]
+
+
+def split_rows(parameter: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
+    """Views of the blocks of rows of a map in which a head or neuron has so many rows of each."""
+    count = len(parameter) // sum(sizes)
+    return parameter.split([count * size for size in sizes])
+
+
+def embedding_modules(model: Any, architecture: Architecture) -> list[Any]:
+    """The modules that hold the parameters of the embeddings."""
+    return [attrgetter(path)(model.base_model) for path in (architecture.embeddings, *architecture.tables)]
+
+
+def state_to_save(model: nn.Module) -> dict[str, Tensor]:
+    """A model's weights, those that have two names, such as an output layer that is the embeddings, once."""
+    twice = _second_names(model)
+    return {name: weight.contiguous() for name, weight in model.state_dict().items() if name not in twice}
+
+
+def whole_state(model: nn.Module, saved: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What `state_to_save` gave for a model like this, under all names."""
+    return {**saved, **{name: saved[first] for name, first in _second_names(model).items()}}
+
+
+def _second_names(model: nn.Module) -> dict[str, str]:
+    names: dict[int, str] = {}
+    first = {name: names.setdefault(id(weight), name) for name, weight in model.state_dict(keep_vars=True).items()}
+    return {name: other for name, other in first.items() if other != name}
+
+
 def set_dropout(model: nn.Module, probability: float) -> None:
-    """Give every dropout of ``model`` the same probability."""
+    """Give every dropout of ``model`` the same probability, but for that of whole layers, which ends."""
     modules: Iterator[Any] = model.modules()
     for module in modules:
         if isinstance(module, nn.Dropout):
             module.p = probability
-        # Some attention classes keep the number itself.
-        if isinstance(getattr(module, "attention_dropout", None), float | int):
-            module.attention_dropout = probability
-
-
-def head_size(config: Any, architecture: Architecture) -> int:
-    """Dimensions of one head in the attention's output."""
-    return head_sizes(config, architecture.layout)[0]
+        # Some classes keep the number itself.
+        for name in ("attention_dropout", "dropout"):
+            if isinstance(getattr(module, name, None), float | int):
+                setattr(module, name, probability)
+        # A layer that is left out now and then has no hidden state to compare.
+        if hasattr(module, "layerdrop"):
+            module.layerdrop = 0.0

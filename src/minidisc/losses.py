@@ -29,12 +29,18 @@ class Outputs:
 class Truth:
     """What is known of a batch: ``mask`` (rows, tokens), 1 for tokens and 0 for padding; ``labels`` or None.
 
-    Labels are as `task_loss` takes them. ``classes`` are the logits, in the order of the labels' integers.
+    Labels are as `task_loss` takes them. ``classes`` are the logits, in the order of the labels' integers; None for
+    all of them.
     """
 
     mask: Tensor
     labels: Tensor | None
-    classes: Sequence[int]
+    classes: Sequence[int] | None
+
+
+def of_classes(logits: Tensor, classes: Sequence[int] | None) -> Tensor:
+    """The logits of some classes, or of all of them."""
+    return logits if classes is None else logits[..., list(classes)]
 
 
 def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -52,9 +58,13 @@ def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return losses / (labels >= 0).sum().clamp_min(1)
 
 
-def distilled_layers(layers: int) -> list[int]:
-    """Indices of the hidden states that are compared: the embeddings' output (0) and every L/6-th layer's."""
-    return sorted({round(i * layers / 6) for i in range(7)})
+def distilled_layers(layers: int, decoder_layers: int = 0) -> list[int]:
+    """Indices of the hidden states that are compared: the embeddings' output (0) and every L/6-th layer's.
+
+    Those of so many decoder layers, if there are any, stand behind the encoder's and are chosen in the same way.
+    """
+    own = sorted({round(i * layers / 6) for i in range(7)})
+    return own + [layers + 1 + i for i in distilled_layers(decoder_layers)] if decoder_layers else own
 
 
 def logit_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, temperature: float = 1.0) -> Tensor:
@@ -66,12 +76,13 @@ def logit_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, tem
         mask: (rows, tokens), 1 for tokens and 0 for padding; outputs of tokens are compared where it is 1.
         temperature: divides both logits; the loss is multiplied by its square (arXiv 1503.02531).
     """
-    if teacher.dim() == 3 and mask is not None:
+    if teacher.dim() == 3 and mask is not None and not mask.all():
         student, teacher = student[mask.bool()], teacher[mask.bool()]
     if teacher.shape[-1] == 1:
         return F.mse_loss(student.float(), teacher.float())
-    targets = (teacher.float() / temperature).softmax(-1)
-    return F.cross_entropy(student.float() / temperature, targets) * temperature**2
+    classes = teacher.shape[-1]
+    targets = (teacher.float() / temperature).softmax(-1).reshape(-1, classes)
+    return F.cross_entropy(student.float().reshape(-1, classes) / temperature, targets) * temperature**2
 
 
 def hidden_state_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
@@ -82,8 +93,8 @@ def hidden_state_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask
         teacher: as many, of the same shapes; the hidden size is never pruned, so nothing is projected.
         mask: (rows, tokens), 1 for tokens and 0 for padding.
     """
-    weight = mask.to(student[0].dtype) / (mask.sum() * student[0].shape[-1])
-    errors = [((s - t).square().sum(-1) * weight).sum() for s, t in zip(student, teacher, strict=True)]
+    weight = mask.to(student[0].dtype) / mask.sum()
+    errors = [((s - t).square().mean(-1) * weight).sum() for s, t in zip(student, teacher, strict=True)]
     return torch.stack(errors).mean()
 
 
@@ -107,7 +118,7 @@ def pkd_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
     assert truth.labels is not None
     pairs = zip(student.states, teacher.states, strict=True)
     distances = [F.mse_loss(F.normalize(s[:, 0], dim=-1), F.normalize(t[:, 0], dim=-1)) for s, t in pairs]
-    labels = task_loss(student.logits[..., list(truth.classes)], truth.labels)
+    labels = task_loss(of_classes(student.logits, truth.classes), truth.labels)
     logits = logit_loss(student.logits, teacher.logits, truth.mask, temperature=10.0)
     return 0.5 * labels + 0.5 * logits + 100 * torch.stack(distances).sum()
 
@@ -149,7 +160,7 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, heads: int = 3
 def label_loss(student: Outputs, teacher: Outputs | None, truth: Truth) -> Tensor:
     """No distillation: the task loss on labels."""
     assert truth.labels is not None
-    return task_loss(student.logits[..., list(truth.classes)], truth.labels)
+    return task_loss(of_classes(student.logits, truth.classes), truth.labels)
 
 
 LOSSES: dict[str, Callable[[Outputs, Outputs, Truth], Tensor]] = {

@@ -11,10 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from minidisc.architectures import Architecture
-from minidisc.layers import Rows, prunable_layers
-from minidisc.modeling.narrow import head_sizes
-from minidisc.subnetworks import SubnetworkSpec, full_width
+from minidisc.architectures import Architecture, Parts
+from minidisc.layers import Rows, attentions_of, embedding_modules, ffns_of
+from minidisc.modeling.narrow import counting_layers, head_sizes, inputs_of
+from minidisc.subnetworks import SubnetworkSpec
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,18 @@ class Shape:
     A head has ``head_size`` dimensions in queries and in the attention's output, ``key_size`` in keys and values.
     ``head_parameters`` and ``neuron_parameters`` belong to one head and one neuron; a neuron is a row or column of
     ``neuron_maps`` linear maps. Each head compares every token with so many relative ``positions``.
-    ``runs`` says how often each layer runs in one pass.
+    ``runs`` says how often each of the ``layers`` (of the encoder) runs in one pass. A decoder reads
+    ``decoder_length`` tokens, or, if that is None, as many as the encoder; then the hidden states of its
+    ``decoder_depth`` layers are of tokens too. A language model chooses among ``vocabulary`` tokens. The attentions
+    that are ``needed`` have to keep a head.
     """
 
     hidden: int
     head_size: int
     key_size: int
     layers: int
+    attentions: tuple[Parts, ...]
+    ffns: tuple[Parts, ...]
     heads: int
     neurons: int
     head_parameters: int
@@ -38,31 +43,41 @@ class Shape:
     neuron_maps: int
     positions: int
     runs: tuple[int, ...]
+    decoder_length: int | None
     all_parameters: int
     embedding_parameters: int
+    needed: tuple[int, ...] = ()
+    vocabulary: int = 0
 
     @classmethod
     def of(cls, model: Any, architecture: Architecture) -> Shape:
         """Read off a full-width model."""
         config = model.config
         hidden = getattr(config, architecture.hidden)
-        embeddings = _submodule(model.base_model, architecture.embeddings)
-        layers = prunable_layers(model, architecture)
+        attentions, ffns = attentions_of(model, architecture), ffns_of(model, architecture)
+        layers = sum(not part.place.decodes for part in ffns)
+        generates = model.can_generate()
+        needed = {i for i, part in enumerate(attentions) if part.place.needed}
         size, key_size = head_sizes(config, architecture.layout)
         return cls(
             hidden=hidden,
             head_size=size,
             key_size=key_size,
-            layers=len(layers),
+            layers=layers,
+            attentions=tuple(part.place for part in attentions),
+            ffns=tuple(part.place for part in ffns),
             heads=getattr(config, architecture.prunable_heads),
-            neurons=getattr(config, architecture.neurons),
-            head_parameters=_row_parameters(layers[0].head_rows) + size * hidden,
-            neuron_parameters=_row_parameters(layers[0].neuron_rows) + hidden,
-            neuron_maps=1 + sum(rows.blocks for rows in layers[0].neuron_rows),
+            neurons=architecture.full_neurons(config),
+            head_parameters=_row_parameters(attentions[0].rows) + size * hidden,
+            neuron_parameters=_row_parameters(ffns[0].rows) + hidden,
+            neuron_maps=1 + sum(len(rows.sizes) for rows in ffns[0].rows),
             positions=architecture.positions(config) if architecture.positions else 0,
-            runs=tuple(architecture.runs(config)) if architecture.runs else (1,) * len(layers),
+            runs=tuple(architecture.runs(config)) if architecture.runs else (1,) * layers,
+            decoder_length=architecture.decoder_length,
             all_parameters=sum(p.numel() for p in model.parameters()),
-            embedding_parameters=sum(p.numel() for p in embeddings.parameters()),
+            embedding_parameters=_embedding_parameters(model, architecture),
+            needed=tuple(sorted(needed.union(counting_layers(config) if generates else ()))),
+            vocabulary=config.vocab_size if generates else 0,
         )
 
     @property
@@ -70,9 +85,14 @@ class Shape:
         """Layers that a token goes through, those that run several times counted as often."""
         return sum(self.runs)
 
+    @property
+    def decoder_depth(self) -> int:
+        """Layers of a decoder that reads as many tokens as the encoder."""
+        return sum(part.decodes for part in self.ffns) if self.decoder_length is None else 0
+
     def full(self) -> SubnetworkSpec:
         """The widths of the whole model."""
-        return full_width(self.layers, self.heads, self.neurons)
+        return SubnetworkSpec(0.0, (self.heads,) * len(self.attentions), (self.neurons,) * len(self.ffns))
 
     def prunable(self, spec: SubnetworkSpec) -> int:
         """Weights and biases that belong to the heads and neurons of ``spec``."""
@@ -87,16 +107,26 @@ class Shape:
     def forward_flops(self, spec: SubnetworkSpec, rows: int, length: int) -> float:
         """Floating-point operations of one forward pass over the layers, a multiply-add counted as two.
 
-        Embeddings, norms, activations and the classifier are left out: under two per cent of a full-width pass.
+        Embeddings, norms, activations and a classifier are left out: under two per cent of a full-width pass. A
+        language model's choice of tokens is counted.
         """
-        heads = sum(n * runs for n, runs in zip(spec.heads, self.runs, strict=True))
-        neurons = sum(n * runs for n, runs in zip(spec.neurons, self.runs, strict=True))
-        tokens = rows * length
-        dimensions = 2 * heads * (self.head_size + self.key_size) + self.neuron_maps * neurons
-        linear = 2 * tokens * self.hidden * dimensions
-        attention = 4 * tokens * length * heads * self.head_size
-        positions = 2 * self.positions * (self.hidden + tokens) * heads * self.head_size
-        return float(linear + attention + positions)
+        decoded = length if self.decoder_length is None else self.decoder_length
+        total = 2 * rows * length * self.hidden * self.vocabulary
+        for part, heads, runs in zip(self.attentions, spec.heads, self._runs(self.attentions), strict=True):
+            queries = decoded if part.decodes else length
+            keys = decoded if part.decodes and not part.crosses else length
+            linear = 4 * rows * self.hidden * (queries * self.head_size + keys * self.key_size)
+            attention = 4 * rows * queries * keys * self.head_size
+            positions = 2 * self.positions * (self.hidden + rows * queries) * self.head_size
+            total += heads * runs * (linear + attention + positions)
+        for part, neurons, runs in zip(self.ffns, spec.neurons, self._runs(self.ffns), strict=True):
+            tokens = rows * (decoded if part.decodes else length)
+            total += 2 * tokens * self.hidden * self.neuron_maps * neurons * runs
+        return float(total)
+
+    def _runs(self, parts: tuple[Parts, ...]) -> tuple[int, ...]:
+        """How often each of them runs in one pass; a decoder's once."""
+        return (*self.runs, *(1,) * (len(parts) - self.layers))
 
 
 @dataclass(frozen=True)
@@ -110,9 +140,8 @@ class Sizes:
     @classmethod
     def of(cls, model: Any, architecture: Architecture, prunable: int) -> Sizes:
         """Count a model's parameters; how many are prunable is told."""
-        embeddings = _submodule(model.base_model, architecture.embeddings)
         parameters = sum(p.numel() for p in model.parameters())
-        return cls(prunable, parameters - sum(p.numel() for p in embeddings.parameters()), parameters)
+        return cls(prunable, parameters - _embedding_parameters(model, architecture), parameters)
 
 
 @dataclass
@@ -185,10 +214,8 @@ def processor() -> str:
 
 def _row_parameters(maps: list[Rows]) -> int:
     """Parameters in the rows of one head, or one neuron."""
-    return sum(x.blocks * x.size * (x.linear.in_features + (x.linear.bias is not None)) for x in maps)
+    return sum(sum(x.sizes) * (inputs_of(x.linear) + (x.linear.bias is not None)) for x in maps)
 
 
-def _submodule(module: Any, path: str) -> Any:
-    for name in path.split("."):
-        module = getattr(module, name)
-    return module
+def _embedding_parameters(model: Any, architecture: Architecture) -> int:
+    return sum(p.numel() for module in embedding_modules(model, architecture) for p in module.parameters())

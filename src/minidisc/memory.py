@@ -39,17 +39,22 @@ def free_weights(model: Any) -> None:
 
     See `give_weights`. Buffers stay, for not all of them are in files.
     """
+    freed: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
+            if parameter is not None and parameter not in freed:
+                freed[parameter] = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
             if parameter is not None:
-                freed = nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
-                module._parameters[name] = freed
+                # Weights with two names stay one.
+                module._parameters[name] = freed[parameter]
+    freed.clear()
     release_memory()
 
 
 def give_weights(model: Any, source: Any) -> None:
     """Let a model whose weights were dropped use those of ``source``, another of its class."""
-    model.load_state_dict(source.state_dict(), assign=True)
+    # The parameters themselves, so that weights with two names are one.
+    model.load_state_dict(source.state_dict(keep_vars=True), assign=True)
 
 
 def is_freed(model: Any) -> bool:

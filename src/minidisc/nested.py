@@ -17,36 +17,51 @@ from torch.nn import functional as F
 
 from minidisc.architectures import Architecture
 from minidisc.importance import Importance
-from minidisc.layers import Rows, head_size, prunable_layers
-from minidisc.modeling.narrow import adapt_attention, set_heads
+from minidisc.layers import Rows, attentions_of, ffns_of, split_rows
+from minidisc.modeling.narrow import Conv1D, adapt_attention, outputs_first, set_heads
 from minidisc.subnetworks import SubnetworkSpec
 
 
-class NestedLinear(nn.Linear):
-    """A linear map of which only the first ``active_out`` rows and ``active_in`` columns are used.
+class Nested:
+    """A linear map of which only ``active_out`` heads or neurons, and ``active_in`` columns, are used: the first ones.
 
-    ``None`` means all of them. Where the rows are several equal ``blocks``, the first ``active_out`` of each are used.
-    An existing ``nn.Linear`` becomes one by having its class swapped, so that parameter names, saved files and
-    optimisers do not notice.
+    ``None`` means all of them. Its rows consist of blocks, in each of which a head or neuron has so many rows as
+    ``sizes`` says; those used are the first of each.
+    An existing map becomes one by having its class swapped, so that parameter names, saved files and optimisers do
+    not notice.
     """
 
+    weight: Any
+    bias: Any
     active_out: int | None = None
     active_in: int | None = None
-    blocks: int = 1
+    sizes: tuple[int, ...] = (1,)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Map (..., active_in) to (..., blocks · active_out)."""
+        """Map (..., active_in) to (..., active_out · the sum of ``sizes``)."""
         bias = None if self.bias is None else self._active_rows(self.bias)
         return F.linear(input, self._active_rows(self.weight)[:, : self.active_in], bias)
 
     def _active_rows(self, parameter: Tensor) -> Tensor:
-        if self.blocks == 1 or self.active_out is None:
-            return parameter[: self.active_out]
-        return parameter.unflatten(0, (self.blocks, -1))[:, : self.active_out].flatten(0, 1)
+        parameter = outputs_first(self, parameter)
+        if self.active_out is None:
+            return parameter
+        blocks = split_rows(parameter, self.sizes)
+        parts = [block[: self.active_out * size] for block, size in zip(blocks, self.sizes, strict=True)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def _nest(linear: Any, blocks: int = 1) -> None:
-    linear.__class__, linear.blocks = NestedLinear, blocks
+class NestedLinear(Nested, nn.Linear):
+    """An ``nn.Linear`` of which a part is used."""
+
+
+class NestedConv1D(Nested, Conv1D):
+    """transformers' ``Conv1D``, of which a part is used."""
+
+
+def _nest(linear: Any, sizes: tuple[int, ...] = (1,)) -> None:
+    linear.__class__ = NestedConv1D if isinstance(linear, Conv1D) else NestedLinear
+    linear.sizes = sizes
 
 
 class NestedNetwork:
@@ -59,13 +74,12 @@ class NestedNetwork:
 
     def __init__(self, model: Any, architecture: Architecture) -> None:
         self.model = model
-        self._head_size = head_size(model.config, architecture)
-        self._layers: list[Any] = prunable_layers(model, architecture)
-        for layer in self._layers:
-            for rows in (*layer.head_rows, *layer.neuron_rows):
-                _nest(rows.linear, rows.blocks)
-            _nest(layer.attention_output)
-            _nest(layer.ffn_down)
+        self._attentions = attentions_of(model, architecture)
+        self._parts: list[Any] = [*self._attentions, *ffns_of(model, architecture)]
+        for part in self._parts:
+            for rows in part.rows:
+                _nest(rows.linear, rows.sizes)
+            _nest(part.down)
         self._layout = architecture.layout
         adapt_attention(model, self._layout)
         embeddings = attrgetter(architecture.embeddings)(model.base_model)
@@ -77,16 +91,13 @@ class NestedNetwork:
 
     def activate(self, spec: SubnetworkSpec | None) -> None:
         """Make every following forward pass use ``spec``; ``None`` is the full width."""
-        for i, layer in enumerate(self._layers):
-            for rows in layer.head_rows:
-                rows.linear.active_out = None if spec is None else spec.heads[i] * rows.size
-            layer.attention_output.active_in = None if spec is None else spec.heads[i] * self._head_size
-            neurons = None if spec is None else spec.neurons[i]
-            for rows in layer.neuron_rows:
-                rows.linear.active_out = neurons
-            layer.ffn_down.active_in = neurons
-            own = layer.attention_output.in_features // self._head_size
-            set_heads(layer.module, self._layout, own if spec is None else spec.heads[i], self._head_size)
+        widths = [part.width for part in self._parts] if spec is None else [*spec.heads, *spec.neurons]
+        for part, width in zip(self._parts, widths, strict=True):
+            for rows in part.rows:
+                rows.linear.active_out = None if spec is None else width
+            part.down.active_in = width * part.size
+        for part, width in zip(self._attentions, widths, strict=False):
+            set_heads(part.module, self._layout, width, self.model.config)
 
     @contextmanager
     def shared_embeddings(self) -> Iterator[None]:
@@ -123,33 +134,32 @@ def order_by_importance(model: Any, architecture: Architecture, importance: Impo
         architecture: the family of the model.
         importance: scores of this very model.
     """
-    size = head_size(model.config, architecture)
     if architecture.shared_bias:
         every = range(importance.heads.shape[1])
         before = getattr(model.config, "head_order", None) or [list(every)] * len(importance.heads)
         orders = importance.heads.argsort(dim=1, descending=True, stable=True).tolist()
         model.config.head_order = [[old[h] for h in new] for old, new in zip(before, orders, strict=True)]
         adapt_attention(model, architecture.layout)
-    for i, layer in enumerate(prunable_layers(model, architecture)):
-        own = layer.attention_output.in_features // size, layer.ffn_down.in_features
-        heads = importance.heads[i].argsort(descending=True, stable=True)[: own[0]].to(layer.ffn_down.weight.device)
-        for rows in layer.head_rows:
-            _permute_rows(rows, heads)
-        _permute_columns(layer.attention_output, heads, size)
-        neurons = importance.neurons[i].argsort(descending=True, stable=True)[: own[1]].to(heads.device)
-        for rows in layer.neuron_rows:
-            _permute_rows(rows, neurons)
-        _permute_columns(layer.ffn_down, neurons, 1)
+    for parts, scores in (
+        (attentions_of(model, architecture), importance.heads),
+        (ffns_of(model, architecture), importance.neurons),
+    ):
+        for part, own in zip(parts, scores, strict=True):
+            order = own.argsort(descending=True, stable=True)[: part.width].to(part.down.weight.device)
+            for rows in part.rows:
+                _permute_rows(rows, order)
+            _permute_columns(part.down, order, part.size)
 
 
 def _permute_rows(rows: Rows, order: Tensor) -> None:
     for parameter in rows.linear.parameters():
-        block = parameter.unflatten(0, (rows.blocks, -1))
-        block.copy_(block[:, _dimensions(order, rows.size)])
+        for block, size in zip(rows.blocks(parameter), rows.sizes, strict=True):
+            block.copy_(block[_dimensions(order, size)])
 
 
-def _permute_columns(linear: nn.Linear, order: Tensor, size: int) -> None:
-    linear.weight.copy_(linear.weight[:, _dimensions(order, size)])
+def _permute_columns(linear: Any, order: Tensor, size: int) -> None:
+    weight = outputs_first(linear, linear.weight)
+    weight.copy_(weight[:, _dimensions(order, size)])
 
 
 def _dimensions(order: Tensor, size: int) -> Tensor:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 from typing import Any
 
 from torch import Tensor
 
 from minidisc.architectures import Architecture
-from minidisc.layers import prunable_layers
+from minidisc.layers import attentions_of
 from minidisc.losses import Outputs
+from minidisc.modeling.narrow import head_sizes
 
 _RELATED = ("query", "key", "value")
+_STATES = ("hidden_states", "encoder_hidden_states", "decoder_hidden_states")
 
 
 class OutputReader:
@@ -21,8 +22,8 @@ class OutputReader:
     Args:
         model: full-width, narrow or nested.
         architecture: its family.
-        states: which hidden states, 0 being the embeddings' output.
-        relations: whether the queries, keys and values of the last layer that has heads are wanted too.
+        states: which hidden states, 0 being the embeddings' output; a decoder's stand behind the encoder's.
+        relations: whether the queries, keys and values of the last (encoder) layer that has heads are wanted too.
     """
 
     def __init__(self, model: Any, architecture: Architecture, states: Sequence[int], relations: bool) -> None:
@@ -30,15 +31,20 @@ class OutputReader:
         self._states = list(states)
         self._seen: list[dict[str, list[Tensor]]] = []
         self._handles = []
-        # Only then: a checkpointed layer runs again in the backward pass.
+        # Others run the model too, to evaluate it; and a checkpointed layer runs again in the backward pass.
         self._listening = False
+        self._interleaved = architecture.interleaved
         paths = [getattr(architecture, name) for name in _RELATED]
-        for i, layer in enumerate(prunable_layers(model, architecture) if relations else []):
+        query, other = head_sizes(model.config, architecture.layout)
+        sizes = [query, other, other]
+        # A decoder's tokens may be others than those of the mask.
+        attentions = [part for part in attentions_of(model, architecture) if not part.place.decodes]
+        for i, part in enumerate(attentions if relations else []):
             self._seen.append({name: [] for name in _RELATED})
             for j, (name, path) in enumerate(zip(_RELATED, paths, strict=True)):
-                block = paths[:j].count(path), paths.count(path)
-                hook = self._hook(self._seen[i][name], *block)
-                self._handles.append(attrgetter(path)(layer.module).register_forward_hook(hook))
+                blocks = [size for own, size in zip(paths, sizes, strict=True) if own == path]
+                hook = self._hook(self._seen[i][name], paths[:j].count(path), blocks)
+                self._handles.append(part.module.get_submodule(path).register_forward_hook(hook))
 
     def __call__(self, inputs: dict[str, Any]) -> Outputs:
         """One forward pass."""
@@ -47,17 +53,25 @@ class OutputReader:
             output = self._model(**inputs, output_hidden_states=bool(self._states))
         finally:
             self._listening = False
-        return Outputs(output.logits, [output.hidden_states[i] for i in self._states], self._relations())
+        found = [output[name] for name in _STATES if output.get(name) is not None]
+        states = [state for group in found for state in group]
+        return Outputs(output.logits, [states[i] for i in self._states], self._relations())
 
     def close(self) -> None:
         """Stop listening to the model."""
         for handle in self._handles:
             handle.remove()
 
-    def _hook(self, seen: list[Tensor], block: int, blocks: int) -> Any:
+    def _hook(self, seen: list[Tensor], block: int, sizes: list[int]) -> Any:
         def keep(module: Any, inputs: Any, output: Tensor) -> None:
-            if self._listening:
-                seen.append(output.chunk(blocks, dim=-1)[block])
+            if not self._listening:
+                return
+            heads = output.shape[-1] // sum(sizes)
+            if self._interleaved:
+                parts = output.unflatten(-1, (heads, sum(sizes))).split(sizes, -1)
+                seen.append(parts[block].flatten(-2))
+            else:
+                seen.append(output.split([heads * size for size in sizes], -1)[block])
 
         return keep
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from minidisc import budgets
 from minidisc.card import write_card
 from minidisc.confidence import coin_toss
 from minidisc.config import CompressSettings, settings_from
+from minidisc.errors import UserError
 from minidisc.extraction import save_small
 from minidisc.files import write_json
 from minidisc.listening import Listener, LoggingListener
@@ -31,7 +33,7 @@ def compress(
     teacher: str | Path | None = None,
     task: str | None = None,
     *,
-    target_sparsity: float = 0.9,
+    target_sparsity: float | None = None,
     output_dir: str | Path | None = None,
     resume: bool = False,
     listener: Listener | None = None,
@@ -44,7 +46,8 @@ def compress(
         teacher: folder or Hub id of the fine-tuned model.
         task: ``glue/NAME``, ``conll2003``, a Hub dataset id, or None for own files (``train_file``,
             ``validation_file``).
-        target_sparsity: fraction of attention heads and FFN neurons to remove, in (0, 1).
+        target_sparsity: fraction of attention heads and FFN neurons to remove, in (0, 1); 0.9 if there is no budget
+            (``target_params`` and others) among the options.
         output_dir: the run folder.
         resume: go on with the run that is in ``output_dir``.
         listener: is told what happens.
@@ -59,17 +62,26 @@ def compress(
         settings = settings_from(CompressSettings, {**given, **options})
     listener = listener or LoggingListener()
     prepared = Preparation(settings, listener)
-    check_disk(Path(settings.output_dir), disk_needed(prepared.shape, settings, prepared.storable(settings)))
+    folder = Path(settings.output_dir)
+    check_disk(folder, disk_needed(prepared.shape, budgets.widest(settings), prepared.storable(settings)))
+    fresh = not (folder / "run.yaml").is_file()
+    # A drop that no candidate kept within may be raised; the candidates are trained already.
+    free = ("max_drop",) if settings.max_drop and not (folder / budgets.FILE).is_file() else ()
     # Only what has passed every check above gets a folder.
-    folder = open_run(settings, prepared.fingerprints, resume)
+    folder = open_run(settings, prepared.fingerprints, resume, free)
     if (folder / "results.json").is_file():
         listener.note(f"{folder} is complete already.")
         return read_result(folder)
     prepared.rank(folder / "importance.safetensors")
-    job = prepared.job(settings, folder)
-    listener.estimated(prepared.estimate(job))
+    try:
+        job, budget = budgets.aimed(prepared, settings, folder)
+    except UserError:
+        # A budget that cannot be kept is known only after the importance.
+        if fresh and not (folder / "checkpoints").exists():
+            shutil.rmtree(folder)
+        raise
     outcome = SCHEDULES[settings.schedule](job)
-    return _save(prepared, settings, outcome, folder)
+    return _save(prepared, job.settings, outcome, folder, budget)
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,18 @@ def plan(
     """
     if settings is None:
         settings = settings_from(CompressSettings, {"teacher": teacher, "task": task, **options})
-    prepared = Preparation(settings, listener or LoggingListener())
+    if settings.train_text:
+        raise UserError(
+            "--dry-run writes nothing, and so has no text of --train-text; give --train-file, or start the run, which "
+            "says what it will take before it trains."
+        )
+    listener, budget = listener or LoggingListener(), settings.budget()
+    settings = budgets.widest(settings)
+    if budget is not None:
+        listener.note(
+            f"{budget.flag}: a run solves for the sparsity; what follows is for {settings.target_sparsity:g}"
+        )
+    prepared = Preparation(settings, listener)
     prepared.rank_evenly()
     job = prepared.job(settings, Path(settings.output_dir))
     stages = planned(job)
@@ -124,7 +147,9 @@ def plan(
     )
 
 
-def _save(prepared: Preparation, settings: CompressSettings, outcome: Outcome, folder: Path) -> CompressionResult:
+def _save(
+    prepared: Preparation, settings: CompressSettings, outcome: Outcome, folder: Path, budget: dict[str, Any] | None
+) -> CompressionResult:
     tokenizer = prepared.loaded.tokenizer
     chosen = [assistant.candidate for assistant in outcome.assistants]
     rows = [
@@ -155,6 +180,13 @@ def _save(prepared: Preparation, settings: CompressSettings, outcome: Outcome, f
         prepared.evaluate(outcome.student, "validation"),
         outcome.selection_metrics,
     )
+    teacher = prepared.teacher_result()
+    if budget is not None:
+        budget["reached"] = budgets.reached(prepared, budget, plain(teacher), plain(student), outcome.student)
+        if not budget["reached"]["kept"]:
+            line = f"the student does not keep the budget ({budget['asked']}): {budget['reached']['text']}."
+            prepared.warnings.append(line)
+            prepared.listener.warn(line)
     costs = {"importance": prepared.cost, **outcome.costs}
     total = sum(costs.values(), Cost())
     # More than a stage's own peak, where something between the stages needed more.
@@ -162,12 +194,15 @@ def _save(prepared: Preparation, settings: CompressSettings, outcome: Outcome, f
     results: dict[str, Any] = {
         "task": {"name": prepared.task.name, "kind": prepared.task.kind, "metrics": list(prepared.task.metrics)},
         "rows": prepared.row_counts(),
-        "teacher": plain(prepared.teacher_result()),
+        "budget": budget,
+        "teacher": plain(teacher),
         "assistants": [plain(a) for a in assistants],
         "student": plain(student),
         "candidates": rows,
         "lambda_sweep": [[part._asdict() for part in sweep] for sweep in lambda_sweeps(rows)],
+        "contrast": prepared.contrast(outcome.student),
         "trials": outcome.trials,
+        "kept": outcome.kept,
         "history": outcome.history,
         "cost": {
             "total": asdict(total),
@@ -175,6 +210,7 @@ def _save(prepared: Preparation, settings: CompressSettings, outcome: Outcome, f
         },
         "machine": f"{processor()}, {prepared.device.type}, torch threads {torch.get_num_threads()}",
         "settings": dataclasses.asdict(settings),
+        "fingerprints": prepared.fingerprints,
         "versions": versions(),
         "warnings": prepared.warnings,
     }

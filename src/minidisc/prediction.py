@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from minidisc.nested import NestedNetwork
@@ -49,7 +50,8 @@ def predict(
 
     Returns:
         (rows, outputs); for rows of words (rows,), of arrays (words, outputs) with the logits at the first token of
-        each word and -inf for a word that has none.
+        each word and -inf for a word that has none. For packed text (rows, 3), not the logits themselves: how many
+        tokens had to be predicted, how many were predicted right, and the sum of -ln p over them.
     """
     model.eval()
     words, order, found = _first_tokens(rows), [], []
@@ -95,7 +97,10 @@ def _by_row(
     first_tokens: list[list[int]] | None,
     outputs: Sequence[int] | None,
 ) -> np.ndarray:
-    """A batch's logits as an array of (rows, outputs), or (rows,) of arrays (words, outputs)."""
+    """A batch's logits as an array of (rows, outputs), or (rows,) of arrays (words, outputs), or scores of text."""
+    if first_tokens is None and logits.dim() == 3:
+        labels = batch["labels"].to(logits.device)
+        return np.array([_next_token_scores(*pair) for pair in zip(logits, labels, strict=True)])
     values = logits.float().cpu().numpy()[..., slice(None) if outputs is None else list(outputs)]
     if first_tokens is None:
         return values
@@ -106,3 +111,14 @@ def _by_row(
         result[row] = np.full((len(tokens), values.shape[-1]), -np.inf, dtype=np.float32)
         result[row][tokens >= 0] = values[row, tokens[tokens >= 0] + start]
     return result
+
+
+def _next_token_scores(logits: torch.Tensor, labels: torch.Tensor) -> tuple[int, int, float]:
+    """Of a row: tokens that had to be predicted, those predicted right, and the sum of -ln p over them.
+
+    Row by row, since a whole batch's probabilities over a vocabulary are gigabytes.
+    """
+    wanted = labels >= 0
+    logits, labels = logits[wanted].float(), labels[wanted]
+    surprise = F.cross_entropy(logits, labels, reduction="none").double().sum()
+    return len(labels), int((logits.argmax(-1) == labels).sum()), float(surprise)

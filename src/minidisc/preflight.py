@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,14 @@ from minidisc.architectures import Architecture
 from minidisc.config import CompressSettings, random_candidates
 from minidisc.errors import UserError
 from minidisc.footprint import MOMENTS, Load, phases
+from minidisc.layers import embedding_modules
 from minidisc.losses import WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape, measured
 from minidisc.memory import release_memory, resident_memory
 from minidisc.prediction import Collate, model_inputs
 from minidisc.probing import Probe, ProbeSettings, probe
 from minidisc.resumable import LengthGroupedOrder, ResumableArguments, trainer_arguments
-from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, even_spec
+from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, even_scores, make_spec
 from minidisc.tasks import Task, placeholder_names
 
 _BYTES = 4  # of an fp32 number
@@ -55,8 +55,8 @@ class Estimate:
 
 
 def check_length(config: Any, architecture: Architecture, max_length: int) -> None:
-    """Refuse rows that are longer than the model has positions for."""
-    positions = config.max_position_embeddings - architecture.reserved_positions
+    """Refuse rows that are longer than the model has positions for, if they are counted."""
+    positions = getattr(config, "max_position_embeddings", math.inf) - architecture.reserved_positions
     if max_length > positions:
         raise UserError(f"--max-length is {max_length}, but the teacher has positions for {positions} tokens only.")
 
@@ -134,6 +134,7 @@ def estimate(
                 neuron_multiple=settings.neuron_multiple,
                 gradient_checkpointing=settings.gradient_checkpointing,
                 bf16=settings.precision == "bf16",
+                train_embeddings=settings.train_embeddings,
             ),
         )
     widest, size = shape.sizes(specs[0]).all, settings.batch_size
@@ -191,7 +192,8 @@ def _optimizer(settings: CompressSettings, parameters: list[nn.Parameter]) -> to
 
 def _largest(teacher: Any, architecture: Architecture, embeddings: bool) -> int:
     """Parameters of the largest tensor that is trained."""
-    fixed = set() if embeddings else {*attrgetter(architecture.embeddings)(teacher.base_model).parameters()}
+    modules = [] if embeddings else embedding_modules(teacher, architecture)
+    fixed = {p for module in modules for p in module.parameters()}
     return max(p.numel() for p in teacher.parameters() if p not in fixed)
 
 
@@ -283,11 +285,12 @@ def disk_needed(shape: Shape, settings: CompressSettings, stored: bool) -> int:
     """Bytes on disk while a run is at work, at the worst.
 
     Of the largest network that is trained, the old and the new checkpoint, each of weights and moments, a snapshot
-    per candidate, an assistant and a student; and, if teachers' outputs are ``stored``, those.
+    per candidate, which may be kept in ``RUN/sizes`` too, an assistant and a student; and, if teachers' outputs are
+    ``stored``, those.
     """
     sparsities = candidate_sparsities(settings.target_sparsity, settings.grid)
-    widest = even_spec(shape.layers, shape.heads, shape.neurons, sparsities[0])
-    copies = 2 * (1 + MOMENTS[settings.optimizer]) + len(sparsities) + 2
+    widest = make_spec(*even_scores(shape.full()), sparsities[0])
+    copies = 2 * (1 + MOMENTS[settings.optimizer]) + (1 + settings.keep_sizes) * len(sparsities) + 2
     return copies * shape.sizes(widest).all * _BYTES + stored * int(settings.teacher_cache * 2**30)
 
 

@@ -16,31 +16,27 @@ import torch
 from safetensors import safe_open
 
 from minidisc.architectures import architecture_for
-from minidisc.config import CompressSettings, DataSettings, fingerprint
+from minidisc.config import CompressSettings, DataSettings, documents_to_write, fingerprint
+from minidisc.contrast import contrast
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.importance import Importance, compute_importance
 from minidisc.layer_dropping import check_droppable
 from minidisc.listening import Listener
-from minidisc.losses import WITH_LABELS, task_loss
+from minidisc.losses import WITH_LABELS, of_classes, task_loss
 from minidisc.measure import Cost, Shape, measured
 from minidisc.memory import free_weights, give_weights, is_freed, release_memory
 from minidisc.nested import order_by_importance
 from minidisc.prediction import batches_by_length, model_inputs, predict
 from minidisc.preflight import Estimate, check_length, estimate, teacher_warnings
 from minidisc.results import ModelResult
+from minidisc.runs import TEXT
 from minidisc.schedules import Job, Network, planned
-from minidisc.subnetworks import (
-    SubnetworkSpec,
-    candidate_sparsities,
-    check_grid,
-    even_scores,
-    full_width,
-    make_spec,
-)
-from minidisc.tasks import TaskData, align_labels, collator, encode, hold_out, label_array, load_data
-from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_classifier, load_config
+from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid, even_scores, make_spec
+from minidisc.tasks import CAUSAL_LM, TaskData, collator, encode_for, hold_out, label_array, load_data, model_outputs
+from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_config, load_model
 from minidisc.teaching import stored_bytes
+from minidisc.writing import open_texts, write_documents
 
 SELECTION_MAXIMUM = 2000
 # Beside where the rows are, what decides which go where, and what is cut.
@@ -53,6 +49,7 @@ _BASE = (
     "calibration_rows",
     "neuron_multiple",
     "importance_on",
+    "widths",
 )
 
 
@@ -82,27 +79,33 @@ class Preparation:
         self.architecture = architecture_for(config.model_type)
         check_length(config, self.architecture, settings.max_length)
         drawn = settings if draw is None else dataclasses.replace(settings, seed=draw)
+        if settings.train_text:
+            drawn = self._with_own_text(drawn, config)
         data = load_data(drawn, kind=kind_of(config), model_names=config.id2label.values(), need_labels=False)
         self.task = data.task
         check_kind(config, self.task.kind)
-        self.outputs = align_labels(self.task, config.id2label, config.num_labels) or [0]
-        self.loaded: Loaded = load_classifier(settings.teacher, settings.trust_remote_code, kind=self.task.kind)
+        self.outputs = model_outputs(self.task, config)
+        self.loaded: Loaded = load_model(settings.teacher, settings.trust_remote_code, kind=self.task.kind)
         self.fingerprints = {"teacher_weights": fingerprint_of(settings.teacher), "rows": data.fingerprint}
         self._split(data)
         self.shape = Shape.of(self.loaded.model, self.architecture)
-        self.full = full_width(self.shape.layers, self.shape.heads, self.shape.neurons)
-        self.targets = tuple(sorted(targets or (settings.target_sparsity,)))
-        self.check(settings)
+        self.full = self.shape.full()
+        self.targets = tuple(sorted(targets))
+        if targets:
+            self.check(settings)
+        elif settings.target_sparsity is not None:
+            self.aim(settings)
         self.warnings: list[str] = []
         self.device = resolve_device(settings.device)
         self.loaded.model.to(self.device)
         self.cost = Cost()
-        self._teacher_result: ModelResult | None = None
+        self._ranked = False
+        self._teacher_logits: dict[str, np.ndarray] = {}
 
     def rank(self, file: Path) -> None:
         """Judge the teacher, score heads and neurons (or read the scores that ``file`` holds), order the teacher."""
-        self.on_selection = self.evaluate(self.loaded.model, "selection")
         labels = label_array(self.rows["selection"])
+        self.on_selection = self.task.evaluate(self.teacher_logits("selection"), labels)
         self.warnings = teacher_warnings(
             self.task, self.on_selection["metric"], labels, self.loaded.fresh, self.loaded.model.config.id2label
         )
@@ -110,29 +113,50 @@ class Preparation:
             self.listener.warn(warning)
         importance, self.cost = self._importance(self.loaded.model, self.full, file)
         order_by_importance(self.loaded.model, self.architecture, importance)
-        self._order = importance
-        self._scores = importance.heads.numpy(), importance.neurons.numpy()
+        self._importance_of_teacher = importance
+        self._ranked = True
+
+    def aim(self, settings: CompressSettings) -> None:
+        """Take settings with a target sparsity, where a budget had to be solved for it.
+
+        Raises:
+            UserError: see `check`.
+        """
+        self.settings, self.targets = settings, (settings.target_sparsity,)
+        self.check(settings)
 
     def rank_evenly(self) -> None:
         """Take all layers for equally important, where it is only to be known what a run will take."""
-        self._scores = even_scores(self.shape.layers, self.shape.heads, self.shape.neurons)
+        self._importance_of_teacher = Importance(*map(torch.from_numpy, even_scores(self.full)))
 
     def need_teacher(self) -> None:
         """Bring the ordered teacher back into memory, if it is not there."""
         if is_freed(self.loaded.model):
             settings = self.settings
-            again = load_classifier(settings.teacher, settings.trust_remote_code, kind=self.task.kind).model
-            order_by_importance(again, self.architecture, self._order)
+            again = load_model(settings.teacher, settings.trust_remote_code, kind=self.task.kind).model
+            order_by_importance(again, self.architecture, self._importance_of_teacher)
             give_weights(self.loaded.model, again.to(self.device))
 
     def drop_teacher(self) -> None:
-        """Drop the teacher's weights, once it is known how good it is."""
-        self.teacher_result()
+        """Drop the teacher's weights, once it is known what it gives for the rows that are asked for later."""
+        for rows in ("selection", "validation"):
+            self.teacher_logits(rows)
         free_weights(self.loaded.model)
 
     def spec(self, sparsity: float) -> SubnetworkSpec:
         """The sub-network of a sparsity."""
-        return make_spec(*self._scores, sparsity, self.settings.neuron_multiple)
+        return self.cut(self._importance_of_teacher, sparsity)
+
+    def cut(self, importance: Importance, sparsity: float) -> SubnetworkSpec:
+        """The sub-network of a sparsity in a network with these scores."""
+        return make_spec(
+            importance.heads.numpy(),
+            importance.neurons.numpy(),
+            sparsity,
+            self.settings.neuron_multiple,
+            uniform=self.settings.widths == "uniform",
+            needed=self.shape.needed,
+        )
 
     def check(self, settings: CompressSettings) -> None:
         """Refuse what this teacher or these rows cannot be used for.
@@ -141,7 +165,7 @@ class Preparation:
             UserError: sparsities that the model is too small to tell apart, or labels needed that are not there.
         """
         if settings.student == "layers":
-            check_droppable(self.architecture)
+            check_droppable(self.loaded.model, self.architecture)
         sparsities = {*self._pool(settings), *(settings.assistants or ())}
         check_grid(sorted(sparsities), sum(self.full.heads), sum(self.full.neurons))
         candidates = candidate_sparsities(settings.target_sparsity, settings.grid)[:-1]
@@ -150,7 +174,11 @@ class Preparation:
                 f"--assistants holds a sparsity that is no candidate; allowed are "
                 f"{', '.join(f'{s:g}' for s in candidates)} (--grid has others)."
             )
-        missing = sum(label is None for label in self.rows["train"]["label"])
+        if self.task.kind == CAUSAL_LM:
+            _check_for_text(settings)
+        elif settings.teacher_top_k is not None:
+            raise UserError(f"--teacher-top-k is for causal language modelling, but the task is {self.task.kind}.")
+        missing = len(self.rows["train"]) - sum(_has_labels(self.rows["train"]))
         if missing and (settings.loss in WITH_LABELS or settings.schedule == "finetune"):
             raise UserError(
                 f"{missing} training rows have no label, which --schedule finetune, --loss labels and --loss pkd "
@@ -176,6 +204,7 @@ class Preparation:
             pool=pool if shared else candidates,
             always=[self.spec(s) for s in (self.targets if shared else [settings.target_sparsity])],
             spec=self.spec,
+            cut=self.cut,
             base=fingerprint({**{name: getattr(self.settings, name) for name in _BASE}, **self.fingerprints}),
             importance=self._importance,
             progress=self.listener.stage,
@@ -191,8 +220,10 @@ class Preparation:
 
         They cannot be kept where padding on the left moves the tokens to other positions in every batch.
         """
-        lengths = self.rows["train"]["length"]
-        fits = stored_bytes(lengths, self.shape, settings.loss) <= settings.teacher_cache * 2**30
+        lengths, kept = self.rows["train"]["length"], settings.teacher_top_k
+        if self.task.kind == CAUSAL_LM and kept is None:
+            return False
+        fits = stored_bytes(lengths, self.shape, settings.loss, kept or 0) <= settings.teacher_cache * 2**30
         again = settings.steps(len(lengths)) > settings.steps_per_epoch(len(lengths))
         return fits and again and self.loaded.tokenizer.padding_side == "right"
 
@@ -213,22 +244,37 @@ class Preparation:
             self.rows,
             collator(job.tokenizer),
             job.stored,
-            ranked=hasattr(self, "_order"),
+            ranked=self._ranked,
         )
+
+    def logits(self, model: Any, rows: str) -> np.ndarray:
+        """What a model gives for ``selection`` or ``validation`` rows, as `minidisc.tasks.Task.evaluate` takes it."""
+        collate, size = collator(self.loaded.tokenizer), 2 * self.settings.batch_size
+        return predict(model.to(self.device), self.rows[rows], collate, size, self.outputs)
+
+    def teacher_logits(self, rows: str) -> np.ndarray:
+        """What the teacher gives for ``selection`` or ``validation`` rows; computed once."""
+        if rows not in self._teacher_logits:
+            self._teacher_logits[rows] = self.logits(self.loaded.model, rows)
+        return self._teacher_logits[rows]
 
     def evaluate(self, model: Any, rows: str) -> dict[str, float]:
         """Metrics of a model on ``selection`` or ``validation`` rows."""
-        collate, size = collator(self.loaded.tokenizer), 2 * self.settings.batch_size
-        logits = predict(model.to(self.device), self.rows[rows], collate, size, self.outputs)
-        return self.task.evaluate(logits, label_array(self.rows[rows]))
+        return self.task.evaluate(self.logits(model, rows), label_array(self.rows[rows]))
 
     def teacher_result(self) -> ModelResult:
         """The teacher's metrics on the validation rows, and its sizes."""
-        if self._teacher_result is None:
-            metrics = self.evaluate(self.loaded.model, "validation")
-            teacher, sizes = Path(self.settings.teacher), self.shape.sizes(self.full)
-            self._teacher_result = ModelResult(teacher, self.full, sizes, metrics, self.on_selection)
-        return self._teacher_result
+        metrics = self.task.evaluate(self.teacher_logits("validation"), label_array(self.rows["validation"]))
+        teacher, sizes = Path(self.settings.teacher), self.shape.sizes(self.full)
+        return ModelResult(teacher, self.full, sizes, metrics, self.on_selection)
+
+    def contrast(self, student: Any) -> dict[str, Any] | None:
+        """What teacher and student get wrong on the validation rows (see `minidisc.contrast`), if rows have labels."""
+        if self.task.kind == CAUSAL_LM:
+            return None
+        teacher, own = self.teacher_logits("validation"), self.logits(student, "validation")
+        found = contrast(self.task, teacher, own, label_array(self.rows["validation"]), self._texts)
+        return found if self.settings.examples else {**found, "examples": []}
 
     def row_counts(self) -> dict[str, dict[str, Any]]:
         """Source and number of the rows of each use."""
@@ -246,7 +292,7 @@ class Preparation:
         names = dict(data.splits)
         if settings.select_on == "validation":
             selection, names["selection"] = validation, data.splits["validation"]
-        elif labelled_rows := sum(label is not None for label in train["label"]):
+        elif labelled_rows := sum(_has_labels(train)):
             fraction = settings.selection_fraction or _selection_fraction(labelled_rows)
             train, selection = hold_out(train, fraction, SELECTION_MAXIMUM, settings.seed)
             names["selection"] = f"held out of {data.splits['train']}"
@@ -257,22 +303,51 @@ class Preparation:
                 f"the training rows have no labels: {len(selection)} validation rows serve for calibration and "
                 f"selection, the other {len(validation)} for the final figures."
             )
-        usable = [
-            i for i, label in enumerate(train["label"]) if label is not None or settings.importance_on == "teacher"
-        ]
-        source = train.select(usable) if usable else selection
+        self.rows: dict[str, datasets.Dataset] = {
+            name: encode_for(self.task, rows, self.loaded.tokenizer, settings.max_length)
+            for name, rows in (("train", train), ("selection", selection), ("validation", validation))
+        }
+        own = settings.importance_on == "teacher"
+        usable = [i for i, known in enumerate(_has_labels(self.rows["train"])) if known or own]
+        source = self.rows["train"].select(usable) if usable else self.rows["selection"]
         names["calibration"] = names["train" if usable else "selection"]
         drawn = np.random.default_rng((settings.seed, 1)).permutation(len(source))[: settings.calibration_rows]
-        self.rows: dict[str, datasets.Dataset] = {
-            name: encode(rows, self.loaded.tokenizer, settings.max_length)
-            for name, rows in (
-                ("train", train),
-                ("calibration", source.select(sorted(drawn.tolist()))),
-                ("selection", selection),
-                ("validation", validation),
-            )
-        }
+        self.rows["calibration"] = source.select(sorted(drawn.tolist()))
         self._sources = names
+        texts = validation.to_dict()
+        pairs = zip(*(texts[name] for name in ("text_a", "text_b") if name in texts), strict=True)
+        self._texts = texts["words"] if "words" in texts else [" | ".join(pair) for pair in pairs]
+
+    def _with_own_text(self, settings: CompressSettings, config: Any) -> CompressSettings:
+        """The settings with files that the teacher has written, once it has."""
+        check_kind(config, CAUSAL_LM)
+        count = documents_to_write(settings.train_text or "")
+        wanted = {"train": count}
+        if not settings.validation_file:
+            wanted["validation"] = max(64, count // 10)
+        folder = Path(settings.output_dir) / TEXT
+        open_texts(
+            folder,
+            {
+                "teacher": fingerprint_of(settings.teacher),
+                "documents": wanted,
+                "length": settings.max_length,
+                "seed": settings.seed,
+            },
+        )
+
+        def load() -> tuple[Any, Any]:
+            loaded = load_model(settings.teacher, settings.trust_remote_code, kind=CAUSAL_LM)
+            return loaded.model.to(resolve_device(settings.device)), loaded.tokenizer
+
+        files = write_documents(folder, load, wanted, settings.max_length, settings.seed, self.listener.note)
+        return dataclasses.replace(
+            settings,
+            task=CAUSAL_LM,
+            train_text=None,
+            train_file=str(files["train"]),
+            validation_file=settings.validation_file or str(files["validation"]),
+        )
 
     def _importance(self, model: Any, spec: SubnetworkSpec, file: Path) -> tuple[Importance, Cost]:
         """Scores of a network of the widths ``spec``, and what they cost; read from ``file`` if they are there."""
@@ -314,7 +389,25 @@ class Preparation:
             yield {**model_inputs(batch, self.device), "labels": batch["labels"].to(self.device)}
 
     def _task_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return task_loss(logits[..., self.outputs], labels)
+        return task_loss(of_classes(logits, self.outputs), labels)
+
+
+def _has_labels(rows: datasets.Dataset) -> list[bool]:
+    """Of each row, whether it has a label; a document's are its own words."""
+    if "label" not in rows.column_names:
+        return [True] * len(rows)
+    return [label is not None for label in rows["label"]]
+
+
+def _check_for_text(settings: CompressSettings) -> None:
+    """Refuse what needs labels, or one label a row."""
+    if settings.importance_on == "teacher":
+        raise UserError("--importance-on teacher is for rows without labels; a text's next tokens are always there.")
+    if settings.loss == "pkd":
+        raise UserError(
+            "--loss pkd compares a sentence's first token, from which nothing is predicted in causal language "
+            "modelling; use hidden+logits, logits or minilm."
+        )
 
 
 def _selection_fraction(labelled_rows: int) -> float:

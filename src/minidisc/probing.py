@@ -1,6 +1,7 @@
 """What a few passes of throw-away networks take: seconds, and bytes that are kept for the backward pass.
 
-Every layer costs what the others do, so that a few of them say what a deep network takes.
+Every layer costs what the others do, so that a few of them say what a deep network takes. What comes behind them, such
+as the choice among a vocabulary, is not a layer's.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ from minidisc.architectures import Architecture
 from minidisc.checkpointing import checkpointed
 from minidisc.extraction import extract
 from minidisc.importance import compute_importance
-from minidisc.layer_dropping import with_layers
+from minidisc.layer_dropping import is_droppable, with_layers
+from minidisc.layers import embedding_modules, ffns_of
 from minidisc.losses import LOSSES, WITH_RELATIONS, WITH_STATES, Outputs, Truth, distilled_layers
 from minidisc.measure import Shape
 from minidisc.memory import release_memory
 from minidisc.nested import NestedNetwork
 from minidisc.outputs import OutputReader
-from minidisc.subnetworks import even_spec
+from minidisc.subnetworks import SubnetworkSpec, even_scores, make_spec
 
 Inputs = dict[str, Tensor]
 
@@ -85,7 +87,9 @@ def probe(
     """
     whole = Shape.of(teacher, architecture)
     networks = _Networks(teacher, architecture, sparsities, settings)
-    scale = whole.layers / networks.depth
+    length = batches[len(batches) // 2]["input_ids"].shape[1]
+    scales = [networks.scale(spec, length) for spec in networks.specs]
+    scale = networks.scale(networks.shape.full(), length)
     forward, importance, update = _Stopwatch(), _Stopwatch(), _Stopwatch()
     train, evaluate = [_Stopwatch() for _ in sparsities], [_Stopwatch() for _ in sparsities]
     # Whatever runs first takes longer, and does not count.
@@ -107,11 +111,12 @@ def probe(
             nn.utils.clip_grad_norm_(trained, 1e9)
             stepping.step()
     kept = []
-    for inside in networks.kept_bytes(longest):
-        one_layer = inside / networks.depth
-        inputs_of_layers = whole.depth * longest["input_ids"].shape[1] * whole.hidden * 4
+    for inside, behind in networks.kept_bytes(longest):
+        one_layer = inside / networks.shape.layers
+        inputs_of_layers = (whole.depth + whole.decoder_depth) * longest["input_ids"].shape[1] * whole.hidden * 4
         # With checkpointing, all layers' inputs and the inside of the one that runs again; and its gradients.
-        kept.append((inputs_of_layers + one_layer if settings.gradient_checkpointing else scale * inside) + one_layer)
+        layers = inputs_of_layers + one_layer if settings.gradient_checkpointing else whole.layers * one_layer
+        kept.append(layers + one_layer + behind)
     rows = len(batches[0]["input_ids"])
     networks.close()
     release_memory()
@@ -119,8 +124,8 @@ def probe(
         forward=scale * forward.mean() / rows,
         importance=scale * importance.mean() / rows,
         sparsities=list(sparsities),
-        train=[scale * each.mean() for each in train],
-        evaluate=[scale * each.mean() / rows for each in evaluate],
+        train=[own * each.mean() for own, each in zip(scales, train, strict=True)],
+        evaluate=[own * each.mean() / rows for own, each in zip(scales, evaluate, strict=True)],
         update=update.mean() / sum(p.numel() for p in trained),
         importance_bytes=kept[0],
         train_bytes=kept[1],
@@ -135,6 +140,7 @@ class ProbeSettings:
     neuron_multiple: int = 8
     gradient_checkpointing: bool = False
     bf16: bool = False
+    train_embeddings: bool = True
 
 
 class _Networks:
@@ -143,24 +149,34 @@ class _Networks:
     def __init__(
         self, teacher: Any, architecture: Architecture, sparsities: Sequence[float], settings: ProbeSettings
     ) -> None:
-        shape, device = Shape.of(teacher, architecture), teacher.device
-        self.depth = min(shape.layers, max(2, int(PARAMETERS / shape.prunable(shape.full()) * shape.layers)))
-        if architecture.runs is not None or self.depth == shape.layers:
-            self.depth, self.teacher = shape.layers, teacher
+        whole, device = Shape.of(teacher, architecture), teacher.device
+        depth = max(2, int(PARAMETERS / whole.prunable(whole.full()) * whole.layers))
+        if depth >= whole.layers or not is_droppable(teacher, architecture):
+            self.teacher, self.shape = teacher, whole
         else:
-            self.teacher = with_layers(teacher, architecture, range(self.depth)).to(device)
+            self.teacher = with_layers(teacher, architecture, range(depth)).to(device)
+            self.shape = Shape.of(self.teacher, architecture)
+        self._more_layers = whole.layers / self.shape.layers
         self._architecture, self._settings = architecture, settings
-        multiple = settings.neuron_multiple
-        self._specs = [even_spec(self.depth, shape.heads, shape.neurons, s, multiple) for s in sparsities]
-        self.student = extract(self.teacher, self._specs[0]).to(device).train()
+        scores = even_scores(self.shape.full())
+        self.specs = [make_spec(*scores, s, settings.neuron_multiple, needed=self.shape.needed) for s in sparsities]
+        self.student = extract(self.teacher, self.specs[0]).to(device).train()
         self._network = NestedNetwork(self.student, architecture)
-        # Their gradients would be most of what is tried, and are next to nothing of what a deep network takes.
-        attrgetter(architecture.embeddings)(self.student.base_model).requires_grad_(False)
-        states = distilled_layers(Shape.of(self.teacher, architecture).depth) if settings.loss in WITH_STATES else []
+        # Their gradients would be most of what is tried, and are next to nothing of what a deep network takes; but a
+        # language model's may be those of its choice of tokens too.
+        for module in embedding_modules(self.student, architecture):
+            module.requires_grad_(self.shape.vocabulary > 0 and settings.train_embeddings)
+        compared = distilled_layers(whole.depth, whole.decoder_depth) if settings.loss in WITH_STATES else []
+        states = [round(i * self.shape.depth / whole.depth) for i in compared]
         self._readers = [
             OutputReader(model, architecture, states, settings.loss in WITH_RELATIONS)
             for model in (self.teacher, self.student)
         ]
+
+    def scale(self, spec: SubnetworkSpec, length: int) -> float:
+        """How much longer a pass takes through all layers: a choice among a vocabulary is made only once."""
+        flops, once = self.shape.forward_flops(spec, 1, length), 2 * length * self.shape.hidden * self.shape.vocabulary
+        return self._more_layers + (1 - self._more_layers) * once / flops if once else self._more_layers
 
     def targets(self, inputs: Inputs) -> Outputs:
         with torch.no_grad(), self._autocast():
@@ -177,33 +193,37 @@ class _Networks:
         )
 
     def train(self, index: int, inputs: Inputs, targets: Outputs) -> None:
-        self._network.activate(self._specs[index])
+        self._network.activate(self.specs[index])
         with checkpointed(self.student, self._architecture, self._settings.gradient_checkpointing), self._autocast():
             self._loss(inputs, targets).backward()
 
     def evaluate(self, index: int, inputs: Inputs) -> None:
-        self._network.activate(self._specs[index])
+        self._network.activate(self.specs[index])
         with torch.no_grad():
             self.student(**inputs)
 
-    def kept_bytes(self, inputs: Inputs) -> list[float]:
-        """Bytes a row that importance, and the largest sub-network, keep without checkpointing."""
+    def kept_bytes(self, inputs: Inputs) -> np.ndarray:
+        """Bytes a row that layers, and what comes behind them, keep without checkpointing.
+
+        Returns:
+            (2, 2): of importance, and of the largest sub-network.
+        """
         one, two = (self._kept_bytes({name: t[:rows] for name, t in inputs.items()}) for rows in (1, 2))
         # What is kept whatever the number of rows, such as weights in half precision, is no row's.
-        return [more - less for less, more in zip(one, two, strict=True)]
+        return two - one
 
-    def _kept_bytes(self, inputs: Inputs) -> list[float]:
-        targets = self.targets(inputs)
-        self._network.activate(self._specs[0])
+    def _kept_bytes(self, inputs: Inputs) -> np.ndarray:
+        targets, kind = self.targets(inputs), self._architecture
+        self._network.activate(self.specs[0])
         # The first layer, whose inputs need no gradient, would keep less than the others.
-        embeddings = attrgetter(self._architecture.embeddings)(self.teacher.base_model)
+        embeddings = attrgetter(kind.embeddings)(self.teacher.base_model)
         handle = embeddings.register_forward_hook(lambda _, __, output: output.requires_grad_())
-        with saved_bytes(self.teacher) as for_importance:
+        with saved_bytes(self.teacher) as found, _behind(self.teacher, kind, found) as for_importance:
             self.importance(inputs, checkpointing=False)
         handle.remove()
-        with saved_bytes(self.student) as for_training, self._autocast():
+        with saved_bytes(self.student) as found, _behind(self.student, kind, found) as for_training, self._autocast():
             self._loss(inputs, targets)
-        return [sum(found.values()) for found in (for_importance, for_training)]
+        return np.array([for_importance, for_training], dtype=float)
 
     def close(self) -> None:
         for reader in self._readers:
@@ -212,8 +232,7 @@ class _Networks:
     def _loss(self, inputs: Inputs, targets: Outputs) -> Tensor:
         loss, output = self._settings.loss, self._readers[1](inputs)
         labels = torch.zeros(output.logits.shape[:-1], dtype=torch.long, device=output.logits.device)
-        truth = Truth(inputs["attention_mask"], labels, range(output.logits.shape[-1]))
-        return LOSSES[loss](output, targets, truth)
+        return LOSSES[loss](output, targets, Truth(inputs["attention_mask"], labels, None))
 
     def _autocast(self) -> Any:
         return torch.autocast(self.teacher.device.type, torch.bfloat16, enabled=self._settings.bf16)
@@ -234,6 +253,20 @@ def saved_bytes(model: nn.Module) -> Iterator[dict[int, int]]:
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         yield found
+
+
+@contextmanager
+def _behind(model: Any, architecture: Architecture, saved: dict[int, int]) -> Iterator[list[int]]:
+    """Of the bytes that one pass saves, those up to the last layer, and those behind it."""
+    found: list[int] = []
+    last = ffns_of(model, architecture)[-1].module
+    handle = last.register_forward_hook(lambda *_: found.append(sum(saved.values())))
+    try:
+        yield found
+    finally:
+        handle.remove()
+    # It may have run several times.
+    found[:] = [found[-1], sum(saved.values()) - found[-1]]
 
 
 class _Stopwatch:

@@ -28,6 +28,7 @@ from minidisc.config import TrainingSettings
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
+from minidisc.layers import state_to_save, whole_state
 from minidisc.measure import Cost, measured, peak_memory
 from minidisc.memory import release_memory
 from minidisc.tasks import collator
@@ -170,7 +171,7 @@ class ResumableTrainer(Trainer):
         """The weights with which a tracked network reached its best metric."""
         best = self.best[network]
         assert best is not None
-        return load_file(self._snapshot(best.step))
+        return whole_state(cast(torch.nn.Module, self.model), load_file(self._snapshot(best.step)))
 
     def keep_snapshots_only(self) -> None:
         """Once finished, drop what only further training would need; the best weights and the figures stay."""
@@ -274,6 +275,11 @@ class ResumableTrainer(Trainer):
         Path(output_dir).mkdir(parents=True, exist_ok=True)
         self._write_weights(Path(output_dir) / "model.safetensors")
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        # transformers would miss, and say so, the second names of weights that have two.
+        model = self.model if model is None else model
+        model.load_state_dict(whole_state(model, load_file(Path(resume_from_checkpoint) / "model.safetensors")))
+
     # Files.
 
     @property
@@ -292,8 +298,7 @@ class ResumableTrainer(Trainer):
 
     def _write_weights(self, path: Path) -> None:
         temporary = path.with_name(f".{path.name}.tmp")
-        state = cast(torch.nn.Module, self.model).state_dict()
-        save_file({k: v.contiguous() for k, v in state.items()}, temporary)
+        save_file(state_to_save(cast(torch.nn.Module, self.model)), temporary)
         os.replace(temporary, path)
 
     def _restore(self, checkpoint: Path) -> None:

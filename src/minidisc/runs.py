@@ -15,8 +15,10 @@ from minidisc.config import CompressSettings, FinetuneSettings
 from minidisc.errors import UserError
 from minidisc.files import new_file
 
+TEXT = "text"
+"""Folder in the run's of what its teacher wrote, which is there before the run is."""
 # Where results go and what is kept do not change what is computed.
-_FREE = ("output_dir", "keep_checkpoints")
+_FREE = ("output_dir", "keep_sizes", "keep_checkpoints", "examples")
 
 
 def open_run(
@@ -53,7 +55,7 @@ def open_run(
         _require_same(_read(file), record, folder, (*_FREE, *free))
         if not free:
             return folder
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(entry.name != TEXT for entry in folder.iterdir()):
         raise UserError(f"--output-dir {folder} is not empty and holds no run; give another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     with new_file(file) as temporary:

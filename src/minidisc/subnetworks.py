@@ -21,7 +21,9 @@ class SubnetworkSpec:
     """The width of every layer of a sub-network.
 
     ``heads[i]`` and ``neurons[i]`` are what layer ``i`` keeps, counted from the most important one; a layer may
-    keep none. ``sparsity`` is the fraction asked for; rounding makes the actual one differ slightly.
+    keep none. In an encoder-decoder model ``heads[i]`` is of the attention ``i`` and ``neurons[i]`` of the FFN ``i``:
+    the encoder's first, then the decoder's, whose cross-attentions are last. ``sparsity`` is the fraction asked for;
+    rounding makes the actual one differ slightly.
     """
 
     sparsity: float
@@ -40,7 +42,7 @@ class SubnetworkSpec:
 
 
 def full_width(layers: int, heads: int, neurons: int) -> SubnetworkSpec:
-    """The specification of the teacher's own shape."""
+    """The specification of so many layers that keep all, with an attention and an FFN each."""
     return SubnetworkSpec(0.0, (heads,) * layers, (neurons,) * layers)
 
 
@@ -66,37 +68,48 @@ def candidate_sparsities(target: float, grid: Sequence[float] | None = None) -> 
 
 
 def make_spec(
-    head_scores: np.ndarray, neuron_scores: np.ndarray, sparsity: float, neuron_multiple: int = 1
+    head_scores: np.ndarray,
+    neuron_scores: np.ndarray,
+    sparsity: float,
+    neuron_multiple: int = 1,
+    uniform: bool = False,
+    needed: Sequence[int] = (),
 ) -> SubnetworkSpec:
-    """Keep the globally highest-scored heads and neurons.
+    """Keep the globally highest-scored heads and neurons, or in every layer as many.
 
     Args:
-        head_scores: (layers, heads) importance.
-        neuron_scores: (layers, neurons) importance.
+        head_scores: (attentions, heads) importance.
+        neuron_scores: (FFNs, neurons) importance.
         sparsity: fraction removed, in [0, 1).
         neuron_multiple: each layer's neuron count is rounded to the nearest multiple (halves up).
+        uniform: keep the same number in every layer, of each at least one.
+        needed: attentions that keep a head whatever their scores.
 
     Returns:
         A specification that is contained in that of every smaller sparsity.
     """
-    heads = _kept_per_layer(head_scores, sparsity)
-    neurons = _kept_per_layer(neuron_scores, sparsity)
     width = neuron_scores.shape[1]
+    if uniform:
+        heads = np.full(len(head_scores), max(1, _kept(head_scores.shape[1], sparsity)))
+        neurons = np.full(len(neuron_scores), max(neuron_multiple, _kept(width, sparsity)))
+    else:
+        first = head_scores.copy()
+        for attention in needed:
+            first[attention, head_scores[attention].argmax()] = np.inf
+        heads = _kept_per_layer(first, max(_kept(first.size, sparsity), len(needed)))
+        neurons = _kept_per_layer(neuron_scores, _kept(neuron_scores.size, sparsity))
     rounded = [min(width, int(n / neuron_multiple + 0.5) * neuron_multiple) for n in neurons]
     return SubnetworkSpec(float(sparsity), tuple(int(h) for h in heads), tuple(rounded))
 
 
-def even_spec(layers: int, heads: int, neurons: int, sparsity: float, neuron_multiple: int = 1) -> SubnetworkSpec:
-    """What a sparsity leaves where all layers are equally important, as is assumed before importance is known."""
-    return make_spec(*even_scores(layers, heads, neurons), sparsity, neuron_multiple)
+def even_scores(full: SubnetworkSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of heads and of neurons where all layers are equally important, as is assumed before more is known.
 
-
-def even_scores(layers: int, heads: int, neurons: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of heads and of neurons where all layers are equally important."""
-    return (
-        np.tile(-np.arange(heads, dtype=float), (layers, 1)),
-        np.tile(-np.arange(neurons, dtype=float), (layers, 1)),
-    )
+    Args:
+        full: the widths of the whole model.
+    """
+    heads, neurons = (np.tile(-np.arange(widths[0]), (len(widths), 1)) for widths in (full.heads, full.neurons))
+    return heads.astype(float), neurons.astype(float)
 
 
 def check_grid(sparsities: Sequence[float], heads: int, neurons: int) -> None:
@@ -125,7 +138,7 @@ def _kept(total: int, sparsity: float) -> int:
     return round(total * (1 - sparsity))
 
 
-def _kept_per_layer(scores: np.ndarray, sparsity: float) -> np.ndarray:
+def _kept_per_layer(scores: np.ndarray, kept: int) -> np.ndarray:
     # A stable sort makes ties deterministic, so that a sparser choice is always a part of a denser one.
-    best = np.argsort(-scores, axis=None, kind="stable")[: _kept(scores.size, sparsity)]
+    best = np.argsort(-scores, axis=None, kind="stable")[:kept]
     return np.bincount(best // scores.shape[1], minlength=scores.shape[0])

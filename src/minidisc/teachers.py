@@ -13,6 +13,7 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -20,13 +21,13 @@ from transformers import (
 
 from minidisc.architectures import FAMILIES, STUDENT_PREFIX, architecture_for
 from minidisc.errors import UserError
-from minidisc.modeling.classes import register
-from minidisc.tasks import Kind
+from minidisc.modeling.classes import heads_of, register
+from minidisc.tasks import CAUSAL_LM, Kind
 
 
 @dataclass
 class Loaded:
-    """A sequence or token classification model with its tokenizer.
+    """A classification or causal language model with its tokenizer.
 
     ``fresh`` names parameters that the folder had no weights for, such as a classifier that was never trained.
     """
@@ -59,8 +60,9 @@ def load_config(source: str, trust_remote_code: bool = False) -> Any:
 
 def kind_of(config: Any) -> Kind | None:
     """The kind of task that a model's configuration speaks of, if it does."""
-    if _is_token_classifier(config):
-        return "token-classification"
+    named = _kinds_of(config)
+    if len(named) == 1:
+        return named[0]
     return "regression" if config.num_labels == 1 else None
 
 
@@ -68,21 +70,22 @@ def check_kind(config: Any, kind: Kind) -> None:
     """Refuse a fine-tuned model for a task that it has the wrong head for.
 
     Raises:
-        UserError: one label a word is asked of a model that gives one a sentence, or the other way round.
+        UserError: one label a word is asked of a model that gives one a sentence, or the like.
     """
-    architecture = (getattr(config, "architectures", None) or [""])[0]
-    tokens = kind == "token-classification"
-    if architecture.endswith("ForSequenceClassification") if tokens else _is_token_classifier(config):
+    kinds = _kinds_of(config)
+    if kinds and kind not in kinds:
+        gives = {"token-classification": "gives one label a word", CAUSAL_LM: "predicts the next token"}
         raise UserError(
-            f"the model is a {architecture}, which gives one label a {'sentence' if tokens else 'word'}, but the task "
-            f"is {kind}; use a model that was fine-tuned for it, or another --task."
+            f"the model is a {config.architectures[0]}, which {gives.get(kinds[0], 'gives one label a sentence')}, "
+            f"but the task is {kind}; use a model that was fine-tuned for it, or another --task."
         )
 
 
-def load_classifier(
+def load_model(
     source: str,
     trust_remote_code: bool = False,
     *,
+    config: Any = None,
     kind: Kind | None = None,
     new_head: bool = False,
     **config_changes: Any,
@@ -92,29 +95,32 @@ def load_classifier(
     Args:
         source: folder or Hub id.
         trust_remote_code: whether code that comes with the model may run.
+        config: what to use instead of the configuration that is there.
         kind: kind of task that the model is for, if not the one that its configuration speaks of.
         new_head: whether a classifier of another shape may be replaced by a freshly initialised one.
         config_changes: settings of the configuration to override.
 
     Raises:
-        UserError: anything missing or unreadable, or a padding token that the model does not know.
+        UserError: anything missing or unreadable, a task that the family has no class for, or a padding or end token
+            that the model does not know.
     """
-    config = load_config(source, trust_remote_code)
+    config = config or load_config(source, trust_remote_code)
     for name, value in config_changes.items():
         setattr(config, name, value)
+    kind = kind or kind_of(config)
+    head = _AUTO_CLASSES.get(kind, AutoModelForSequenceClassification)
+    _check_head(config, head)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"{source!r} has no usable tokenizer: {_first_line(error)}") from None
-    tokens = (kind or kind_of(config)) == "token-classification"
-    if tokens:
+    if kind == "token-classification":
         _space_before_words(tokenizer)
-    else:
+    elif kind != CAUSAL_LM:
         _check_padding(config, tokenizer)
+        _check_end(config, tokenizer)
     try:
-        model, report = (
-            AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
-        ).from_pretrained(
+        model, report = head.from_pretrained(
             source,
             config=config,
             trust_remote_code=trust_remote_code,
@@ -129,12 +135,12 @@ def load_classifier(
 
 
 def from_pretrained(source: str | os.PathLike, trust_remote_code: bool = False) -> Any:
-    """Load a student (or any sequence or token classification model) from a folder or the Hub, in evaluation mode.
+    """Load a student (or any classification or causal language model) from a folder or the Hub, in evaluation mode.
 
     Raises:
         UserError: it is not there or cannot be loaded.
     """
-    return load_classifier(str(source), trust_remote_code).model
+    return load_model(str(source), trust_remote_code).model
 
 
 def fingerprint_of(source: str) -> str:
@@ -150,19 +156,60 @@ def fingerprint_of(source: str) -> str:
 _HAS_FILE_DIGEST = hasattr(hashlib, "file_digest")
 
 
-def _is_token_classifier(config: Any) -> bool:
-    return any(name.endswith("ForTokenClassification") for name in getattr(config, "architectures", None) or ())
+_AUTO_CLASSES: dict[Any, Any] = {
+    "token-classification": AutoModelForTokenClassification,
+    CAUSAL_LM: AutoModelForCausalLM,
+}
+_KINDS: dict[str, tuple[Kind, ...]] = {
+    "ForSequenceClassification": ("classification", "regression"),
+    "ForTokenClassification": ("token-classification",),
+    "ForCausalLM": (CAUSAL_LM,),
+    "LMHeadModel": (CAUSAL_LM,),
+}
+
+
+def _kinds_of(config: Any) -> tuple[Kind, ...]:
+    """The kinds of task that the class of a model can serve, by its name; nothing if that says nothing."""
+    name = (getattr(config, "architectures", None) or [""])[0]
+    return next((kinds for ending, kinds in _KINDS.items() if name.endswith(ending)), ())
+
+
+def _check_head(config: Any, head: Any) -> None:
+    """Refuse a task that transformers has no class for in the model's family."""
+    family = config.model_type.removeprefix(STUDENT_PREFIX)
+    if family in FAMILIES and head not in heads_of(family):
+        others = [name for name in FAMILIES if head in heads_of(name)]
+        raise UserError(
+            f"family {family!r} has no {head.__name__.removeprefix('AutoModel')} class to be made small; use another "
+            f"--task, or a model of one of {', '.join(others)}."
+        )
 
 
 def _check_padding(config: Any, tokenizer: Any) -> None:
     """Refuse a model that would take padding for a sentence's last token."""
-    family = config.model_type.removeprefix(STUDENT_PREFIX)
-    pools = family in FAMILIES and architecture_for(family).pools_last_token
+    pools = _architecture_fact(config, "pools_last_token")
     if pools and config.pad_token_id != tokenizer.pad_token_id:
         raise UserError(
             f"the model's pad_token_id is {config.pad_token_id}, but its tokenizer's is {tokenizer.pad_token_id}; set "
             "pad_token_id in config.json to the tokenizer's."
         )
+
+
+def _check_end(config: Any, tokenizer: Any) -> None:
+    """Refuse a model that would miss a sentence's end, and see to it that a text cannot hold an end of its own."""
+    if not _architecture_fact(config, "pools_end_token"):
+        return
+    if config.eos_token_id not in tokenizer("")["input_ids"]:
+        raise UserError(
+            f"the model reads a sentence's label from its end token (eos_token_id {config.eos_token_id}), which its "
+            "tokenizer does not put behind a text; use the tokenizer that T5 was trained with."
+        )
+    tokenizer.split_special_tokens = True
+
+
+def _architecture_fact(config: Any, name: str) -> bool:
+    family = config.model_type.removeprefix(STUDENT_PREFIX)
+    return family in FAMILIES and getattr(architecture_for(family), name)
 
 
 def _space_before_words(tokenizer: Any) -> None:

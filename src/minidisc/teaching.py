@@ -22,13 +22,23 @@ from minidisc.measure import Cost, Shape, measured
 from minidisc.prediction import Collate, batches_by_length, model_inputs
 
 _HALF = 2  # bytes of a number in half precision
+_LOGIT = 8  # bytes of a logit and its place in the vocabulary
 
 
-def stored_bytes(lengths: Sequence[int], shape: Shape, loss: str) -> int:
-    """Bytes that a teacher's outputs on rows of these lengths take, at the most."""
-    states = len(distilled_layers(shape.depth)) * shape.hidden if loss in WITH_STATES else 0
+def stored_bytes(lengths: Sequence[int], shape: Shape, loss: str, top_k: int = 0) -> int:
+    """Bytes that a teacher's outputs on rows of these lengths take, at the most.
+
+    The logits of a whole row or of a few classes are so few that they are not counted; ``top_k`` of a token are.
+    """
+    states = len(distilled_layers(shape.depth, shape.decoder_depth)) * shape.hidden if loss in WITH_STATES else 0
     relations = shape.heads * (shape.head_size + 2 * shape.key_size) if loss in WITH_RELATIONS else 0
-    return int(np.sum(lengths)) * (states + relations) * _HALF
+    return int(np.sum(lengths)) * ((states + relations) * _HALF + top_k * _LOGIT)
+
+
+def keep_largest(logits: Tensor, count: int) -> Tensor:
+    """The ``count`` largest logits on the last axis; the others become -inf, so that their softmax is 0."""
+    values, places = logits.topk(min(count, logits.shape[-1]), -1)
+    return torch.full_like(logits, -torch.inf).scatter_(-1, places, values)
 
 
 def flops_over(lengths: ArrayLike, batch_size: int, flops: Callable[[int, int], float]) -> float:
@@ -41,15 +51,17 @@ def flops_over(lengths: ArrayLike, batch_size: int, flops: Callable[[int, int], 
 class OutputStore:
     """One network's outputs on every training row, in a folder of its own.
 
-    Hidden states and relations are kept in half precision (in full, where they are beyond its range), logits in full.
+    Hidden states and relations are kept in half precision (in full, where they are beyond its range), logits in full,
+    or only the largest of every token.
 
     Args:
         folder: the store's; those of other stores lie beside it.
         budget: bytes that all of them together may take; those not used for longest make room.
+        top_k: how many of a token's logits are kept; all if not given.
     """
 
-    def __init__(self, folder: Path, budget: float) -> None:
-        self._folder, self._budget = folder, budget
+    def __init__(self, folder: Path, budget: float, top_k: int | None = None) -> None:
+        self._folder, self._budget, self._top_k = folder, budget, top_k
 
     @property
     def filled(self) -> bool:
@@ -116,7 +128,11 @@ class OutputStore:
         starts = np.concatenate([[0], np.cumsum(lengths)])
         logits: dict[int, Tensor] = {}
         layout: dict[str, Any] = {}
-        with new_folder(self._folder) as folder, (folder / "states").open("wb") as file:
+        with (
+            new_folder(self._folder) as folder,
+            (folder / "states").open("wb") as file,
+            (folder / "largest").open("wb") as largest,
+        ):
             for positions, mask, outputs in made:
                 tokens = mask.bool().cpu()
                 groups = outputs.states, outputs.relations
@@ -127,22 +143,29 @@ class OutputStore:
                     states = states.astype(dtype)
                 if dtype == np.float16 and not np.isfinite(states).all():
                     raise OverflowError
-                if not layout:
-                    widths = [[t.shape[-1] for t in group] for group in groups]
-                    layout = {"dtype": dtype.name, "widths": widths, "of_tokens": outputs.logits.dim() == 3}
-                    self._make_room(int(starts[-1]) * states[0].nbytes)
                 values = outputs.logits.float().cpu()
-                ends = np.cumsum(np.asarray(lengths)[positions])
-                for i, (row, own) in enumerate(zip(positions, np.split(states, ends[:-1]), strict=True)):
-                    file.seek(int(starts[row]) * states[0].nbytes)
-                    file.write(own.tobytes())
-                    logits[row] = values[i][tokens[i]] if layout["of_tokens"] else values[i : i + 1]
-            save_file({"logits": torch.cat([logits[row] for row in range(len(logits))])}, folder / "logits")
+                kept = _largest(values[tokens], self._top_k) if self._top_k else np.empty((len(states), 0), np.float32)
+                if not layout:
+                    layout = {
+                        "dtype": dtype.name,
+                        "widths": [[t.shape[-1] for t in group] for group in groups],
+                        "of_tokens": outputs.logits.dim() == 3,
+                        "classes": outputs.logits.shape[-1],
+                        "kept": kept.shape[1] // 2,
+                    }
+                    self._make_room(int(starts[-1]) * (states[0].nbytes + kept[0].nbytes))
+                _write_rows(file, states, positions, starts)
+                _write_rows(largest, kept, positions, starts)
+                for i, row in enumerate(positions):
+                    if not self._top_k:
+                        logits[row] = values[i][tokens[i]] if layout["of_tokens"] else values[i : i + 1]
+            if logits:
+                save_file({"logits": torch.cat([logits[row] for row in range(len(logits))])}, folder / "logits")
             write_json(folder / "layout.json", layout)
 
     def _make_room(self, needed: int) -> None:
         others = [folder for folder in self._folder.parent.iterdir() if (folder / "layout.json").is_file()]
-        sizes = {folder: (folder / "states").stat().st_size for folder in others}
+        sizes = {folder: sum((folder / name).stat().st_size for name in _FILES) for folder in others}
         for folder in sorted(others, key=lambda folder: folder.stat().st_mtime):
             if sum(sizes.values()) + needed > self._budget:
                 del sizes[folder]
@@ -162,10 +185,11 @@ class StoredOutputs:
         self._groups: list[list[int]] = layout["widths"]
         self._dtype = np.dtype(layout["dtype"])
         self._of_tokens = layout["of_tokens"]
-        self._logits = load_file(folder / "logits")["logits"]
+        self._classes, self._kept = layout["classes"], layout["kept"]
+        self._logits = None if self._kept else load_file(folder / "logits")["logits"]
         self._starts = [0, *np.cumsum(lengths).tolist()]
         # Read, not mapped: the pages of a mapped file would count as this process's memory.
-        self._file = (folder / "states").open("rb")
+        self._files = [(folder / name).open("rb") for name in _FILES]
 
     def __call__(self, rows: Sequence[int], mask: Tensor) -> Outputs:
         """The outputs on a batch, on the mask's device.
@@ -175,25 +199,55 @@ class StoredOutputs:
             mask: (rows, tokens), 1 for tokens and 0 for padding; there the outputs are 0.
         """
         widths = [width for group in self._groups for width in group]
-        size = sum(widths) * self._dtype.itemsize
-        blocks = []
-        for row in rows:
-            self._file.seek(self._starts[row] * size)
-            blocks.append(self._file.read((self._starts[row + 1] - self._starts[row]) * size))
-        tokens = sum(self._starts[row + 1] - self._starts[row] for row in rows)
-        states = np.frombuffer(bytearray().join(blocks), self._dtype).reshape(tokens, sum(widths))
-        tensors = _padded(torch.from_numpy(states), mask).split(widths, -1)
-        logits = (
-            _padded(torch.cat([self._logits[self._starts[row] : self._starts[row + 1]] for row in rows]), mask)
-            if self._of_tokens
-            else self._logits[list(rows)].to(mask.device)
-        )
+        states, largest = self._files
+        tensors = _padded(self._read(states, rows, sum(widths), self._dtype), mask).split(widths, -1)
+        if self._logits is None:
+            logits = self._dense(self._read(largest, rows, 2 * self._kept, np.dtype(np.float32)), mask)
+        elif self._of_tokens:
+            own = [self._logits[self._starts[row] : self._starts[row + 1]] for row in rows]
+            logits = _padded(torch.cat(own), mask)
+        else:
+            logits = self._logits[list(rows)].to(mask.device)
         count = len(self._groups[0])
         return Outputs(logits, tensors[:count], tensors[count:])
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        """Close the files."""
+        for file in self._files:
+            file.close()
+
+    def _read(self, file: Any, rows: Sequence[int], width: int, dtype: np.dtype) -> Tensor:
+        """What a file holds of the tokens of some rows, (tokens, width)."""
+        size = width * dtype.itemsize
+        blocks = []
+        for row in rows:
+            file.seek(self._starts[row] * size)
+            blocks.append(file.read((self._starts[row + 1] - self._starts[row]) * size))
+        tokens = sum(self._starts[row + 1] - self._starts[row] for row in rows)
+        return torch.from_numpy(np.frombuffer(bytearray().join(blocks), dtype).reshape(tokens, width))
+
+    def _dense(self, largest: Tensor, mask: Tensor) -> Tensor:
+        """Logits of a batch of which only the largest are known; the others are -inf, and 0 is where ``mask`` is."""
+        values, places = largest.split(self._kept, -1)
+        logits = torch.full((len(largest), self._classes), -torch.inf)
+        return _padded(logits.scatter_(-1, places.contiguous().view(torch.int32).long(), values), mask)
+
+
+_FILES = ("states", "largest")
+
+
+def _largest(logits: Tensor, count: int) -> np.ndarray:
+    """(tokens, 2 · count): the largest logits of each token, and their places, whose bytes are integers."""
+    values, places = logits.topk(min(count, logits.shape[-1]), -1)
+    return torch.cat([values, places.int().view(torch.float32)], -1).numpy()
+
+
+def _write_rows(file: Any, tokens: np.ndarray, positions: Sequence[int], starts: np.ndarray) -> None:
+    """Write what is known of the tokens of some rows, one row behind another, where each belongs in a file."""
+    ends = np.cumsum([starts[row + 1] - starts[row] for row in positions])
+    for row, own in zip(positions, np.split(tokens, ends[:-1]), strict=True):
+        file.seek(int(starts[row]) * tokens[0].nbytes)
+        file.write(own.tobytes())
 
 
 def _padded(tokens: Tensor, mask: Tensor) -> Tensor:

@@ -8,10 +8,9 @@ largest, the smallest and a few random ones are trained in a step (the sandwich 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,8 +18,8 @@ import torch
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.config import random_candidates
 from minidisc.errors import UserError
-from minidisc.layers import set_dropout
-from minidisc.losses import LOSSES, WITH_RELATIONS, WITH_STATES, WITHOUT_TEACHER, Truth, distilled_layers
+from minidisc.layers import embedding_modules, set_dropout
+from minidisc.losses import LOSSES, WITH_RELATIONS, WITH_STATES, WITHOUT_TEACHER, Outputs, Truth, distilled_layers
 from minidisc.measure import Shape
 from minidisc.memory import is_freed
 from minidisc.nested import NestedNetwork
@@ -29,7 +28,7 @@ from minidisc.prediction import model_inputs, predict_subnetworks
 from minidisc.resumable import Best, ResumableArguments, ResumableTrainer
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task, label_array
-from minidisc.teaching import OutputStore, StoredOutputs
+from minidisc.teaching import OutputStore, StoredOutputs, keep_largest
 
 
 @dataclass
@@ -42,6 +41,9 @@ class SandwichArguments(ResumableArguments):
     dropout: float = field(default=0.0, metadata={"help": "dropout of the sub-networks in training"})
     train_embeddings: bool = field(default=True, metadata={"help": "train the embeddings too, or keep the model's"})
     loss: str = field(default="hidden+logits", metadata={"help": "a key of minidisc.losses.LOSSES"})
+    teacher_top_k: int | None = field(
+        default=None, metadata={"help": "the teacher's logits of a token that count; all if not given"}
+    )
 
 
 class SandwichTrainer(ResumableTrainer):
@@ -57,7 +59,7 @@ class SandwichTrainer(ResumableTrainer):
             as a list: the loss is then the mean of the losses against each.
         candidates: the sub-networks, in any order.
         task: scores the candidates.
-        outputs: the model's output for each of the task's classes (see `minidisc.tasks.align_labels`).
+        outputs: the model's output for each of the task's classes (see `minidisc.tasks.align_labels`); None for all.
         train_rows: encoded rows; labels are used by the losses of `minidisc.losses.WITH_LABELS` alone.
         selection_rows: encoded rows with labels, on which every candidate is scored.
         tokenizer: pads batches.
@@ -78,7 +80,7 @@ class SandwichTrainer(ResumableTrainer):
         teacher: Any,
         candidates: Sequence[SubnetworkSpec],
         task: Task,
-        outputs: Sequence[int],
+        outputs: Sequence[int] | None,
         train_rows: Any,
         selection_rows: Any,
         tokenizer: Any,
@@ -97,7 +99,7 @@ class SandwichTrainer(ResumableTrainer):
         self.network = NestedNetwork(model, architecture)
         teachers = [] if args.loss in WITHOUT_TEACHER else teacher if isinstance(teacher, list) else [teacher]
         self.teachers = [network if is_freed(network) else network.to(args.device).eval() for network in teachers]
-        self._outputs = list(outputs)
+        self._outputs = outputs
         self._selection_rows = selection_rows
         self._by_size = sorted(self.candidates, key=lambda c: sum(c.neurons))
         self._always = {self._by_size[0], self._by_size[-1], *always}
@@ -108,7 +110,7 @@ class SandwichTrainer(ResumableTrainer):
             if not own.contains(spec):
                 raise UserError(f"candidate {spec.name} is wider than the model in some layer; extract a wider model.")
         self._loss = LOSSES[args.loss]
-        states = distilled_layers(self._shape.depth) if args.loss in WITH_STATES else []
+        states = distilled_layers(self._shape.depth, self._shape.decoder_depth) if args.loss in WITH_STATES else []
         relations = args.loss in WITH_RELATIONS
         self._read = OutputReader(model, architecture, states, relations)
         self._read_teachers = []
@@ -121,7 +123,8 @@ class SandwichTrainer(ResumableTrainer):
             matched = [round(i * shape.depth / self._shape.depth) for i in states]
             self._read_teachers.append(OutputReader(network, architecture, matched, relations))
             self._teacher_widths.append((shape, _spec_of(network, shape)))
-        attrgetter(architecture.embeddings)(model.base_model).requires_grad_(args.train_embeddings)
+        for module in embedding_modules(model, architecture):
+            module.requires_grad_(args.train_embeddings)
         set_dropout(model, args.dropout)
 
     def fit(self) -> None:
@@ -165,7 +168,7 @@ class SandwichTrainer(ResumableTrainer):
         with self.compute_loss_context_manager():
             with torch.no_grad():
                 targets = [stored(rows, truth.mask) for stored in self._stored]
-                targets = targets or [read(inputs) for read in self._read_teachers]
+                targets = targets or [self._largest_of(read(inputs)) for read in self._read_teachers]
             with self.network.shared_embeddings():
                 for spec in chosen:
                     self.network.activate(spec)
@@ -176,6 +179,10 @@ class SandwichTrainer(ResumableTrainer):
                     total += loss.detach()
         self.network.activate(None)
         return total
+
+    def _largest_of(self, outputs: Outputs) -> Outputs:
+        count = cast(SandwichArguments, self.args).teacher_top_k
+        return replace(outputs, logits=keep_largest(outputs.logits, count)) if count else outputs
 
     def step_candidates(self, step: int) -> list[SubnetworkSpec]:
         """The sub-networks that are trained in a step, smallest first; drawn from (seed, step) alone."""
@@ -241,7 +248,7 @@ class SandwichTrainer(ResumableTrainer):
 
 
 def _spec_of(model: Any, shape: Shape) -> SubnetworkSpec:
-    config = model.config
-    heads = getattr(config, "heads_per_layer", None) or [shape.heads] * shape.layers
-    neurons = getattr(config, "neurons_per_layer", None) or [shape.neurons] * shape.layers
+    full = shape.full()
+    heads = getattr(model.config, "heads_per_layer", None) or full.heads
+    neurons = getattr(model.config, "neurons_per_layer", None) or full.neurons
     return SubnetworkSpec(0.0, tuple(heads), tuple(neurons))

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from minidisc.architectures import FAMILIES
 from minidisc.cli.main import main
 from tests.integration import tiny
 
@@ -17,10 +18,11 @@ CASES = [
     ("teacher folder is empty", {"teacher": "{empty}"}, ["holds no config.json"]),
     (
         "unknown family",
-        {"teacher": "{gpt2}"},
+        {"teacher": "{bloom}"},
         [
-            "'gpt2' is not known",
-            "albert, bert, deberta-v2, distilbert, electra, llama, mistral, modernbert, mpnet, qwen2, qwen3, roberta",
+            "'bloom' is not known",
+            ", ".join(FAMILIES),
+            "docs/adding-a-family.md",
         ],
     ),
     ("pickled weights only", {"teacher": "{pickled}"}, ["safetensors"]),
@@ -84,8 +86,8 @@ def mistakes(workplace, tmp_path_factory):
     (folder / "other.csv").write_text("\n".join(lines).replace(",pro", ",spam").replace(",contra", ",ham") + "\n")
     (folder / "unknown.yaml").write_text("sparsty: 0.5\n")
     (folder / "list.yaml").write_text("- 1\n- 2\n")
-    (folder / "gpt2").mkdir()
-    (folder / "gpt2" / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    (folder / "bloom").mkdir()
+    (folder / "bloom" / "config.json").write_text(json.dumps({"model_type": "bloom"}))
     (folder / "full").mkdir()
     (folder / "full" / "thesis.txt").write_text("years of work")
     (folder / "pickled").mkdir()

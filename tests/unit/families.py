@@ -10,6 +10,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -32,10 +33,27 @@ from transformers import (
     ElectraConfig,
     ElectraForSequenceClassification,
     ElectraForTokenClassification,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    Gemma2ForSequenceClassification,
+    Gemma2ForTokenClassification,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    Gemma3TextForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    GPT2ForTokenClassification,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    GPTNeoXForSequenceClassification,
+    GPTNeoXForTokenClassification,
     LlamaConfig,
+    LlamaForCausalLM,
     LlamaForSequenceClassification,
     LlamaForTokenClassification,
     MistralConfig,
+    MistralForCausalLM,
     MistralForSequenceClassification,
     MistralForTokenClassification,
     ModernBertConfig,
@@ -44,20 +62,42 @@ from transformers import (
     MPNetConfig,
     MPNetForSequenceClassification,
     MPNetForTokenClassification,
+    OPTConfig,
+    OPTForCausalLM,
+    OPTForSequenceClassification,
+    Phi3Config,
+    Phi3ForCausalLM,
+    Phi3ForSequenceClassification,
+    Phi3ForTokenClassification,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen2ForSequenceClassification,
     Qwen2ForTokenClassification,
     Qwen3Config,
+    Qwen3ForCausalLM,
     Qwen3ForSequenceClassification,
     Qwen3ForTokenClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
+    T5Config,
+    T5ForSequenceClassification,
+    T5ForTokenClassification,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
     XLMRobertaForTokenClassification,
 )
+from transformers.pytorch_utils import Conv1D
+
+from minidisc.importance import Importance
+from minidisc.modeling.t5_classifiers import (
+    EncT5Config,
+    EncT5ForSequenceClassification,
+    T5EncoderConfig,
+    T5EncoderForSequenceClassification,
+)
+from minidisc.subnetworks import SubnetworkSpec
 
 LAYERS, HIDDEN, HEADS, NEURONS, VOCABULARY, LENGTH = 3, 32, 4, 48, 60, 16
 PAD = 0
@@ -80,7 +120,8 @@ class Family:
     name: str
     family: str
     model_class: type
-    token_class: type
+    token_class: type | None
+    """None where transformers has no such class."""
     build_config: Callable[..., Any]
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     token_types: int = 0
@@ -89,6 +130,22 @@ class Family:
     ffn_down: str = "output.dense"
     projections: tuple[str, ...] = ("attention.self.query", "attention.self.key", "attention.self.value")
     embeddings: str = "embeddings"
+    """The module whose output the layers share."""
+    tables: tuple[str, ...] = ()
+    """Others that hold parameters of embeddings."""
+    decoder_layers: int = 0
+    """Layers of the sentence classifier's decoder."""
+    decoder: str = "decoder.block"
+    decoder_attention_outputs: tuple[str, ...] = ("layer.0.SelfAttention.o", "layer.1.EncDecAttention.o")
+    decoder_ffn_down: str = "layer.2.DenseReluDense.wo"
+    decoder_pruned: int = 10
+    """Parameters of a decoder's layer that have heads or neurons in them."""
+    decoder_states: bool = True
+    """Whether the decoder reads tokens, whose hidden states are compared."""
+    still: tuple[str, ...] = ()
+    """Parameters that nothing depends on."""
+    end_token: int | None = None
+    """What the last token of every sentence has to be."""
     attentions: tuple[str, ...] = ("sdpa", "eager")
     """What can compute the attention; the first does when nothing is said."""
     pruned: int = 10
@@ -97,14 +154,18 @@ class Family:
 
     head_size: int = HIDDEN // HEADS
     """Columns of the attention's output projection that belong to one head."""
-    fused: dict[str, int] = dataclasses.field(default_factory=dict)
-    """Linear maps that are several in one, and how many."""
+    fused: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+    """Linear maps that are several in one, and how their outputs are to one another."""
+    interleaved: bool = False
+    """Whether outputs of a linear map that is several in one alternate head by head."""
     drops_layers: bool = True
     """Whether a student can have fewer layers."""
     keeps_first: bool = False
     """Whether a student with fewer layers has the first one always."""
     per_layer: tuple[str, ...] = ()
     """The configuration's lists with an entry for each layer."""
+    causal_class: Any = None
+    """The family's language model, if it has one."""
 
     def config(self, dropout: float = 0.0, attention: str = "", **changes: Any) -> Any:
         attention = attention or self.attentions[0]
@@ -119,8 +180,16 @@ class Family:
         return model.eval()
 
     def token_model(self, seed: int = 0, **changes: Any) -> Any:
-        """The same with one output a token."""
+        """The same with one output a token; a test of families that have none is skipped."""
+        if self.token_class is None:
+            pytest.skip("there is no such class")
         model = self.token_class(self.config(**changes))
+        randomise(model, seed)
+        return model.eval()
+
+    def causal_model(self, seed: int = 0, **changes: Any) -> Any:
+        """The same as a language model."""
+        model = self.causal_class(self.config(**changes))
         randomise(model, seed)
         return model.eval()
 
@@ -132,6 +201,8 @@ class Family:
         if padding:
             for row in range(1, rows):
                 mask[row, int(torch.randint(3, length, (1,), generator=generator)) :] = 0
+        if self.end_token is not None:
+            ids[range(rows), mask.sum(1) - 1] = self.end_token
         inputs = {"input_ids": ids * mask + PAD * (1 - mask), "attention_mask": mask}
         if self.token_types:
             inputs["token_type_ids"] = torch.randint(0, self.token_types, ids.shape, generator=generator) * mask
@@ -141,15 +212,62 @@ class Family:
         """The layers, first to last."""
         return list(attrgetter(self.layers)(model.base_model))
 
-    def parts(self, model: Any) -> list[tuple[nn.Linear, nn.Linear]]:
-        """For every layer the linear maps that heads and neurons flow into."""
-        return [(attrgetter(self.attention_output)(x), attrgetter(self.ffn_down)(x)) for x in self.layers_of(model)]
+    def embedding_modules(self, model: Any) -> list[nn.Module]:
+        """What holds the parameters of the embeddings."""
+        return [attrgetter(path)(model.base_model) for path in (self.embeddings, *self.tables)]
+
+    def decoder_layers_of(self, model: Any) -> list[nn.Module]:
+        """The decoder's layers, first to last."""
+        if not (self.decoder_layers and hasattr(model.base_model, "decoder")):
+            return []
+        return list(attrgetter(self.decoder)(model.base_model))
+
+    def attention_outputs(self, model: Any) -> list[nn.Linear]:
+        """For every attention the linear map that heads flow into: the encoder's, the decoder's, cross-attentions."""
+        own = [attrgetter(self.attention_output)(x) for x in self.layers_of(model)]
+        decoder = self.decoder_layers_of(model)
+        return own + [attrgetter(path)(x) for path in self.decoder_attention_outputs for x in decoder]
+
+    def ffn_downs(self, model: Any) -> list[nn.Linear]:
+        """For every FFN the linear map that neurons flow into."""
+        own = [attrgetter(self.ffn_down)(x) for x in self.layers_of(model)]
+        return own + [attrgetter(self.decoder_ffn_down)(x) for x in self.decoder_layers_of(model)]
+
+    @property
+    def parts(self) -> tuple[int, int]:
+        """Attentions and FFNs of the sentence classifier."""
+        return LAYERS + 2 * self.decoder_layers, LAYERS + self.decoder_layers
+
+    @property
+    def all_pruned(self) -> int:
+        """Parameters of the sentence classifier that have heads or neurons in them."""
+        return self.pruned * LAYERS + self.decoder_pruned * self.decoder_layers
+
+    def fit(self, spec: SubnetworkSpec) -> SubnetworkSpec:
+        """A specification of ``LAYERS`` layers; a decoder's parts get the widths of the encoder's, again and again."""
+        attentions, ffns = self.parts
+        return dataclasses.replace(spec, heads=(spec.heads * 3)[:attentions], neurons=(spec.neurons * 3)[:ffns])
+
+    def importance(self, seed: int) -> Importance:
+        """Random scores of a sentence classifier."""
+        generator = torch.Generator().manual_seed(seed)
+        attentions, ffns = self.parts
+        heads = torch.rand(attentions, HEADS, generator=generator)
+        return Importance(heads, torch.rand(ffns, NEURONS, generator=generator))
+
+
+def matrix(linear: Any, gradient: bool = False) -> torch.Tensor:
+    """A linear map's weights, or their gradient, as (outputs, inputs)."""
+    values = linear.weight.grad if gradient else linear.weight
+    return values.T if isinstance(linear, Conv1D) else values
 
 
 def training_rows(family: Family, lengths: Sequence[int], seed: int = 0) -> datasets.Dataset:
     """Encoded rows of the given lengths with one of two labels, as `minidisc.tasks.encode` makes them."""
     random = np.random.default_rng(seed)
     ids = [random.integers(5, VOCABULARY, n).tolist() for n in lengths]
+    if family.end_token is not None:
+        ids = [[*row[:-1], family.end_token] for row in ids]
     columns = {"input_ids": ids, "attention_mask": [[1] * n for n in lengths]}
     if family.token_types:
         columns["token_type_ids"] = [random.integers(0, family.token_types, n).tolist() for n in lengths]
@@ -171,10 +289,12 @@ def tagged_rows(family: Family, words: Sequence[int], tags: int = 3, seed: int =
 def randomise(model: nn.Module, seed: int) -> None:
     """Random weights, biases and LayerNorms, so that nothing is hidden by zeros and ones."""
     generator = torch.Generator().manual_seed(seed)
+    # Gemma's norms multiply by one more than their weights.
+    centre = not type(model).__name__.startswith("Gemma")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator))
-            if "norm" in name.lower() and name.endswith("weight"):
+            if centre and "norm" in name.lower() and name.endswith("weight"):
                 parameter.add_(1)
 
 
@@ -195,6 +315,17 @@ def _distilbert(**changes: Any) -> DistilBertConfig:
         "intermediate_size": "hidden_dim",
     }
     return DistilBertConfig(**{names.get(k, k): v for k, v in {**_COMMON, **changes}.items()})
+
+
+def _gpt2(**changes: Any) -> GPT2Config:
+    names = {
+        "hidden_size": "n_embd",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "intermediate_size": "n_inner",
+        "max_position_embeddings": "n_positions",
+    }
+    return GPT2Config(**{names.get(k, k): v for k, v in {**_COMMON, **changes}.items()})
 
 
 def _electra(**changes: Any) -> ElectraConfig:
@@ -284,6 +415,78 @@ def _qwen3(**changes: Any) -> Qwen3Config:
     return Qwen3Config(**{**_COMMON, **heads, **kinds, **changes})
 
 
+# Norms behind attention and FFN would make any rounding in what few neurons add as large as the rest.
+_NORM_BEHIND = {"rms_norm_eps": 0.01}
+
+
+def _gemma2(**changes: Any) -> Gemma2Config:
+    # Query heads that together are wider than the hidden size; scores that are capped; layers of both kinds.
+    scores = {"attn_logit_softcapping": 0.5, "query_pre_attn_scalar": 3, "attention_bias": True}
+    # In double precision eager attention makes NaN of padding whose window has no token.
+    heads = {**_TWO_QUERIES, "head_dim": 6, "sliding_window": 10}
+    return Gemma2Config(**{**_COMMON, **heads, **_NORM_BEHIND, **scores, **changes})
+
+
+def _gemma3(**changes: Any) -> Gemma3TextConfig:
+    heads = {"num_attention_heads": 4 * HEADS, "num_key_value_heads": HEADS, "head_dim": 4}
+    kinds = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+    return Gemma3TextConfig(**{**_COMMON, **heads, **_WINDOW, **_NORM_BEHIND, **kinds, **changes})
+
+
+def _phi3(**changes: Any) -> Phi3Config:
+    # Part of a head's dimensions are not turned by the position.
+    rope = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}}
+    special = {"bos_token_id": 2, "eos_token_id": 3}
+    return Phi3Config(**{**_COMMON, **_TWO_QUERIES, **_WINDOW, **rope, **special, **changes})
+
+
+def _gpt_neox(**changes: Any) -> GPTNeoXConfig:
+    return GPTNeoXConfig(**{**_COMMON, **changes})
+
+
+def _gpt_neox_sequential(**changes: Any) -> GPTNeoXConfig:
+    """The FFN sees what attention has added, and attention has no biases."""
+    return _gpt_neox(**{"use_parallel_residual": False, "attention_bias": False, **changes})
+
+
+def _opt(**changes: Any) -> OPTConfig:
+    names = {"intermediate_size": "ffn_dim"}
+    # ReLU would leave some neurons at 0 for all tokens, and these learn nothing.
+    values = {**_COMMON, "activation_function": "gelu", **changes}
+    return OPTConfig(**{names.get(k, k): v for k, v in values.items()})
+
+
+def _opt_projected(**changes: Any) -> OPTConfig:
+    """As the one of 350 M parameters: norms come last, and embeddings are narrower than the layers."""
+    return _opt(**{"do_layer_norm_before": False, "word_embed_proj_dim": 20, "enable_bias": False, **changes})
+
+
+def _t5_values(**changes: Any) -> dict[str, Any]:
+    names = {
+        "hidden_size": "d_model",
+        "num_hidden_layers": "num_layers",
+        "num_attention_heads": "num_heads",
+        "intermediate_size": "d_ff",
+    }
+    # Heads that together are narrower than the hidden size, and rows that are longer than the nearest buckets.
+    own = {"d_kv": 6, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 10}
+    special = {"eos_token_id": 3, "decoder_start_token_id": PAD, "num_decoder_layers": 2}
+    values = {names.get(k, k): v for k, v in {**_COMMON, **own, **special, **changes}.items()}
+    return {k: v for k, v in values.items() if k != "max_position_embeddings"}
+
+
+def _t5(**changes: Any) -> T5Config:
+    return T5Config(**_t5_values(**changes))
+
+
+def _t5_encoder(**changes: Any) -> T5EncoderConfig:
+    return T5EncoderConfig(**_t5_values(feed_forward_proj="gated-gelu", **changes))
+
+
+def _enct5(**changes: Any) -> EncT5Config:
+    return EncT5Config(**_t5_values(feed_forward_proj="gated-gelu", **{"num_decoder_layers": 1, **changes}))
+
+
 BERT = Family("bert", "bert", BertForSequenceClassification, BertForTokenClassification, _bert, token_types=2)
 ROBERTA = Family("roberta", "roberta", RobertaForSequenceClassification, RobertaForTokenClassification, _roberta)
 DISTILBERT = Family(
@@ -339,7 +542,7 @@ MODERNBERT = Family(
     projections=("attn.Wqkv",),
     ffn_down="mlp.Wo",
     pruned=4,
-    fused={"Wqkv": 3, "Wi": 2},
+    fused={"Wqkv": (1, 1, 1), "Wi": (1, 1)},
     keeps_first=True,
     per_layer=("layer_types",),
 )
@@ -378,6 +581,7 @@ LLAMA = Family(
     LlamaForSequenceClassification,
     LlamaForTokenClassification,
     _llama,
+    causal_class=LlamaForCausalLM,
     dropouts=("attention_dropout",),
     layers="layers",
     attention_output="self_attn.o_proj",
@@ -393,6 +597,7 @@ MISTRAL = dataclasses.replace(
     family="mistral",
     model_class=MistralForSequenceClassification,
     token_class=MistralForTokenClassification,
+    causal_class=MistralForCausalLM,
     build_config=_mistral,
     head_size=2 * 6,
 )
@@ -402,6 +607,7 @@ QWEN2 = dataclasses.replace(
     family="qwen2",
     model_class=Qwen2ForSequenceClassification,
     token_class=Qwen2ForTokenClassification,
+    causal_class=Qwen2ForCausalLM,
     build_config=_qwen2,
     pruned=10,
     per_layer=("layer_types",),
@@ -412,9 +618,148 @@ QWEN3 = dataclasses.replace(
     family="qwen3",
     model_class=Qwen3ForSequenceClassification,
     token_class=Qwen3ForTokenClassification,
+    causal_class=Qwen3ForCausalLM,
     build_config=_qwen3,
     head_size=4 * 4,
     per_layer=("layer_types",),
+)
+GEMMA2 = dataclasses.replace(
+    LLAMA,
+    name="gemma2",
+    family="gemma2",
+    model_class=Gemma2ForSequenceClassification,
+    causal_class=Gemma2ForCausalLM,
+    token_class=Gemma2ForTokenClassification,
+    build_config=_gemma2,
+    # transformers offers no other, as torch's own cannot cap the scores.
+    attentions=("eager",),
+    head_size=2 * 6,
+    pruned=10,
+    per_layer=("layer_types",),
+)
+GEMMA3 = dataclasses.replace(
+    LLAMA,
+    name="gemma3",
+    family="gemma3_text",
+    model_class=Gemma3TextForSequenceClassification,
+    causal_class=Gemma3ForCausalLM,
+    token_class=None,
+    build_config=_gemma3,
+    head_size=4 * 4,
+    per_layer=("layer_types",),
+)
+PHI3 = dataclasses.replace(
+    LLAMA,
+    name="phi3",
+    family="phi3",
+    model_class=Phi3ForSequenceClassification,
+    causal_class=Phi3ForCausalLM,
+    token_class=Phi3ForTokenClassification,
+    build_config=_phi3,
+    dropouts=("attention_dropout", "resid_pdrop"),
+    projections=("self_attn.qkv_proj",),
+    pruned=4,
+    fused={"qkv_proj": (2, 1, 1), "gate_up_proj": (1, 1)},
+)
+GPT2 = Family(
+    "gpt2",
+    "gpt2",
+    GPT2ForSequenceClassification,
+    GPT2ForTokenClassification,
+    _gpt2,
+    causal_class=GPT2LMHeadModel,
+    dropouts=("resid_pdrop", "embd_pdrop", "attn_pdrop", "classifier_dropout"),
+    # Token types are embedded as if they were tokens.
+    token_types=2,
+    layers="h",
+    attention_output="attn.c_proj",
+    projections=("attn.c_attn",),
+    ffn_down="mlp.c_proj",
+    embeddings="drop",
+    tables=("wte", "wpe"),
+    pruned=6,
+    fused={"c_attn": (1, 1, 1)},
+)
+GPT_NEOX = Family(
+    "gpt-neox",
+    "gpt_neox",
+    GPTNeoXForSequenceClassification,
+    GPTNeoXForTokenClassification,
+    _gpt_neox,
+    causal_class=GPTNeoXForCausalLM,
+    dropouts=("hidden_dropout", "attention_dropout", "classifier_dropout"),
+    layers="layers",
+    attention_output="attention.dense",
+    projections=("attention.query_key_value",),
+    ffn_down="mlp.dense_4h_to_h",
+    embeddings="embed_in",
+    pruned=6,
+    interleaved=True,
+)
+GPT_NEOX_SEQUENTIAL = dataclasses.replace(
+    GPT_NEOX, name="gpt-neox-sequential", build_config=_gpt_neox_sequential, pruned=5
+)
+OPT = Family(
+    "opt",
+    "opt",
+    OPTForSequenceClassification,
+    None,
+    _opt,
+    causal_class=OPTForCausalLM,
+    dropouts=("dropout", "attention_dropout"),
+    layers="decoder.layers",
+    attention_output="self_attn.out_proj",
+    projections=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ffn_down="fc2",
+    embeddings="decoder.embed_tokens",
+    tables=("decoder.embed_positions",),
+)
+OPT_PROJECTED = dataclasses.replace(OPT, name="opt-projected", build_config=_opt_projected, pruned=6)
+T5 = Family(
+    "t5",
+    "t5",
+    T5ForSequenceClassification,
+    T5ForTokenClassification,
+    _t5,
+    dropouts=("dropout_rate", "classifier_dropout"),
+    layers="encoder.block",
+    attention_output="layer.0.SelfAttention.o",
+    projections=tuple(f"layer.0.SelfAttention.{name}" for name in "qkv"),
+    ffn_down="layer.1.DenseReluDense.wo",
+    embeddings="encoder.embed_tokens",
+    pruned=6,
+    head_size=6,
+    decoder_layers=2,
+    end_token=3,
+    drops_layers=False,
+)
+T5_ENCODER = dataclasses.replace(
+    T5,
+    name="t5-encoder",
+    family="t5-encoder",
+    model_class=T5EncoderForSequenceClassification,
+    token_class=None,
+    build_config=_t5_encoder,
+    pruned=7,
+    decoder_layers=0,
+    end_token=None,
+    drops_layers=True,
+    keeps_first=True,
+)
+ENCT5 = dataclasses.replace(
+    T5,
+    name="enct5",
+    family="t5-enct5",
+    model_class=EncT5ForSequenceClassification,
+    token_class=None,
+    build_config=_enct5,
+    pruned=7,
+    decoder_layers=1,
+    decoder_pruned=11,
+    decoder_states=False,
+    # A single token is at no distance from any other.
+    still=("decoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",),
+    end_token=None,
 )
 
 MATRIX = [
@@ -435,6 +780,17 @@ MATRIX = [
     MISTRAL,
     QWEN2,
     QWEN3,
+    GEMMA2,
+    GEMMA3,
+    PHI3,
+    GPT2,
+    GPT_NEOX,
+    GPT_NEOX_SEQUENTIAL,
+    OPT,
+    OPT_PROJECTED,
+    T5,
+    T5_ENCODER,
+    ENCT5,
 ]
 
 

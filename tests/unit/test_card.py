@@ -2,12 +2,14 @@
 
 import copy
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
 from minidisc.card import sampling_error, write_card
+from minidisc.modeling.classes import CODE_FILE
 from minidisc.tasks import METRICS
 
 
@@ -40,6 +42,7 @@ def results(folder, metrics=("accuracy",), kind="classification", **settings):
             "task": None,
             "train_file": "train.csv",
             "validation_file": "dev.csv",
+            "train_text": None,
             "data_dir": None,
             "schedule": "minidisc",
             "loss": "hidden+logits",
@@ -58,8 +61,12 @@ def results(folder, metrics=("accuracy",), kind="classification", **settings):
     }
 
 
-def card(content, which="student"):
+def card(content, which="student", plain=False):
     entry = content["student"] if which == "student" else content["assistants"][0]
+    if not plain:
+        code = Path(entry["path"]) / CODE_FILE
+        code.parent.mkdir(exist_ok=True)
+        code.touch()
     write_card(content, entry)
     return ModelCard.load(entry["path"] + "/README.md")
 
@@ -87,6 +94,14 @@ def test_a_teacher_and_rows_from_the_hub(tmp_path):
     assert (data.base_model, data.datasets) == ("who/bert", ["nyu-mll/glue"])
     assert data.metrics == ["pearsonr", "spearmanr"]
     assert [r.dataset_config for r in data.eval_results] == ["stsb", "stsb"]
+
+
+def test_a_plain_checkpoint_needs_no_code(tmp_path):
+    text = card(results(tmp_path, ["next_token_accuracy", "perplexity"], "causal-lm"), plain=True).text
+    assert "trust_remote_code" not in text
+    assert "modeling_minidisc" not in text
+    assert 'pipeline("text-generation", model="FOLDER")' in text
+    assert "trust_remote_code=True" in card(results(tmp_path)).text
 
 
 def test_text(tmp_path):
@@ -125,7 +140,7 @@ def test_equal_results_give_equal_bytes(tmp_path):
     first = str(card(content))
     assert content == before
     assert str(card(content)) == first
-    assert [file.name for file in (tmp_path / "student").iterdir()] == ["README.md"]
+    assert {file.name for file in (tmp_path / "student").iterdir()} == {"README.md", CODE_FILE}
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "pearson", "spearman"])

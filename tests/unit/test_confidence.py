@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from minidisc.confidence import RESAMPLES, bootstrap, coin_toss
+from minidisc.confidence import RESAMPLES, bootstrap, coin_toss, drops
 from minidisc.measure import Sizes
 from minidisc.selection import Candidate, Confidence
 from minidisc.subnetworks import SubnetworkSpec
@@ -227,3 +227,22 @@ def table(metrics, probabilities, lam=0.2):
 def test_a_coin_toss_is_said(probabilities, said):
     line = coin_toss(table([0.80, 0.80, 0.81, 0.78], probabilities))
     assert line is None if said is None else said in line
+
+
+# Drops.
+
+
+def test_the_drop_of_an_accuracy_is_paired():
+    """Rows on which both are right or both wrong say nothing: the drop's spread is that of the rows that differ."""
+    teacher = right_on((1, 180), (0, 20))
+    close, far = right_on((1, 176), (0, 24)), right_on((1, 100), (0, 100))
+    found = drops(ACCURACY, teacher, [close, far, teacher], ones(teacher), 0.02, seed=0)
+    assert [drop for drop, _, _ in found] == pytest.approx([0.02, 0.4, 0.0])
+    # Of 200 rows 4 count, each with a probability of 4 / 200 a draw.
+    share = stats.binom.cdf(4, 200, 4 / 200)
+    assert found[0][2] == pytest.approx(share, abs=4 * math.sqrt(share * (1 - share) / RESAMPLES))
+    assert found[1][2] == 0
+    assert found[2] == (0.0, (0.0, 0.0), 1.0)
+    low, high = found[0][1]
+    assert low == pytest.approx(stats.binom.ppf(0.025, 200, 0.02) / 200, abs=0.006)
+    assert high == pytest.approx(stats.binom.ppf(0.975, 200, 0.02) / 200, abs=0.006)

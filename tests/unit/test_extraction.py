@@ -5,35 +5,37 @@ import torch
 
 from minidisc.extraction import extract
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import BERT, HEADS, LAYERS, NEURONS
+from tests.unit.families import BERT, HEADS, LAYERS, NEURONS, matrix
 
 LARGE = SubnetworkSpec(0.3, (3, 4, 2), (30, 48, 17))
 SMALL = SubnetworkSpec(0.9, (1, 0, 2), (0, 9, 16))
 
 
 def test_widths_and_weights(family):
-    model = family.model()
-    small = extract(model, SMALL)
+    model, spec = family.model(), family.fit(SMALL)
+    small = extract(model, spec)
     full, dense = model.state_dict(), small.state_dict()
     assert list(full) == list(dense)
     narrower = 0
     for name, value in dense.items():
         whole = full[name]
         assert value.dim() == whole.dim()
-        # [query | key | value] and [up | gate] are narrower in every block.
-        blocks = family.fused.get(name.split(".")[-2], 1)
-        for part, source in zip(value.chunk(blocks), whole.chunk(blocks), strict=True):
+        # [query | key | value] and [up | gate] are narrower in every block; GPT-2's outputs are the last dimension.
+        shares, outputs = family.fused.get(name.split(".")[-2], (1,)), -1 if family.family == "gpt2" else 0
+        both = [x.split([x.shape[outputs] // sum(shares) * n for n in shares], outputs) for x in (value, whole)]
+        for part, source in zip(*both, strict=True):
             torch.testing.assert_close(part, source[tuple(slice(n) for n in part.shape)], rtol=0, atol=0)
         narrower += value.shape != whole.shape
-    assert narrower == family.pruned * LAYERS
-    for i, (attention_output, ffn_down) in enumerate(family.parts(small)):
-        assert (attention_output.in_features, attention_output.out_features) == (SMALL.heads[i] * family.head_size, 32)
-        assert (ffn_down.in_features, ffn_down.out_features) == (SMALL.neurons[i], 32)
+    assert narrower == family.all_pruned
+    for linear, heads in zip(family.attention_outputs(small), spec.heads, strict=True):
+        assert matrix(linear).shape == (32, heads * family.head_size)
+    for linear, neurons in zip(family.ffn_downs(small), spec.neurons, strict=True):
+        assert matrix(linear).shape == (32, neurons)
 
 
 def test_of_an_extracted_model(family):
-    model = family.model()
-    once, twice = extract(model, SMALL), extract(extract(model, LARGE), SMALL)
+    model, large, small = family.model(), family.fit(LARGE), family.fit(SMALL)
+    once, twice = extract(model, small), extract(extract(model, large), small)
     assert once.config.to_dict() == twice.config.to_dict()
     inputs = family.inputs()
     with torch.no_grad():
@@ -42,7 +44,7 @@ def test_of_an_extracted_model(family):
 
 def test_full_width_is_the_model(family):
     model, inputs = family.model(), family.inputs()
-    whole = extract(model, SubnetworkSpec(0.0, (HEADS,) * LAYERS, (NEURONS,) * LAYERS))
+    whole = extract(model, family.fit(SubnetworkSpec(0.0, (HEADS,) * LAYERS, (NEURONS,) * LAYERS)))
     with torch.no_grad():
         assert torch.equal(whole(**inputs).logits, model(**inputs).logits)
 

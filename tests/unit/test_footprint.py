@@ -3,7 +3,7 @@ import pytest
 from minidisc.architectures import architecture_for
 from minidisc.footprint import Load, phases
 from minidisc.measure import Shape
-from tests.unit.families import BERT, HIDDEN, LAYERS, NEURONS
+from tests.unit.families import BERT, HIDDEN, LAYERS, LLAMA, NEURONS, T5, VOCABULARY
 
 
 def load(**changes):
@@ -55,3 +55,24 @@ PASS = 2 * STATE * (LAYERS + 1 + 4) + 2 * 4 * 10 * 2 * NEURONS * 4
 def test_phases_by_hand(changes, expected):
     shape = Shape.of(BERT.model(), architecture_for("bert"))
     assert [*phases(shape, load(**changes)).values()] == expected
+
+
+def test_a_vocabularys_logits_by_hand():
+    # Of a batch of four rows of ten tokens; the outputs are computed eight rows at a time.
+    logits = 4 * 10 * VOCABULARY * 4
+    names = "importance", "teacher's outputs", "training"
+    found = {}
+    for name, model in (("words", LLAMA.causal_model()), ("labels", LLAMA.model())):
+        result = phases(Shape.of(model, architecture_for("llama")), load(loss="logits", calibration_rows=2))
+        found[name] = [result[phase] for phase in names]
+    more = [words - labels for words, labels in zip(found["words"], found["labels"], strict=True)]
+    # Importance sees two rows: two gradients. The outputs: with and without padding. In training both networks'
+    # logits and two gradients.
+    assert more == [2 * logits // 2, 2 * 2 * logits, 4 * logits]
+
+
+def test_an_encoder_and_a_decoder_by_hand():
+    # Seven states: the embeddings and three layers, the embeddings and two.
+    both = phases(Shape.of(T5.model(), architecture_for("t5")), load())["training"]
+    logits_alone = phases(Shape.of(T5.model(), architecture_for("t5")), load(loss="logits"))["training"]
+    assert both - logits_alone == 2 * 7 * STATE

@@ -40,6 +40,18 @@ def test_distilled_layers(layers, expected):
     assert distilled_layers(layers) == expected
 
 
+@pytest.mark.parametrize(
+    ("layers", "decoder", "expected"),
+    [
+        (3, 2, [0, 1, 2, 3, 4, 5, 6]),
+        (12, 12, [0, 2, 4, 6, 8, 10, 12, 13, 15, 17, 19, 21, 23, 25]),
+        (3, 0, [0, 1, 2, 3]),
+    ],
+)
+def test_distilled_layers_of_an_encoder_and_a_decoder(layers, decoder, expected):
+    assert distilled_layers(layers, decoder) == expected
+
+
 def test_task_loss_of_classes_by_hand():
     # softmax(0, ln 3) = (1/4, 3/4); softmax(ln 2, 0) = (2/3, 1/3)
     logits = torch.tensor([[0.0, math.log(3)], [math.log(2), 0.0]])
@@ -98,6 +110,11 @@ def test_hidden_state_loss_without_padding_is_plain_mse():
     student, teacher = states(1), states(2)
     truth = nn.MSELoss()(torch.stack(student), torch.stack(teacher))
     torch.testing.assert_close(hidden_state_loss(student, teacher, torch.ones_like(MASK)), truth)
+
+
+def test_a_hidden_state_may_have_its_own_width():
+    student, teacher = [*states(1), normal(3, 4, 2, seed=7)], [*states(2), normal(3, 4, 2, seed=8)]
+    torch.testing.assert_close(hidden_state_loss(student, teacher, MASK), per_token(student, teacher, MASK))
 
 
 def test_padding_has_no_influence():

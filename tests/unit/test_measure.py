@@ -8,9 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract
+from minidisc.layer_dropping import drop_layers
 from minidisc.measure import Cost, Shape, highest_memory, measured, peak_memory, processor
-from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import BERT, HEADS, HIDDEN, LAYERS, NEURONS
+from minidisc.subnetworks import SubnetworkSpec, full_width
+from tests.unit.families import BERT, GPT2, HEADS, HIDDEN, LAYERS, NEURONS, matrix
 
 SPECS = [
     SubnetworkSpec(0.0, (HEADS,) * LAYERS, (NEURONS,) * LAYERS),
@@ -25,12 +26,12 @@ def count(module):
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
 def test_sizes_are_those_of_the_dense_model(family, spec):
-    model = family.model()
+    model, spec = family.model(), family.fit(spec)
     small = extract(model, spec)
     sizes = Shape.of(model, architecture_for(family.family)).sizes(spec)
     assert sizes.all == count(small)
-    assert sizes.without_embeddings == count(small) - count(getattr(small.base_model, family.embeddings))
-    nothing = extract(model, SubnetworkSpec(1.0, (0,) * LAYERS, (0,) * LAYERS))
+    assert sizes.without_embeddings == count(small) - sum(map(count, family.embedding_modules(small)))
+    nothing = extract(model, family.fit(SubnetworkSpec(1.0, (0,) * LAYERS, (0,) * LAYERS)))
     assert sizes.prunable == count(small) - count(nothing)
 
 
@@ -38,11 +39,22 @@ def test_shape_of(family):
     shape = Shape.of(family.model(), architecture_for(family.family))
     assert (shape.hidden, shape.head_size, shape.layers) == (HIDDEN, family.head_size, LAYERS)
     assert (shape.heads, shape.neurons) == (HEADS, NEURONS)
+    assert shape.full() == family.fit(full_width(LAYERS, HEADS, NEURONS))
+
+
+def test_neurons_that_the_configuration_leaves_open():
+    model = GPT2.model(n_inner=None)
+    shape = Shape.of(model, architecture_for("gpt2"))
+    assert shape.neurons == matrix(GPT2.ffn_downs(model)[0]).shape[1] == 4 * HIDDEN
+    small, spec = drop_layers(model, architecture_for("gpt2"), 0.3)
+    assert spec.neurons == (4 * HIDDEN,) * 2
+    assert shape.sizes(full_width(LAYERS, HEADS, 4 * HIDDEN)).all == count(model)
+    assert count(model) - count(small) == count(GPT2.layers_of(model)[0])
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda s: s.name)
 def test_flops_are_those_that_torch_counts(family, spec):
-    model = family.model(attention="eager")
+    model, spec = family.model(attention="eager"), family.fit(spec)
     small = extract(model, spec)
     small.requires_grad_(False)  # the counter stumbles over views of trained parameters
     counter = FlopCounterMode(display=False)
@@ -50,7 +62,8 @@ def test_flops_are_those_that_torch_counts(family, spec):
         small(**family.inputs(rows=3, length=7, padding=False))
     counts = counter.get_flop_counts()
     names = {module: name for name, module in small.named_modules()}
-    layers = [counts[f"{type(small).__name__}.{names[layer]}"] for layer in family.layers_of(small)]
+    all_layers = family.layers_of(small) + family.decoder_layers_of(small)
+    layers = [counts[f"{type(small).__name__}.{names[layer]}"] for layer in all_layers]
     predicted = Shape.of(model, architecture_for(family.family)).forward_flops(spec, 3, 7)
     assert predicted == sum(sum(layer.values()) for layer in layers)
 

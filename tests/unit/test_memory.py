@@ -4,6 +4,7 @@ import weakref
 import pytest
 import torch
 
+from minidisc.layers import state_to_save
 from minidisc.memory import free_weights, give_weights, is_freed, release_memory, resident_memory
 from tests.unit.families import LLAMA
 
@@ -21,6 +22,20 @@ def test_a_model_runs_again_once_it_has_weights_again():
     assert not is_freed(model)
     with torch.no_grad():
         assert torch.equal(model(**inputs).logits, LLAMA.model(seed=3)(**inputs).logits)
+
+
+def test_weights_with_two_names_stay_one():
+    model, same = (LLAMA.causal_model(tie_word_embeddings=True) for _ in range(2))
+    whole, count = state_to_save(model), sum(p.numel() for p in model.parameters())
+    free_weights(model)
+    assert state_to_save(model).keys() == whole.keys() < model.state_dict().keys()
+    give_weights(model, same)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert sum(p.numel() for p in model.parameters()) == count
+    inputs = LLAMA.inputs()
+    with torch.no_grad():
+        expected = LLAMA.causal_model(tie_word_embeddings=True)(**inputs).logits
+        assert torch.equal(model(**inputs).logits, expected)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux to know the truth")

@@ -1,5 +1,6 @@
 import copy
 import warnings
+from operator import attrgetter
 
 import pytest
 import torch
@@ -9,17 +10,12 @@ from torch.nn import functional as F
 
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract
-from minidisc.importance import ABSENT, Importance
+from minidisc.importance import ABSENT
 from minidisc.nested import NestedNetwork, order_by_importance
 from minidisc.subnetworks import SubnetworkSpec, full_width
-from tests.unit.families import BERT, HEADS, LAYERS, NEURONS
+from tests.unit.families import BERT, HEADS, LAYERS, NEURONS, matrix
 
 TOLERANCE = {"atol": 1e-5, "rtol": 0}
-
-
-def random_importance(seed):
-    generator = torch.Generator().manual_seed(seed)
-    return Importance(torch.rand(LAYERS, HEADS, generator=generator), torch.rand(LAYERS, NEURONS, generator=generator))
 
 
 def ordered(family, importance, **changes):
@@ -34,13 +30,15 @@ def ordered(family, importance, **changes):
 def masked(family, teacher, importance, spec):
     """The teacher without what ``spec`` removes: a head or neuron whose output nobody reads does not exist."""
     model, size = copy.deepcopy(teacher), family.head_size
-    for i, (attention_output, ffn_down) in enumerate(family.parts(model)):
-        heads, neurons = attention_output.in_features // size, ffn_down.in_features
-        by_score = sorted(range(heads), key=lambda h, i=i: -importance.heads[i, h].item())
-        for head in by_score[spec.heads[i] :]:
-            attention_output.weight[:, head * size : (head + 1) * size] = 0
-        by_score = sorted(range(neurons), key=lambda n, i=i: -importance.neurons[i, n].item())
-        ffn_down.weight[:, by_score[spec.neurons[i] :]] = 0
+    for linear, scores, kept in zip(family.attention_outputs(model), importance.heads, spec.heads, strict=True):
+        read = matrix(linear)
+        by_score = sorted(range(read.shape[1] // size), key=lambda h, s=scores: -s[h].item())
+        for head in by_score[kept:]:
+            read[:, head * size : (head + 1) * size] = 0
+    for linear, scores, kept in zip(family.ffn_downs(model), importance.neurons, spec.neurons, strict=True):
+        read = matrix(linear)
+        by_score = sorted(range(read.shape[1]), key=lambda n, s=scores: -s[n].item())
+        read[:, by_score[kept:]] = 0
     return model
 
 
@@ -49,44 +47,42 @@ def logits(model, inputs):
         return model(**inputs).logits
 
 
-widths = st.builds(
-    SubnetworkSpec,
-    st.just(0.5),
-    st.tuples(*[st.integers(0, HEADS)] * LAYERS),
-    st.tuples(*[st.integers(0, NEURONS)] * LAYERS),
-)
+def widths(family):
+    attentions, ffns = family.parts
+    heads, neurons = st.integers(0, HEADS), st.integers(0, NEURONS)
+    return st.builds(SubnetworkSpec, st.just(0.5), st.tuples(*[heads] * attentions), st.tuples(*[neurons] * ffns))
 
 
 def test_full_width_is_the_teacher(family, attention):
-    teacher, network = ordered(family, random_importance(1), attention=attention)
+    teacher, network = ordered(family, family.importance(1), attention=attention)
     inputs = family.inputs()
     expected = logits(teacher, inputs)
     torch.testing.assert_close(logits(network.model, inputs), expected, **TOLERANCE)
-    network.activate(SubnetworkSpec(0.5, (1,) * LAYERS, (3,) * LAYERS))
+    network.activate(family.fit(SubnetworkSpec(0.5, (1,) * LAYERS, (3,) * LAYERS)))
     assert (logits(network.model, inputs) - expected).abs().max() > 1e-2
-    for spec in (None, full_width(LAYERS, HEADS, NEURONS)):
+    for spec in (None, family.fit(full_width(LAYERS, HEADS, NEURONS))):
         network.activate(spec)
         torch.testing.assert_close(logits(network.model, inputs), expected, **TOLERANCE)
 
 
 def test_ordering_moves_weights_but_keeps_names_and_shapes(family):
-    teacher, network = ordered(family, random_importance(1))
+    teacher, network = ordered(family, family.importance(1))
     before, after = teacher.state_dict(), network.model.state_dict()
     assert {k: v.shape for k, v in before.items()} == {k: v.shape for k, v in after.items()}
     assert list(before) == list(after)
     changed = {k for k in before if not torch.equal(before[k], after[k])}
-    assert len(changed) == family.pruned * LAYERS
+    assert len(changed) == family.all_pruned
 
 
 def test_every_subnetwork_is_the_masked_teacher_and_the_extracted_model(family, attention):
-    importance = random_importance(2)
+    importance = family.importance(2)
     teacher, network = ordered(family, importance, attention=attention)
     inputs = family.inputs(seed=1)
 
     @settings(max_examples=8)
-    @given(widths)
-    @example(SubnetworkSpec(0.99, (0,) * LAYERS, (0,) * LAYERS))
-    @example(SubnetworkSpec(0.5, (HEADS, 0, 1), (0, NEURONS, 1)))
+    @given(widths(family))
+    @example(family.fit(SubnetworkSpec(0.99, (0,) * LAYERS, (0,) * LAYERS)))
+    @example(family.fit(SubnetworkSpec(0.5, (HEADS, 0, 1), (0, NEURONS, 1))))
     def check(spec):
         expected = logits(masked(family, teacher, importance, spec), inputs)
         network.activate(spec)
@@ -109,7 +105,7 @@ def test_rows_without_padding_and_layers_without_heads(family, attention, monkey
         return attend(query, key, *args, enable_gqa=enable_gqa, **kwargs)
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", checked)
-    importance, spec = random_importance(6), SubnetworkSpec(0.8, (0, 3, 0), (9, 0, 20))
+    importance, spec = family.importance(6), family.fit(SubnetworkSpec(0.8, (0, 3, 0), (9, 0, 20)))
     teacher, network = ordered(family, importance, attention=attention)
     inputs = family.inputs(padding=False)
     expected = logits(masked(family, teacher, importance, spec), inputs)
@@ -119,10 +115,11 @@ def test_rows_without_padding_and_layers_without_heads(family, attention, monkey
 
 
 def test_ordering_and_extracting_again(family):
-    first, second = random_importance(4), random_importance(5)
+    first, second = family.importance(4), family.importance(5)
     teacher, network = ordered(family, first)
     architecture, inputs = architecture_for(family.family), family.inputs(seed=3)
-    large, small = SubnetworkSpec(0.2, (3, 4, 3), (40, 48, 33)), SubnetworkSpec(0.9, (1, 0, 2), (5, 0, 8))
+    large = family.fit(SubnetworkSpec(0.2, (3, 4, 3), (40, 48, 33)))
+    small = family.fit(SubnetworkSpec(0.9, (1, 0, 2), (5, 0, 8)))
     nested = NestedNetwork(extract(network.model, large), architecture)
     for spec in (large, small):
         expected = logits(masked(family, teacher, first, spec), inputs)
@@ -137,14 +134,15 @@ def test_ordering_and_extracting_again(family):
 
 
 def test_a_narrow_network_is_ordered_by_its_own_scores(family):
-    large, small = SubnetworkSpec(0.2, (3, 4, 0), (40, 48, 33)), SubnetworkSpec(0.9, (1, 2, 0), (5, 0, 8))
+    large = family.fit(SubnetworkSpec(0.2, (3, 4, 0), (40, 48, 33)))
+    small = family.fit(SubnetworkSpec(0.9, (1, 2, 0), (5, 0, 8)))
     architecture, inputs = architecture_for(family.family), family.inputs(seed=3)
-    _, network = ordered(family, random_importance(4))
+    _, network = ordered(family, family.importance(4))
     model = extract(network.model, large)
-    importance = random_importance(5)
-    for i in range(LAYERS):
-        importance.heads[i, large.heads[i] :] = ABSENT
-        importance.neurons[i, large.neurons[i] :] = ABSENT
+    importance = family.importance(5)
+    for table, widths in ((importance.heads, large.heads), (importance.neurons, large.neurons)):
+        for scores, kept in zip(table, widths, strict=True):
+            scores[kept:] = ABSENT
     again = copy.deepcopy(model)
     order_by_importance(again, architecture, importance)
     torch.testing.assert_close(logits(again, inputs), logits(model, inputs), **TOLERANCE)
@@ -164,17 +162,17 @@ def gradients(model):
 
 
 def test_shared_embeddings_give_the_gradients_of_separate_passes(family):
-    _, network = ordered(family, random_importance(3))
-    _, separate = ordered(family, random_importance(3))
+    _, network = ordered(family, family.importance(3))
+    _, separate = ordered(family, family.importance(3))
     inputs = family.inputs(seed=2)
     weights = torch.tensor([[0.3, -1.2]])
-    for spec in SPECS:
+    for spec in map(family.fit, SPECS):
         separate.activate(spec)
         (separate.model(**inputs).logits * weights).sum().backward()
     embeddings = []
-    getattr(network.model.base_model, family.embeddings).register_forward_hook(lambda *a: embeddings.append(a[2]))
+    attrgetter(family.embeddings)(network.model.base_model).register_forward_hook(lambda *a: embeddings.append(a[2]))
     with network.shared_embeddings():
-        for spec in SPECS:
+        for spec in map(family.fit, SPECS):
             network.activate(spec)
             (network.model(**inputs).logits * weights).sum().backward()
     assert all(e is embeddings[0] for e in embeddings)
@@ -182,14 +180,14 @@ def test_shared_embeddings_give_the_gradients_of_separate_passes(family):
     for name, gradient in gradients(network.model).items():
         torch.testing.assert_close(gradient, expected[name], atol=1e-4, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
     # The largest sub-network has no more than this, so nothing beyond it may have learned.
-    attention_output, ffn_down = family.parts(network.model)[0]
-    assert not attention_output.weight.grad[:, 3 * family.head_size :].any()
-    assert not ffn_down.weight.grad[:, 40:].any()
-    assert ffn_down.weight.grad[:, :40].any(dim=0).all()
+    attention_output, ffn_down = family.attention_outputs(network.model)[0], family.ffn_downs(network.model)[0]
+    assert not matrix(attention_output, gradient=True)[:, 3 * family.head_size :].any()
+    assert not matrix(ffn_down, gradient=True)[:, 40:].any()
+    assert matrix(ffn_down, gradient=True)[:, :40].any(dim=0).all()
 
 
 def test_shared_embeddings_give_the_logits_of_separate_passes():
-    _, network = ordered(BERT, random_importance(3))
+    _, network = ordered(BERT, BERT.importance(3))
     for seed in (4, 5):
         inputs = BERT.inputs(seed=seed)
         for context in (torch.no_grad, torch.enable_grad):
@@ -204,7 +202,7 @@ def test_shared_embeddings_give_the_logits_of_separate_passes():
 
 
 def test_after_an_error_embeddings_are_no_longer_shared():
-    teacher, network = ordered(BERT, random_importance(3))
+    teacher, network = ordered(BERT, BERT.importance(3))
     with pytest.raises(KeyboardInterrupt), network.shared_embeddings():
         network.model(**BERT.inputs(seed=1))
         raise KeyboardInterrupt

@@ -1,5 +1,6 @@
 """Saved models are loaded in fresh processes, in each of the ways that users load them."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,10 +15,9 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 import minidisc
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract, save_small
-from minidisc.importance import Importance
 from minidisc.nested import order_by_importance
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import HEADS, LAYERS, MATRIX, NEURONS, tiny_tokenizer
+from tests.unit.families import ENCT5, MATRIX, T5_ENCODER, tiny_tokenizer
 
 SOURCE = Path(minidisc.__file__).parents[1]
 SPEC = SubnetworkSpec(0.8, (2, 0, 1), (0, 11, 24))
@@ -30,6 +30,7 @@ CASES = {
     f"{family.name}-{head}": (family, head, {"sentences": NAMES, "words": TAGS}[head])
     for family in MATRIX
     for head in ("sentences", "words")
+    if head == "sentences" or family.token_class
 }
 
 # What every script below begins with: logits of all models of a folder, compared with those of this process.
@@ -112,12 +113,9 @@ def models():
     def small(family, head, names):
         build = family.token_model if head == "words" else family.model
         teacher = build(dropout=DROPOUT, id2label=names, label2id={name: i for i, name in names.items()})
-        generator = torch.Generator().manual_seed(1)
-        importance = Importance(
-            torch.rand(LAYERS, HEADS, generator=generator), torch.rand(LAYERS, NEURONS, generator=generator)
-        )
-        order_by_importance(teacher, architecture_for(family.family), importance)
-        return extract(teacher, SPEC)
+        plain = dataclasses.replace(family, decoder_layers=0) if head == "words" else family
+        order_by_importance(teacher, architecture_for(family.family), plain.importance(1))
+        return extract(teacher, plain.fit(SPEC))
 
     return {case: small(*values) for case, values in CASES.items()}
 
@@ -158,13 +156,14 @@ def run(script, tmp_path, *arguments):
 
 def test_after_import_minidisc(folder, tmp_path):
     report = run(IMPORT, tmp_path, folder, tmp_path / "again")
-    for case, (family, _, labels) in CASES.items():
+    for case, (family, head, labels) in CASES.items():
         module, model_type, names, config = report[case]
+        spec = SPEC if head == "words" else family.fit(SPEC)
         assert module.startswith("minidisc.")
         assert model_type == f"minidisc_{family.family}"
         assert names == {str(i): name for i, name in labels.items()}
-        assert config["heads_per_layer"] == list(SPEC.heads)
-        assert config["neurons_per_layer"] == list(SPEC.neurons)
+        assert config["heads_per_layer"] == list(spec.heads)
+        assert config["neurons_per_layer"] == list(spec.neurons)
         assert {config[name] for name in family.dropouts} == {DROPOUT}
 
 
@@ -188,6 +187,35 @@ def test_with_trust_remote_code_where_minidisc_is_not_installed(folder, models, 
                 words = row[1 : len(text.split()) + 1]
                 assert [s["entity"] for s in answer] == [names[i] for i in words.argmax(1)]
                 np.testing.assert_allclose([s["score"] for s in answer], words.max(1), atol=1e-5)
+
+
+FULL_WIDTH = {"t5-encoder-sentences": T5_ENCODER, "enct5-sentences": ENCT5}
+LOAD_TEACHERS = (
+    COMMON
+    + """
+if sys.argv[2] == "import":
+    import minidisc
+for case in cases:
+    model = auto(case).from_pretrained(folder / case, trust_remote_code=sys.argv[2] == "remote code")
+    check(case, model)
+    assert type(model).__module__.startswith("minidisc." if sys.argv[2] == "import" else "transformers_modules.")
+assert ("minidisc" in sys.modules) == (sys.argv[2] == "import")
+print(json.dumps(cases))
+"""
+)
+
+
+@pytest.mark.parametrize("way", ["import", "remote code"])
+def test_full_width_models_of_our_own_are_saved_with_their_code(tmp_path, way):
+    folder = tmp_path / "models"
+    for case, family in FULL_WIDTH.items():
+        model, inputs = family.model(num_labels=3), family.inputs()
+        model.save_pretrained(folder / case)
+        with torch.no_grad():
+            arrays = {name: value.numpy() for name, value in {**inputs, "logits": model(**inputs).logits}.items()}
+        np.savez(folder / case / "expected.npz", **arrays)
+    script = LOAD_TEACHERS if way == "import" else HIDE_MINIDISC + LOAD_TEACHERS
+    assert run(script, tmp_path, folder, way) == sorted(FULL_WIDTH)
 
 
 def test_files(folder, models):
@@ -223,7 +251,7 @@ def test_the_code_file_and_the_configuration_name_the_one_class_of_the_head(fold
 
 
 def test_the_narrow_classes_of_a_family_share_their_configuration(models):
-    for family in MATRIX:
+    for family in [row for row in MATRIX if row.token_class]:
         sentences, words = (models[f"{family.name}-{head}"] for head in ("sentences", "words"))
         assert type(sentences.config) is type(words.config)
         assert type(sentences) is not type(words)

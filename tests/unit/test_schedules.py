@@ -27,7 +27,7 @@ class RecordedStage:
         best = [SimpleNamespace(metrics={"metric": metrics[c.sparsity]}, step=1) for c in candidates]
         names = [c.name for c in candidates]
         self.trainer = SimpleNamespace(best=best, networks=names, history=[], cost=Cost(steps=1))
-        self.outputs = {}
+        self.outputs, self.kept = {}, []
 
     def network(self, of, width=None):
         width = width or of
@@ -135,6 +135,14 @@ def test_without_a_gap_the_run_can_stop_after_the_sandwich():
 
 def test_without_a_gap_the_student_is_trained_on_by_the_teacher():
     outcome, job = run(NO_GAP)
+    assert job.stages[1:] == [("student", ["teacher"], "sandwich-1: 90 % with the weights of 90 %", [0.9])]
+    assert not outcome.assistants
+
+
+def test_with_a_gap_it_can_be_trained_on_all_the_same():
+    with_assistant, _ = run()
+    assert with_assistant.assistants
+    outcome, job = run(no_gap="assume")
     assert job.stages[1:] == [("student", ["teacher"], "sandwich-1: 90 % with the weights of 90 %", [0.9])]
     assert not outcome.assistants
 

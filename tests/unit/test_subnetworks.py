@@ -45,6 +45,16 @@ def test_rounding_by_hand(multiple, neurons):
     assert make_spec(HEADS, NEURONS, 0.5, multiple).neurons == neurons
 
 
+@pytest.mark.parametrize(
+    ("sparsity", "multiple", "heads", "neurons"),
+    # Of 3 heads and 6 neurons a layer; one of each is left at least, and neurons in whole multiples.
+    [(0.0, 1, 3, 6), (1 / 3, 1, 2, 4), (0.6, 1, 1, 2), (1 / 2, 4, 2, 4), (0.9, 1, 1, 1), (0.99, 2, 1, 2)],
+)
+def test_uniform_widths_by_hand(sparsity, multiple, heads, neurons):
+    spec = make_spec(HEADS, NEURONS, sparsity, multiple, uniform=True)
+    assert (spec.heads, spec.neurons) == ((heads,) * 2, (neurons,) * 2)
+
+
 def table(seed, layers, heads, neurons):
     """Scores of heads and of neurons, with many ties."""
     random = np.random.default_rng(seed)
@@ -66,9 +76,11 @@ def test_the_globally_best_are_kept_and_their_number_is_right(both, sparsity):
         assert min(np.concatenate(inside), default=np.inf) >= max(np.concatenate(outside), default=-np.inf)
 
 
-@given(scores, sparsity, sparsity, st.integers(1, 9))
-def test_sparser_is_contained_in_denser(both, one, other, multiple):
-    denser, sparser = make_spec(*both, min(one, other), multiple), make_spec(*both, max(one, other), multiple)
+@given(scores, sparsity, sparsity, st.integers(1, 9), st.booleans(), st.booleans())
+def test_sparser_is_contained_in_denser(both, one, other, multiple, uniform, needed):
+    how = {"uniform": uniform, "needed": (len(both[0]) - 1,) if needed else ()}
+    denser = make_spec(*both, min(one, other), multiple, **how)
+    sparser = make_spec(*both, max(one, other), multiple, **how)
     assert denser.contains(sparser)
     assert all(a >= b for a, b in zip(denser.heads, sparser.heads, strict=True))
     assert all(a >= b for a, b in zip(denser.neurons, sparser.neurons, strict=True))
@@ -82,6 +94,24 @@ def test_neurons_are_rounded_to_the_nearest_multiple(both, sparsity, multiple):
         nearest = max(range(0, 10 * width + 10, multiple), key=lambda m, n=n: (-abs(m - n), m))
         assert r == min(width, nearest)
     assert rounded.heads == exact.heads
+
+
+@pytest.mark.parametrize(
+    ("sparsity", "needed", "expected"),
+    [
+        (0.5, (), (2, 1, 0)),
+        (0.5, (2,), (1, 1, 1)),
+        (0.5, (0, 2), (1, 1, 1)),
+        (0.66, (1, 2), (0, 1, 1)),
+        (0.95, (2,), (0, 0, 1)),
+        (0.2, (2,), (2, 2, 1)),
+    ],
+)
+def test_what_is_needed_keeps_a_head(sparsity, needed, expected):
+    heads = np.array([[0.9, 0.7], [0.6, 0.8], [0.2, 0.1]])
+    spec = make_spec(heads, heads, sparsity, needed=needed)
+    assert spec.heads == expected
+    assert spec.neurons == make_spec(heads, heads, sparsity).neurons
 
 
 @given(scores, sparsity)

@@ -5,8 +5,8 @@ import pytest
 from minidisc.errors import UserError
 from minidisc.extraction import extract, save_small
 from minidisc.subnetworks import SubnetworkSpec
-from minidisc.teachers import load_classifier
-from tests.unit.families import BERT, LLAMA, PAD, QWEN2, tiny_tokenizer
+from minidisc.teachers import load_model
+from tests.unit.families import BERT, GPT2, LLAMA, MATRIX, OPT, PAD, QWEN2, T5, tiny_tokenizer
 
 
 def saved(model, folder):
@@ -15,22 +15,53 @@ def saved(model, folder):
     return str(folder)
 
 
-@pytest.mark.parametrize("row", [LLAMA, QWEN2], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [LLAMA, QWEN2, GPT2, OPT], ids=lambda row: row.name)
 @pytest.mark.parametrize("pad", [None, PAD + 7])
 def test_a_decoder_that_takes_padding_for_the_last_token_is_refused(tmp_path, row, pad):
     teacher = row.model()
     teacher.config.pad_token_id = pad
     with pytest.raises(UserError, match=re.escape(f"pad_token_id is {pad}, but its tokenizer's is {PAD};")):
-        load_classifier(saved(teacher, tmp_path / "teacher"))
+        load_model(saved(teacher, tmp_path / "teacher"))
     student = extract(teacher, SubnetworkSpec(0.5, (2, 2, 2), (9, 9, 9)))
     save_small(student, tiny_tokenizer(), tmp_path / "student")
     with pytest.raises(UserError, match="pad_token_id"):
-        load_classifier(str(tmp_path / "student"))
+        load_model(str(tmp_path / "student"))
+
+
+@pytest.mark.parametrize("row", [row for row in MATRIX if row.token_class is None], ids=lambda row: row.name)
+def test_a_family_without_token_classifiers_is_refused_for_them(tmp_path, row):
+    teacher = row.model()
+    student = extract(teacher, row.fit(SubnetworkSpec(0.5, (2, 2, 2), (9, 9, 9))))
+    for name, model in {"teacher": teacher, "student": student}.items():
+        folder = saved(model, tmp_path / name)
+        assert load_model(folder).model.config.model_type == model.config.model_type
+        with pytest.raises(UserError, match=f"family '{row.family}' has no ForTokenClassification class"):
+            load_model(folder, kind="token-classification", new_head=True)
+
+
+def test_a_t5_whose_tokenizer_gives_no_end_is_refused(tmp_path):
+    teacher = T5.model()
+    teacher.config.eos_token_id = 1
+    with pytest.raises(
+        UserError, match=r"end token \(eos_token_id 1\), which its tokenizer does not put behind a text"
+    ):
+        load_model(saved(teacher, tmp_path / "teacher"))
+    words = T5.token_model()
+    words.config.eos_token_id = 1
+    load_model(saved(words, tmp_path / "words"))
+
+
+def test_an_end_token_in_a_text_is_text(tmp_path):
+    """T5ForSequenceClassification fails on a batch in which rows hold more ends than others."""
+    loaded = load_model(saved(T5.model(), tmp_path / "teacher"))
+    inputs = loaded.tokenizer(["w10 [SEP] w11", "w10"], padding=True, return_tensors="pt")
+    assert (inputs["input_ids"] == loaded.model.config.eos_token_id).sum(1).tolist() == [1, 1]
+    assert loaded.model(inputs["input_ids"], inputs["attention_mask"]).logits.shape == (2, 2)
 
 
 def test_others_may_call_their_padding_anything(tmp_path):
     for number, model in enumerate((BERT.model(), LLAMA.token_model())):
         model.config.pad_token_id = None
-        loaded = load_classifier(saved(model, tmp_path / str(number)))
+        loaded = load_model(saved(model, tmp_path / str(number)))
         assert loaded.model.config.pad_token_id is None
-    assert load_classifier(saved(LLAMA.model(), tmp_path / "known")).model.config.pad_token_id == PAD
+    assert load_model(saved(LLAMA.model(), tmp_path / "known")).model.config.pad_token_id == PAD

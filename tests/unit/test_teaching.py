@@ -7,14 +7,26 @@ import torch
 
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract
-from minidisc.losses import LOSSES, Outputs, Truth
+from minidisc.losses import LOSSES, Outputs, Truth, logit_loss
 from minidisc.measure import Shape
 from minidisc.outputs import OutputReader
 from minidisc.prediction import model_inputs
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import collator
-from minidisc.teaching import OutputStore, flops_over, stored_bytes
-from tests.unit.families import BERT, HEADS, HIDDEN, LAYERS, LLAMA, NEURONS, tagged_rows, tiny_tokenizer, training_rows
+from minidisc.teaching import OutputStore, flops_over, keep_largest, stored_bytes
+from tests.unit.families import (
+    BERT,
+    ENCT5,
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    LLAMA,
+    NEURONS,
+    T5,
+    tagged_rows,
+    tiny_tokenizer,
+    training_rows,
+)
 from tests.unit.test_trainer import trainer_for
 
 LENGTHS = (9, 4, 12, 7, 7, 5, 3)
@@ -66,6 +78,35 @@ def test_every_loss_is_the_same_against_stored_outputs(loss, tmp_path):
         own = OutputReader(student, architecture, [0, 1, 2, 3], relations=True)(inputs)
         live = LOSSES[loss](own, reader(inputs), truth)
         assert LOSSES[loss](own, stored([1, 5, 6], truth.mask), truth).item() == pytest.approx(live.item(), rel=1e-3)
+
+
+def test_the_largest_logits_of_every_token_are_kept(tmp_path):
+    model, architecture = LLAMA.causal_model(seed=4), architecture_for("llama")
+    rows = training_rows(LLAMA, [7] * 5)
+    reader = OutputReader(model, architecture, [1], relations=False)
+    made = OutputStore(tmp_path / "one", 1e9, top_k=3)
+    made.fill(reader, rows, collator(tiny_tokenizer()), 2, CPU, lambda rows, length: 0.0)
+    batch = batch_of(rows, [4, 0, 2])
+    found = made.read(rows["length"])([4, 0, 2], batch["attention_mask"])
+    with torch.no_grad():
+        expected = reader(model_inputs(batch, CPU))
+    torch.testing.assert_close(found.states[0], expected.states[0], rtol=2**-10, atol=1e-4)
+    # By hand: of every token the three best, and nothing else.
+    for stored, live in zip(found.logits.flatten(0, 1), expected.logits.flatten(0, 1), strict=True):
+        best = sorted(range(len(live)), key=lambda i, live=live: -live[i].item())[:3]
+        assert [i for i in range(len(live)) if stored[i] > -torch.inf] == sorted(best)
+        torch.testing.assert_close(stored[best], live[best])
+    torch.testing.assert_close(found.logits, keep_largest(expected.logits, 3))
+    files = sum(file.stat().st_size for file in (tmp_path / "one").iterdir() if file.name in ("states", "largest"))
+    assert files == stored_bytes(rows["length"], Shape.of(model, architecture), "logits", 3) + 35 * 2 * HIDDEN
+
+
+def test_the_loss_against_the_largest_logits_renormalises_them():
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 3, 6), torch.randn(2, 3, 6)
+    values, places = teacher.topk(2, -1)
+    expected = -(values.softmax(-1) * student.log_softmax(-1).gather(-1, places)).sum(-1).mean()
+    torch.testing.assert_close(logit_loss(student, keep_largest(teacher, 2)), expected)
 
 
 def distance(one, other):
@@ -187,18 +228,22 @@ def test_outputs_are_whole_or_absent(tmp_path):
 
 
 # Of Llama's eight queries of four dimensions two share a key.
-@pytest.mark.parametrize(("row", "relations"), [(BERT, 3 * HIDDEN), (LLAMA, 8 * 4 + 2 * 4 * 4)])
-def test_size_on_disk_is_what_was_said(tmp_path, row, relations):
+# T5's decoder adds the states of its two layers and of its embeddings, EncT5's, of one token, none.
+@pytest.mark.parametrize(
+    ("row", "states", "relations"),
+    [(BERT, 4, 3 * HIDDEN), (LLAMA, 4, 8 * 4 + 2 * 4 * 4), (T5, 4 + 3, 3 * 4 * 6), (ENCT5, 4, 3 * 4 * 6)],
+)
+def test_size_on_disk_is_what_was_said(tmp_path, row, states, relations):
     model, rows = row.model(), training_rows(row, LENGTHS)
     architecture = architecture_for(row.family)
-    narrow = extract(model, SubnetworkSpec(0.5, (2, 2, 2), (20, 20, 20)))
+    narrow = extract(model, row.fit(SubnetworkSpec(0.5, (2, 2, 2), (20, 20, 20))))
     sizes = []
     for name, network in (("full", model), ("narrow", narrow)):
-        reader = OutputReader(network, architecture, [0, 1, 2, 3], relations=True)
+        reader = OutputReader(network, architecture, range(states), relations=True)
         store(tmp_path / name, reader, rows)
         sizes.append((tmp_path / name / "states").stat().st_size)
     shape = Shape.of(model, architecture)
     said = [stored_bytes(rows["length"], shape, loss) for loss in ("hidden+logits", "minilm")]
-    assert said == [np.sum(LENGTHS) * width * 2 for width in (4 * HIDDEN, relations)]
+    assert said == [np.sum(LENGTHS) * width * 2 for width in (states * HIDDEN, relations)]
     assert sizes[0] == sum(said)
     assert sizes[1] < sizes[0]

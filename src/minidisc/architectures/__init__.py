@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 
-from minidisc.architectures.architecture import Architecture
+from minidisc.architectures.architecture import Architecture, Parts
 from minidisc.errors import UserError
 
 FAMILIES = (
@@ -17,13 +17,22 @@ FAMILIES = (
     "deberta-v2",
     "distilbert",
     "electra",
+    "gemma2",
+    "gemma3_text",
+    "gpt2",
+    "gpt_neox",
     "llama",
     "mistral",
     "modernbert",
     "mpnet",
+    "opt",
+    "phi3",
     "qwen2",
     "qwen3",
     "roberta",
+    "t5",
+    "t5-enct5",
+    "t5-encoder",
     "xlm-roberta",
 )
 STUDENT_PREFIX = "minidisc_"
@@ -41,8 +50,8 @@ def architecture_for(model_type: str) -> Architecture:
         raise UserError(f"the model is itself a minidisc student ({model_type}); give the full-width teacher instead.")
     raise UserError(
         f"model family {model_type!r} is not known; known are {', '.join(FAMILIES)}. "
-        "CONTRIBUTING.md shows how to add one."
+        "docs/adding-a-family.md in minidisc's repository shows how to add one."
     )
 
 
-__all__ = ["FAMILIES", "STUDENT_PREFIX", "Architecture", "architecture_for"]
+__all__ = ["FAMILIES", "STUDENT_PREFIX", "Architecture", "Parts", "architecture_for"]

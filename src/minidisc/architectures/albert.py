@@ -14,6 +14,7 @@ def _runs(config: Any) -> list[int]:
 
 ARCHITECTURE = Architecture(
     model_type="albert",
+    name="ALBERT",
     layers="encoder.albert_layer_groups.*.albert_layers",
     embeddings="embeddings",
     query="attention.query",

@@ -19,6 +19,7 @@ def _positions(config: Any) -> int:
 
 ARCHITECTURE = Architecture(
     model_type="deberta-v2",
+    name="DeBERTa-v2, -v3",
     layers="encoder.layer",
     embeddings="embeddings",
     query="attention.self.query_proj",

@@ -4,6 +4,7 @@ from minidisc.architectures.architecture import Architecture
 
 ARCHITECTURE = Architecture(
     model_type="distilbert",
+    name="DistilBERT",
     layers="transformer.layer",
     embeddings="embeddings",
     query="attention.q_lin",

@@ -4,6 +4,7 @@ from minidisc.architectures.architecture import Architecture
 
 ARCHITECTURE = Architecture(
     model_type="electra",
+    name="ELECTRA",
     layers="encoder.layer",
     embeddings="embeddings",
     query="attention.self.query",

@@ -1,9 +1,10 @@
-"""Llama, as a classifier."""
+"""Llama."""
 
 from minidisc.architectures.architecture import Architecture
 
 ARCHITECTURE = Architecture(
     model_type="llama",
+    name="Llama",
     layers="layers",
     embeddings="embed_tokens",
     query="self_attn.q_proj",
@@ -19,4 +20,5 @@ ARCHITECTURE = Architecture(
     # torch's CUDA kernels for grouped heads divide by the number of key heads.
     needs_heads=True,
     pools_last_token=True,
+    generates=True,
 )

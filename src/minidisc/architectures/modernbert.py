@@ -4,6 +4,7 @@ from minidisc.architectures.architecture import Architecture
 
 ARCHITECTURE = Architecture(
     model_type="modernbert",
+    name="ModernBERT",
     layers="layers",
     embeddings="embeddings",
     query="attn.Wqkv",

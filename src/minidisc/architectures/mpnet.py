@@ -4,6 +4,7 @@ from minidisc.architectures.architecture import Architecture
 
 ARCHITECTURE = Architecture(
     model_type="mpnet",
+    name="MPNet",
     layers="encoder.layer",
     embeddings="embeddings",
     query="attention.attn.q",
@@ -15,6 +16,6 @@ ARCHITECTURE = Architecture(
     reserved_positions=2,
     attention="attention.attn",
     head_width="all_head_size",
-    shared_bias=True,
+    shared_bias="given",
     per_layer=("head_order",),
 )

@@ -4,6 +4,7 @@ from minidisc.architectures.architecture import Architecture
 
 ARCHITECTURE = Architecture(
     model_type="roberta",
+    name="RoBERTa",
     layers="encoder.layer",
     embeddings="embeddings",
     query="attention.self.query",

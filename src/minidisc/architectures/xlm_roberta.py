@@ -4,4 +4,4 @@ import dataclasses
 
 from minidisc.architectures import roberta
 
-ARCHITECTURE = dataclasses.replace(roberta.ARCHITECTURE, model_type="xlm-roberta")
+ARCHITECTURE = dataclasses.replace(roberta.ARCHITECTURE, model_type="xlm-roberta", name="XLM-RoBERTa")

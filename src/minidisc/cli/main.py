@@ -11,11 +11,24 @@ import typer
 
 from minidisc.cli.options import command_from
 from minidisc.cli.output import Output, metrics_line, quiet_libraries
-from minidisc.config import CompareSettings, CompressSettings, EvaluateSettings, ExportSettings, FinetuneSettings
+from minidisc.config import (
+    TARGETS,
+    CompareSettings,
+    CompressSettings,
+    EvaluateSettings,
+    ExportSettings,
+    FinetuneSettings,
+)
 from minidisc.errors import CheckFailed, UserError
 
 # typer brings its own click and does not export this base class of typer.BadParameter and of unknown options.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+
+# What methods say, or what concerns single runs.
+_NOT_COMPARED = (
+    *("schedule", "assistants", "student", "keep_sizes", "examples"),
+    *("latency_batch_size", "latency_length"),
+)
 
 app = typer.Typer(
     name="minidisc",
@@ -94,7 +107,7 @@ app.command("compare")(
     command_from(
         CompareSettings,
         _compare,
-        ("target_sparsity", "schedule", "assistants", "student"),
+        (*TARGETS, *_NOT_COMPARED),
         resume=(bool, False, "go on with the comparison in --output-dir; methods and seeds may be added"),
     )
 )
@@ -102,6 +115,33 @@ app.command("evaluate")(
     command_from(EvaluateSettings, _evaluate, as_json=(bool, False, "print one JSON object instead of a line"))
 )
 app.command("export")(command_from(ExportSettings, _export))
+
+
+@app.command("extract")
+def _extract(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="folder of a finished run of 'minidisc compress'")],
+    sparsity: Annotated[float, typer.Option(help="one that the run has trained, such as 0.7")],
+    output_dir: Annotated[str, typer.Option(help="where the model is put")],
+) -> None:
+    """Take any other size that a run has trained out of it, without training."""
+    with _output() as output:
+        from minidisc.sizes import extract_size
+
+        output.extracted(extract_size(Path(run), sparsity, Path(output_dir)))
+
+
+@app.command("report")
+def _report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN [RUN …]", help="folders of finished runs")],
+    output: Annotated[str | None, typer.Option(help="the HTML file (for one run: RUN/report.html)")] = None,
+    no_examples: Annotated[bool, typer.Option("--no-examples", help="show no rows of text")] = False,
+) -> None:
+    """Write a finished run's report anew from its files, or one page that compares several runs."""
+    with _output() as out:
+        from minidisc.reporting import report
+
+        file = report([Path(run) for run in runs], Path(output) if output else None, not no_examples)
+        out.note(f"report    {file}")
 
 
 @app.command("demo")

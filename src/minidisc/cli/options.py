@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from minidisc.config import settings_from
+from minidisc.config import TARGETS, settings_from
 from minidisc.runs import read_config
 
 
@@ -34,7 +34,11 @@ def command_from(
         values = {name: value for name, value in values.items() if name not in hidden}
         settings = settings_from(settings_class, values, str(file)) if values else None
         known = {f.name: getattr(settings, f.name) for f in fields} if settings else {}
-        known |= {name: value for name, value in given.items() if value is not None}
+        given = {name: value for name, value in given.items() if value is not None}
+        if given.keys() & set(TARGETS):
+            # One target is allowed, and flags win.
+            known = {name: value for name, value in known.items() if name not in TARGETS}
+        known |= given
         action(settings_from(settings_class, known, "command line"), **extra)
 
     # A class's own settings come before those it shares with other commands.

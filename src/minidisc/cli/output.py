@@ -118,6 +118,13 @@ class Output:
             self._print(f"failed: {cell}: {reason}")
         self._print(f"table     {comparison.output_dir / 'compare.md'}, {comparison.output_dir / 'compare.json'}")
 
+    def extracted(self, model: dict[str, Any]) -> None:
+        """Print what `minidisc.sizes.extract_size` has taken out of a run."""
+        self._print(
+            f"extracted {_percent(model['sparsity'])}: {metrics_line(model['selection_metrics'])} on the selection "
+            f"rows; {model['sizes']['all'] / 1e6:.2f} M parameters; {model['path']}"
+        )
+
     def exported(self, record: dict[str, Any], folder: str) -> None:
         """Print what `minidisc.exporting.export` has found."""
         self._bar.stop()
@@ -187,6 +194,9 @@ class Output:
             else:
                 for line in _choices(result):
                     self._print(line)
+        if (budget := result.results.get("budget")) is not None:
+            sparsity, text = _percent(budget["sparsity"]), budget["reached"]["text"]
+            self._print(f"budget    {budget['asked']}: {sparsity} sparsity; reached: {text}")
         cost = result.cost
         for assistant in result.assistants:
             self._print(f"assistant {_described(assistant)}")

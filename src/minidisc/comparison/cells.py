@@ -105,13 +105,15 @@ class _Comparison:
             title = f"{method.name} at {100 * target:g} %, seed {seed}"
             self.listener.cell(title, number, len(cells), left)
             try:
-                write_json(file, self._train(method, target, seed))
-                trained += 1
-                # A comparison may take days: what is finished can be read.
-                self._write(seed, failures)
+                cell = self._train(method, target, seed)
             except (UserError, FloatingPointError, RuntimeError, MemoryError) as error:
                 failures[title] = str(error).strip().split("\n")[0] or type(error).__name__
                 self.listener.warn(f"{title} failed: {failures[title]}")
+                continue
+            write_json(file, cell)
+            trained += 1
+            # A comparison may take days: what is finished can be read.
+            self._write(seed, failures)
         self._write(settings.seeds[-1], failures)
         if not settings.keep_checkpoints and not failures:
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)

@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from minidisc.architectures import STUDENT_PREFIX
 from minidisc.config import ExportSettings
 from minidisc.errors import CheckFailed, UserError
 from minidisc.evaluation import Evaluation
 from minidisc.exporting.engines import Engine, check_packages
 from minidisc.exporting.graph import write_int8, write_onnx, write_openvino
-from minidisc.exporting.latency import is_busy, one_thread, side_by_side
 from minidisc.files import new_folder, write_json
+from minidisc.latency import is_busy, one_thread, side_by_side
 from minidisc.measure import processor
 from minidisc.prediction import model_inputs
 from minidisc.runs import versions
-from minidisc.tasks import collator
+from minidisc.tasks import CAUSAL_LM, collator
 
 LARGEST_DIFFERENCE = 1e-4
 BATCH_SIZES = (1, 32)
@@ -51,6 +50,11 @@ def export(settings: ExportSettings, note: Callable[[str], None] = lambda line: 
         raise UserError(f"--output-dir {folder} exists and is not empty; give a folder that does not exist yet.")
     check_packages(settings.format)
     evaluation = Evaluation.load(settings)
+    if evaluation.task.kind == CAUSAL_LM:
+        raise UserError(
+            "a language model cannot be exported, only models that classify; students of --widths uniform are plain "
+            "checkpoints, which other engines' own converters take."
+        )
     if not evaluation.loaded.tokenizer.is_fast:
         raise UserError("the tokenizer has no tokenizer.json, which export needs; save it again as a fast tokenizer.")
     with new_folder(folder) as temporary:
@@ -157,7 +161,7 @@ def _weight_bytes(source: str, model: Any) -> int:
 
 
 def _config(model: Any) -> dict[str, Any]:
-    """The configuration with labels, under the family's own name.
+    """The configuration with labels, under the name that transformers has for the family.
 
     The graph says how wide a layer is, and no code comes with it: so the tokenizer, and tools that read a
     configuration beside an ONNX file, find a family that they know.
@@ -165,7 +169,8 @@ def _config(model: Any) -> dict[str, Any]:
     config = model.config.to_dict()
     for name in ("auto_map", "architectures", "_name_or_path", "heads_per_layer", "neurons_per_layer"):
         config.pop(name, None)
-    return {**config, "model_type": config["model_type"].removeprefix(STUDENT_PREFIX)}
+    known = next(base for base in type(model.config).__mro__ if base.__module__.startswith("transformers."))
+    return {**config, "model_type": getattr(known, "model_type", "") or config["model_type"]}
 
 
 def _write_example(settings: ExportSettings, evaluation: Evaluation, files: dict[str, Path], folder: Path) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from minidisc.errors import UserError
+from minidisc.modeling.narrow import Conv1D, inputs_of, outputs_first
 
 # A protobuf file cannot be larger than 2 GiB; the graph needs some of it.
 _ONE_FILE = 2_000_000_000
@@ -30,20 +32,14 @@ def write_onnx(model: Any, inputs: dict[str, Tensor], path: Path) -> None:
     Raises:
         UserError: torch cannot trace the model, or write it as ONNX.
     """
-    axes = tuple({0: "batch", 1: "length"} for _ in inputs)
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     try:
         with _quiet():
-            program = torch.onnx.export(
-                _Logits(_without_empty_maps(model), list(inputs)).eval(),
-                tuple(inputs.values()),
-                dynamo=True,
-                dynamic_shapes={"values": axes},
-                input_names=list(inputs),
-                output_names=["logits"],
-                verbose=False,
-            )
-            assert program is not None
+            try:
+                program = _traced(model, inputs)
+            except torch.onnx.errors.OnnxExporterError:
+                # Of some models, such as T5, whose scores have a bias, the converter takes eager attention alone.
+                program = _traced(model, inputs, eager=True)
             program.save(path, external_data=weights > _ONE_FILE)
     except Exception as error:  # whatever the model's code, the tracer and the converter may raise
         cause = error.__cause__ or error
@@ -52,6 +48,23 @@ def write_onnx(model: Any, inputs: dict[str, Tensor], path: Path) -> None:
             f"a model of type {model.config.model_type!r} cannot be exported by torch {torch.__version__} "
             f"({type(cause).__name__}: {reason[:200]}); use it from PyTorch."
         ) from None
+
+
+def _traced(model: Any, inputs: dict[str, Tensor], eager: bool = False) -> Any:
+    model = _without_empty_maps(model)
+    for module in model.modules():
+        # A T5's encoder and decoder have a configuration each.
+        if eager and isinstance(module, PreTrainedModel):
+            module.config._attn_implementation = "eager"
+    return torch.onnx.export(
+        _Logits(model, list(inputs)).eval(),
+        tuple(inputs.values()),
+        dynamo=True,
+        dynamic_shapes={"values": tuple({0: "batch", 1: "length"} for _ in inputs)},
+        input_names=list(inputs),
+        output_names=["logits"],
+        verbose=False,
+    )
 
 
 def write_int8(source: Path, target: Path) -> None:
@@ -101,10 +114,12 @@ class _Logits(nn.Module):
 class _Constant(nn.Module):
     """A linear map of no inputs: what it returns depends on nothing but its bias."""
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: Any) -> None:
         super().__init__()
-        bias = linear.bias
-        self.bias = torch.zeros(linear.out_features) if bias is None else bias
+        # T5 reads its type.
+        self.weight = linear.weight
+        outputs = outputs_first(linear, linear.weight).shape[0]
+        self.bias = torch.zeros(outputs) if linear.bias is None else linear.bias
 
     def forward(self, values: Tensor) -> Tensor:
         return self.bias.expand(*values.shape[:-1], -1)
@@ -119,7 +134,7 @@ def _without_empty_maps(model: Any) -> Any:
     model = copy.deepcopy(model)
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.Linear) and child.in_features == 0:
+            if isinstance(child, nn.Linear | Conv1D) and inputs_of(child) == 0:
                 setattr(module, name, _Constant(child))
     return model
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import types
 from functools import cache
@@ -9,24 +10,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
 from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
 )
 
 from minidisc.architectures import FAMILIES, STUDENT_PREFIX, architecture_for
 from minidisc.files import new_file
-from minidisc.modeling import narrow
+from minidisc.modeling import narrow, t5_classifiers
 
 CODE_FILE = "modeling_minidisc.py"
 HEADS: dict[Any, Any] = {
     AutoModelForSequenceClassification: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModelForTokenClassification: MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    AutoModelForCausalLM: MODEL_FOR_CAUSAL_LM_MAPPING,
 }
-"""The Auto classes whose models can be made small, and the class each has for a full-width configuration."""
+"""The Auto classes whose models can be made small, and the class that each has for a full-width configuration."""
+
+
+def heads_of(family: str) -> dict[Any, Any]:
+    """The Auto classes in ``HEADS`` that a family has a full-width class for, and that class."""
+    config = CONFIG_MAPPING[family]
+    return {
+        auto: models[config]
+        for auto, models in HEADS.items()
+        # The library has such classes for encoders too.
+        if config in models and (auto is not AutoModelForCausalLM or architecture_for(family).generates)
+    }
 
 
 @cache
@@ -42,28 +61,38 @@ def narrow_config_class(family: str) -> Any:
             model_type=STUDENT_PREFIX + family,
             heads_per_layer=None,
             neurons_per_layer=None,
+            # Not the one of `minidisc.modeling.t5_classifiers`: a small model's code is another.
+            _auto_class=None,
         ),
     )
 
 
 @cache
 def narrow_model_class(family: str, head: Any) -> Any:
-    """The class of a family's small models with a head, one of the Auto classes in ``HEADS``."""
-    base: Any = HEADS[head][CONFIG_MAPPING[family]]
+    """The class of a family's small models with a head, one of the Auto classes in `heads_of`."""
+    base: Any = heads_of(family)[head]
     config, layout = narrow_config_class(family), architecture_for(family).layout
     return types.new_class(
         _class_name(base),
         (narrow.NarrowModel, base),
-        exec_body=lambda namespace: namespace.update(__module__=__name__, config_class=config, layout=layout),
+        exec_body=lambda namespace: namespace.update(
+            __module__=__name__, config_class=config, layout=layout, _auto_class=None
+        ),
     )
 
 
 def register() -> None:
-    """Teach transformers' Auto classes every small model's ``model_type``; harmless when repeated."""
+    """Teach transformers' Auto classes every ``model_type`` that they lack; harmless when repeated."""
+    for config, model in t5_classifiers.CLASSIFIERS.items():
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoModelForSequenceClassification.register(config, model, exist_ok=True)
+        # Whoever saves such a model saves its code beside it.
+        config.register_for_auto_class()
+        model.register_for_auto_class(AutoModelForSequenceClassification.__name__)
     for family in FAMILIES:
         config = narrow_config_class(family)
         AutoConfig.register(config.model_type, config, exist_ok=True)
-        for head in HEADS:
+        for head in heads_of(family):
             head.register(config, narrow_model_class(family, head), exist_ok=True)
 
 
@@ -77,7 +106,7 @@ def build_narrow(teacher: Any, heads: tuple[int, ...], neurons: tuple[int, ...],
         changes: settings of the configuration that differ from the teacher's.
     """
     family = teacher.config.model_type.removeprefix(STUDENT_PREFIX)
-    head = next(head for head, models in HEADS.items() if isinstance(teacher, models[CONFIG_MAPPING[family]]))
+    head = next(head for head, model_class in heads_of(family).items() if isinstance(teacher, model_class))
     config_class, model_class = narrow_config_class(family), narrow_model_class(family, head)
     values = {k: v for k, v in teacher.config.to_dict().items() if k not in _NOT_INHERITED}
     widths = {"heads_per_layer": list(heads), "neurons_per_layer": list(neurons)}
@@ -90,9 +119,49 @@ def build_narrow(teacher: Any, heads: tuple[int, ...], neurons: tuple[int, ...],
     }
     # Full width comes first: random weights would be written to memory that is not touched otherwise.
     with torch.random.fork_rng(devices=[]), no_init_weights():
-        small = model_class._from_config(config, attn_implementation=teacher.config._attn_implementation)
-    small.tie_weights()
-    return small
+        model = model_class._from_config(config, attn_implementation=teacher.config._attn_implementation)
+    model.tie_weights()
+    if model.can_generate():
+        model.generation_config = copy.deepcopy(teacher.generation_config)
+    return model
+
+
+def build_plain(model: Any) -> Any | None:
+    """The model of transformers' own that is the same as a small one, if its family has one of these widths.
+
+    Args:
+        model: small; not changed.
+
+    Returns:
+        A model that shares the weights of ``model``; None where layers differ in their widths, or where the family's
+        configuration cannot say that heads times their size is not the hidden size.
+    """
+    config = model.config
+    family = config.model_type.removeprefix(STUDENT_PREFIX)
+    architecture = architecture_for(family)
+    widths = set(zip(config.heads_per_layer, config.neurons_per_layer, strict=False))
+    heads, neurons = next(iter(widths))
+    if len(widths) > 1 or not (heads and neurons and architecture.plain_if_uniform):
+        return None
+    base_config: Any = type(config).__bases__[0]
+    base_model: Any = type(model).__bases__[1]
+    _, size = narrow.head_sizes(config, architecture.layout)
+    queries = getattr(config, architecture.heads) // getattr(config, architecture.prunable_heads)
+    values = {k: v for k, v in config.to_dict().items() if k not in _NOT_INHERITED}
+    changes = {
+        architecture.heads: queries * heads,
+        architecture.prunable_heads: heads,
+        architecture.neurons: neurons,
+        architecture.head_size: size,
+    }
+    with torch.random.fork_rng(devices=[]):
+        plain = base_model._from_config(
+            base_config(**{**values, **changes}), attn_implementation=config._attn_implementation
+        )
+    plain.load_state_dict(model.state_dict())
+    if model.can_generate():
+        plain.generation_config = copy.deepcopy(model.generation_config)
+    return plain.eval()
 
 
 _NOT_INHERITED = (
@@ -127,8 +196,12 @@ class {model_class.__name__}(NarrowModel, {base_model.__name__}):
     layout = {{
 {layout}    }}
 '''
-    imports = f"from torch import nn\nfrom transformers import {base_config.__name__}, {base_model.__name__}\n"
-    source = inspect.getsource(narrow).replace("from torch import nn\n", imports)
+    source = inspect.getsource(narrow)
+    if base_config in t5_classifiers.CLASSIFIERS:
+        source += "\n\n" + inspect.getsource(t5_classifiers)
+    else:
+        imports = f"from torch import nn\nfrom transformers import {base_config.__name__}, {base_model.__name__}\n"
+        source = source.replace("from torch import nn\n", imports)
     with new_file(folder / CODE_FILE) as temporary:
         temporary.write_text(source + classes, encoding="utf-8")
 

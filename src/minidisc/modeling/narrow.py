@@ -4,24 +4,34 @@ Made by minidisc (https://arxiv.org/abs/2205.14570). This file needs nothing but
 it travels with every saved model, so that ``trust_remote_code=True`` loads it where minidisc is not installed.
 """
 
+import copy
 import warnings
 from collections import Counter
-from operator import attrgetter
 from typing import Any, ClassVar
 
 from torch import nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
 
 class NarrowModel:
     """Mixed in before a transformers model class: builds the full width, then makes each layer narrow.
 
     ``layout`` names the parts of the family, as attribute paths. The configuration's ``heads_per_layer`` and
-    ``neurons_per_layer`` say what each layer keeps; a layer may keep none and then passes its input on.
+    ``neurons_per_layer`` say what each layer keeps; a layer may keep none and then passes its input on. Of an
+    encoder-decoder model they have an entry for every attention and for every FFN.
     """
 
     layout: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, config: Any, *args: Any, **kwargs: Any) -> None:
+        if self.can_generate():  # type: ignore[attr-defined]
+            for layer in counting_layers(config):
+                if not config.heads_per_layer[layer]:
+                    raise ValueError(
+                        f"layer {layer} has no attention head: the length of its key-value cache is what generation "
+                        "takes for the number of tokens so far; keep one at least."
+                    )
         own_class = type(config)
         # Decoders' classifiers find the class of their body by that of the configuration: here, the family's own.
         config.__class__ = own_class.__bases__[0]
@@ -37,14 +47,33 @@ def make_narrow(model: Any, layout: dict[str, Any], heads_per_layer: list[int], 
     """Replace the prunable linear maps of ``model`` by freshly initialised narrower ones, in place."""
     head_size, _ = head_sizes(model.config, layout)
     adapt_attention(model, layout)
-    for layer, heads, neurons in zip(layers_of(model, layout), heads_per_layer, neurons_per_layer, strict=True):
-        for path, (blocks, size) in head_rows(layer, layout, model.config).items():
-            _replace(layer, path, outputs=blocks * heads * size)
-        _replace(layer, layout["attention_output"], inputs=heads * head_size)
-        for path, blocks in Counter(layout["neuron_rows"]).items():
-            _replace(layer, path, outputs=blocks * neurons)
-        _replace(layer, layout["ffn_down"], inputs=neurons)
-        set_heads(layer, layout, heads, head_size)
+    for part, heads in zip(modules_at(model, layout["attentions"]), heads_per_layer, strict=True):
+        for path, sizes in head_rows(part, layout, model.config).items():
+            _replace(part, path, outputs=heads * sum(sizes))
+        _replace(part, layout["attention_output"], inputs=heads * head_size)
+        set_heads(part, layout, heads, model.config)
+    for part, neurons in zip(modules_at(model, layout["ffns"]), neurons_per_layer, strict=True):
+        for path, sizes in neuron_rows(part, layout).items():
+            _replace(part, path, outputs=neurons * sum(sizes))
+        _replace(part, layout["ffn_down"], inputs=neurons)
+
+
+class TransposedLinear(Conv1D):
+    """transformers' ``Conv1D``, a linear map whose weights are (inputs, outputs), that may have no inputs."""
+
+    def forward(self, values: Any) -> Any:
+        """Map (..., inputs) to (..., outputs)."""
+        return functional.linear(values, self.weight.T, self.bias)
+
+
+def outputs_first(linear: Any, parameter: Any) -> Any:
+    """A linear map's weights as (outputs, inputs), or its bias; a view."""
+    return parameter.T if isinstance(linear, Conv1D) and parameter.dim() == 2 else parameter
+
+
+def inputs_of(linear: Any) -> int:
+    """How many inputs a linear map has."""
+    return outputs_first(linear, linear.weight).shape[1]
 
 
 class HeadsOptional:
@@ -79,21 +108,58 @@ class OwnBias:
         return super().forward(hidden_states, attention_mask, position_bias, **kwargs)  # type: ignore[misc]
 
 
+class OwnBiasHandedOn:
+    """Mixed in before an attention class that makes or takes a ``position_bias`` of all heads, and hands it on.
+
+    ``bias_heads`` and ``kept_heads`` are those of `OwnBias`. Cross-attention has no bias. Without heads, a layer hands
+    on the bias all the same.
+    """
+
+    bias_heads: list[int]
+    kept_heads: int | None = None
+
+    def forward(
+        self,
+        hidden_states: Any,
+        mask: Any = None,
+        key_value_states: Any = None,
+        position_bias: Any = None,
+        past_key_values: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Attend with the biases of the layer's own heads."""
+        layer: Any = self
+        if position_bias is None and layer.has_relative_attention_bias:
+            past = past_key_values.get_seq_length(layer.layer_idx) if past_key_values is not None else 0
+            length = hidden_states.shape[1]
+            position_bias = layer.compute_bias(length, past + length, hidden_states.device, past)
+        if self.kept_heads == 0:
+            return layer.o(hidden_states.new_zeros(*hidden_states.shape[:-1], 0)), position_bias, None
+        own = None if position_bias is None else position_bias[:, self.bias_heads[: self.kept_heads]]
+        output, _, weights = super().forward(  # type: ignore[misc]
+            hidden_states, mask, key_value_states, own, past_key_values, **kwargs
+        )
+        return output, position_bias, weights
+
+
+_BIAS = {"given": OwnBias, "handed on": OwnBiasHandedOn}
+
+
 def adapt_attention(model: Any, layout: dict[str, Any]) -> None:
     """Swap the classes of attention modules that cannot have other heads without help, in place.
 
     The configuration's ``head_order`` says, for each layer, which head of the original model each one is.
     """
     order = getattr(model.config, "head_order", None)
-    for i, layer in enumerate(layers_of(model, layout)):
+    for i, part in enumerate(modules_at(model, layout["attentions"])):
         if layout["needs_heads"]:
-            attention = attrgetter(layout["attention"])(layer)
+            attention = part.get_submodule(layout["attention"])
             _mix_in(attention, HeadsOptional)
             owner, _, name = layout["attention_output"].rpartition(".")
             attention.output_map = name if owner == layout["attention"] else ""
         if layout["shared_bias"]:
-            attention = attrgetter(layout["attention"])(layer)
-            _mix_in(attention, OwnBias)
+            attention = part.get_submodule(layout["attention"])
+            _mix_in(attention, _BIAS[layout["shared_bias"]])
             attention.bias_heads = list(order[i] if order else range(getattr(model.config, layout["heads"])))
 
 
@@ -102,22 +168,40 @@ def _mix_in(module: Any, mixin: type) -> None:
         module.__class__ = type(mixin.__name__ + type(module).__name__, (mixin, type(module)), {})
 
 
-def set_heads(layer: Any, layout: dict[str, Any], heads: int, head_size: int) -> None:
-    """Tell a layer's attention module how many heads it has, if it has to be told."""
-    if layout["attention"]:
-        attention = attrgetter(layout["attention"])(layer)
+def set_heads(part: Any, layout: dict[str, Any], heads: int, config: Any) -> None:
+    """Tell an attention module how many heads it has, if it has to be told; ``config`` is the model's."""
+    if layout["attention"] is not None:
+        attention = part.get_submodule(layout["attention"])
         attention.kept_heads = heads
         if layout["head_count"]:
             setattr(attention, layout["head_count"], heads)
         if layout["head_width"]:
-            setattr(attention, layout["head_width"], heads * head_size)
+            setattr(attention, layout["head_width"], heads * head_sizes(config, layout)[0])
+        if layout["own_config"]:
+            queries = getattr(config, layout["heads"]) // getattr(config, layout["prunable_heads"])
+            attention.config = copy.copy(config)
+            setattr(attention.config, layout["heads"], heads * queries)
 
 
-def layers_of(model: Any, layout: dict[str, Any]) -> list[Any]:
-    """The layers of a model, first to last."""
-    head, _, tail = layout["layers"].partition(".*.")
-    members = attrgetter(head)(model.base_model)
-    return [layer for group in members for layer in attrgetter(tail)(group)] if tail else list(members)
+def modules_at(model: Any, paths: tuple[str, ...]) -> list[Any]:
+    """The modules at paths from the base model, in which ``*`` stands for every member of a list.
+
+    What a model lacks, such as a decoder, is left out.
+    """
+    found = []
+    for path in paths:
+        modules = [model.base_model]
+        for name in path.split("."):
+            children = [child for m in modules for child in (m if name == "*" else [getattr(m, name, None)])]
+            modules = [child for child in children if child is not None]
+        found += modules
+    return found
+
+
+def counting_layers(config: Any) -> list[int]:
+    """Layers whose key-value cache tells generation how many tokens there were: the first of each kind."""
+    kinds = getattr(config, "layer_types", None) or [""]
+    return sorted(kinds.index(kind) for kind in set(kinds))
 
 
 def head_sizes(config: Any, layout: dict[str, Any]) -> tuple[int, int]:
@@ -130,31 +214,43 @@ def head_sizes(config: Any, layout: dict[str, Any]) -> tuple[int, int]:
     return queries // getattr(config, layout["prunable_heads"]) * size, size
 
 
-def head_rows(layer: Any, layout: dict[str, Any], config: Any) -> dict[str, tuple[int, int]]:
-    """Where in a layer the linear maps are whose rows are heads.
+def head_rows(part: Any, layout: dict[str, Any], config: Any) -> dict[str, tuple[int, ...]]:
+    """Where in an attention the linear maps are whose rows are heads.
 
     Returns:
-        For each of them, of how many equal blocks its rows consist, and how many rows a head has in every block.
+        For each of them, of which blocks its rows consist, one behind the other: how many rows a head has in each.
     """
-    found = Counter(layout["head_rows"])
-    for path in layout["position_rows"]:
-        owner, _, name = path.rpartition(".")
-        found[path] += hasattr(attrgetter(owner)(layer), name)
     query, other = head_sizes(config, layout)
-    return {path: (blocks, query if path == layout["head_rows"][0] else other) for path, blocks in (+found).items()}
+    found: dict[str, tuple[int, ...]] = {}
+    for path, size in zip(layout["head_rows"], (query, other, other), strict=True):
+        found[path] = (*found.get(path, ()), size)
+    if layout["interleaved"]:
+        found = {path: (sum(sizes),) for path, sizes in found.items()}
+    return found | {path: (other,) for path in layout["position_rows"] if _has(part, path)}
 
 
-def _replace(layer: Any, path: str, inputs: int | None = None, outputs: int | None = None) -> None:
+def neuron_rows(part: Any, layout: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Where in an FFN the linear maps are whose rows are neurons, and their blocks as in `head_rows`."""
+    counts = Counter(path for path in layout["neuron_rows"] if _has(part, path))
+    return {path: (1,) * blocks for path, blocks in counts.items()}
+
+
+def _has(module: Any, path: str) -> bool:
+    owner, _, name = path.rpartition(".")
+    return hasattr(module.get_submodule(owner), name)
+
+
+def _replace(part: Any, path: str, inputs: int | None = None, outputs: int | None = None) -> None:
     parent, _, name = path.rpartition(".")
-    owner = attrgetter(parent)(layer) if parent else layer
+    owner = part.get_submodule(parent)
     old = getattr(owner, name)
+    now_out, now_in = outputs_first(old, old.weight).shape
+    new_out, new_in = now_out if outputs is None else outputs, now_in if inputs is None else inputs
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
-        new = nn.Linear(
-            old.in_features if inputs is None else inputs,
-            old.out_features if outputs is None else outputs,
-            bias=old.bias is not None,
-            device=old.weight.device,
-            dtype=old.weight.dtype,
+        new = (
+            TransposedLinear(new_out, new_in)
+            if isinstance(old, Conv1D)
+            else nn.Linear(new_in, new_out, bias=old.bias is not None)
         )
-    setattr(owner, name, new)
+    setattr(owner, name, new.to(old.weight.device, old.weight.dtype))

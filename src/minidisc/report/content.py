@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -21,7 +22,9 @@ _METRIC_NAMES = {
     "pearson": "Pearson",
     "spearman": "Spearman",
     "entity_f1": "entity F1",
+    "next_token_accuracy": "next-token accuracy",
 }
+_MOST_LABELS, _MOST_CONFUSIONS = 12, 20
 _CORRELATIONS = {"matthews", "pearson", "spearman"}
 _USES = {
     "train": "training: all stages",
@@ -31,12 +34,12 @@ _USES = {
 }
 
 
-def variables(results: dict[str, Any]) -> dict[str, Any]:
-    """The variables of the template."""
+def variables(results: dict[str, Any], examples: bool) -> dict[str, Any]:
+    """The variables of the template; with rows of text if there may be ``examples``."""
     settings, rows = results["settings"], results["rows"]
     keys = list(results["task"]["metrics"])
     metrics = [(key, _METRIC_NAMES.get(key, key)) for key in keys]
-    if len(keys) > 1:
+    if len(keys) > 1 and "next_token_accuracy" not in keys:
         metrics.append(("metric", "mean"))
     models = _models(results)
     colours = _series(results)
@@ -52,12 +55,14 @@ def variables(results: dict[str, Any]) -> dict[str, Any]:
         "validation_error": _standard_error(results, results["student"]["metrics"]["metric"], "validation"),
         "uses": [(_USES.get(name, name), row["source"], row["count"]) for name, row in rows.items()],
         "warnings": results["warnings"],
+        "budget": results.get("budget"),
         "selects_on_validation": settings["select_on"] == "validation",
         "assistants": _choice_in_words(results),
         "sandwiches": _sandwiches(results, metrics),
         "lam": settings["tradeoff_lambda"],
         "resamples": RESAMPLES,
         "layers": _layers(models),
+        **_contrast(results.get("contrast"), examples),
         "series": series_colours(len(colours)),
         "curves": _curves(results, colours),
         "total": results["cost"]["total"],
@@ -194,10 +199,35 @@ def _layers(models: list[dict[str, Any]]) -> dict[str, Any]:
     teacher, *narrow = models
     return {
         "models": narrow,
-        # A student of whole layers has fewer than the teacher.
+        # A student of whole layers has fewer than the teacher; a decoder's layer has two attentions and one FFN.
         "count": max(len(model["heads"]) for model in narrow),
+        "encoder_decoder": len(teacher["heads"]) != len(teacher["neurons"]),
         "largest": {part: max(teacher[part]) for part in ("heads", "neurons")},
     }
+
+
+def _contrast(found: dict[str, Any] | None, examples: bool) -> dict[str, Any]:
+    """What `minidisc.contrast` has found; the most frequent confusions, where a matrix would be too large to read."""
+    if found is None:  # an older version made the run
+        return {"contrast": None}
+    contrast = {**found, "examples": found["examples"] if examples else []}
+    if "edges" in found:
+        edges = [f"{edge:.3g}" for edge in found["edges"]]
+        names = [
+            f"below {edges[0]}",
+            *(f"{a} to {b}" for a, b in itertools.pairwise(edges)),
+            f"{edges[-1]} or more",
+        ]
+        return {"contrast": contrast, "errors": list(zip(names, found["teacher"], found["student"], strict=True))}
+    labels = found["labels"]
+    pairs = [
+        (labels[i], labels[j], found["teacher"][i][j], found["student"][i][j])
+        for i in range(len(labels))
+        for j in range(len(labels))
+        if i != j and (found["teacher"][i][j] or found["student"][i][j])
+    ]
+    confusions = sorted(pairs, key=lambda pair: -max(pair[2:]))[:_MOST_CONFUSIONS]
+    return {"contrast": contrast, "confusions": confusions, "most_labels": _MOST_LABELS}
 
 
 def _series(results: dict[str, Any]) -> dict[str, int]:
@@ -233,8 +263,8 @@ def _curves(results: dict[str, Any], series: dict[str, int]) -> list[dict[str, s
 
 def _axis(metrics: list[tuple[str, str]]) -> str:
     """Label of an axis of the metric that selection goes by, with its range."""
-    keys = [key for key, _ in metrics if key != "metric"]
-    names = [name for key, name in metrics if key != "metric"]
+    # Perplexity is told, but nothing is chosen by it.
+    keys, names = zip(*(pair for pair in metrics if pair[0] not in ("metric", "perplexity")), strict=True)
     bounds = "−1 to 1" if _CORRELATIONS & set(keys) else "0 to 1"
     label = names[0] if len(names) == 1 else f"mean of {' and '.join(names)}"
     return f"{label} ({bounds})"

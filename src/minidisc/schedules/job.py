@@ -9,19 +9,23 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
+
 from minidisc.architectures import Architecture
 from minidisc.confidence import bootstrap
 from minidisc.config import CompressSettings, TrainingSettings, fingerprint
 from minidisc.extraction import extract
+from minidisc.files import new_file
 from minidisc.importance import Importance
 from minidisc.layer_dropping import drop_layers
+from minidisc.layers import state_to_save
 from minidisc.losses import WITH_RELATIONS, WITH_STATES, WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape
 from minidisc.memory import free_weights
 from minidisc.nested import order_by_importance
 from minidisc.resumable import trainer_arguments
 from minidisc.selection import Candidate, tradeoff
-from minidisc.subnetworks import SubnetworkSpec, make_spec
+from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task
 from minidisc.teaching import OutputStore
 from minidisc.trainer import SandwichArguments, SandwichTrainer
@@ -32,6 +36,7 @@ _STAGE_SETTINGS = (
     "train_embeddings",
     "loss",
     "teacher_cache",
+    "teacher_top_k",
 )
 
 
@@ -48,14 +53,15 @@ class Network:
 class Job:
     """A teacher, ordered by importance, the rows, and the candidates; the last candidate is the student's size.
 
-    ``spec(sparsity)`` gives the sub-network of any sparsity. ``pool`` are the sizes that a first sandwich trains: the
-    candidates, and where runs for several targets share it, the other targets' too; it trains those in ``always`` at
-    every step, which are all the targets' sizes. ``base`` is a hash of all that is
-    the same for every stage. ``importance(model, spec, file)`` scores a network of the widths ``spec``, or reads the
-    scores that ``file`` holds. ``progress(stage)`` returns the callback that `minidisc.resumable.ResumableTrainer`
-    takes. ``need_teacher`` brings back the teacher's weights, which ``drop_teacher`` drops. ``shared`` says that
-    ``folder`` holds the stages of many runs, which are then told apart by what made them, so that equal ones are
-    trained once. ``stored`` says that teachers' outputs are computed once, and kept beside the stages' checkpoints.
+    ``spec(sparsity)`` gives the sub-network of any sparsity, ``cut(importance, sparsity)`` that of a network that has
+    other scores than the teacher. ``pool`` are the sizes that a first sandwich trains: the candidates, and where runs
+    for several targets share it, the other targets' too; it trains those in ``always`` at every step, which are all
+    the targets' sizes. ``base`` is a hash of all that is the same for every stage. ``importance(model, spec, file)``
+    scores a network of the widths ``spec``, or reads the scores that ``file`` holds. ``progress(stage)`` returns the
+    callback that `minidisc.resumable.ResumableTrainer` takes. ``need_teacher`` brings back the teacher's weights,
+    which ``drop_teacher`` drops. ``shared`` says that ``folder`` holds the stages of many runs, which are then told
+    apart by what made them, so that equal ones are trained once. ``stored`` says that teachers' outputs are computed
+    once, and kept beside the stages' checkpoints.
     """
 
     settings: CompressSettings
@@ -64,7 +70,7 @@ class Job:
     teacher: Network
     tokenizer: Any
     task: Task
-    outputs: Sequence[int]
+    outputs: Sequence[int] | None
     train_rows: Any
     selection_rows: Any
     shape: Shape
@@ -72,6 +78,7 @@ class Job:
     pool: list[SubnetworkSpec]
     always: list[SubnetworkSpec]
     spec: Callable[[float], SubnetworkSpec]
+    cut: Callable[[Importance, float], SubnetworkSpec]
     base: str
     importance: Callable[[Any, SubnetworkSpec, Path], tuple[Importance, Cost]]
     progress: Callable[[str], Any]
@@ -105,8 +112,7 @@ class Job:
         model = copy.deepcopy(assistant.model)
         importance, cost = self.importance(model, spec, file)
         order_by_importance(model, self.architecture, importance)
-        scores = importance.heads.numpy(), importance.neurons.numpy()
-        target = make_spec(*scores, self.target.sparsity, self.settings.neuron_multiple)
+        target = self.cut(importance, self.target.sparsity)
         return Network(f"{assistant.weights} {assistant.width} reordered", model), target, cost
 
     def train(
@@ -145,6 +151,7 @@ class Job:
                 dropout=settings.dropout,
                 train_embeddings=settings.train_embeddings,
                 loss=settings.loss,
+                teacher_top_k=settings.teacher_top_k,
             ),
             teacher=[network.model for network in teachers],
             candidates=candidates,
@@ -163,7 +170,10 @@ class Job:
         free_weights(trainer.model)
         if self.shared:
             trainer.keep_snapshots_only()
-        return Stage(key, trainer, {name: store.cost for name, store in stores.items()})
+        finished = Stage(key, trainer, {name: store.cost for name, store in stores.items()})
+        if settings.keep_sizes and not self.shared:
+            finished.keep_sizes(stage, self.folder)
+        return finished
 
     def _stores(self, teachers: Sequence[Network], source: Network) -> dict[str, OutputStore]:
         """Where each teacher's outputs are kept; which those are depends on the loss and on the student's depth."""
@@ -174,19 +184,26 @@ class Job:
         kinds = settings.loss in WITH_STATES, settings.loss in WITH_RELATIONS
         stores = {}
         for teacher in teachers:
-            key = fingerprint([self.base, teacher.weights, teacher.width, depth, kinds, settings.precision])
+            of = teacher.weights, teacher.width, depth, kinds, settings.precision, settings.teacher_top_k
+            key = fingerprint([self.base, *of])
             name = f"outputs of {teacher.width or teacher.weights}"
-            stores[name] = OutputStore(self.folder / "checkpoints" / "outputs" / key, settings.teacher_cache * 2**30)
+            stores[name] = OutputStore(
+                self.folder / "checkpoints" / "outputs" / key, settings.teacher_cache * 2**30, settings.teacher_top_k
+            )
         return stores
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A finished stage: what made it, as a hash, its trainer, and what its teachers' outputs cost that are kept."""
+    """A finished stage: what made it, as a hash, its trainer, and what its teachers' outputs cost that are kept.
+
+    ``kept`` has a row for every size whose weights the run keeps.
+    """
 
     key: str
     trainer: SandwichTrainer
     outputs: dict[str, Cost]
+    kept: list[dict[str, Any]] = field(default_factory=list)
 
     def network(self, spec: SubnetworkSpec, width: SubnetworkSpec | None = None) -> Network:
         """The dense network of ``width`` (``spec`` itself by default) with the weights that were best for ``spec``."""
@@ -205,6 +222,24 @@ class Stage:
             t = tradeoff(best.metrics["metric"], spec.sparsity, job.settings.tradeoff_lambda)
             rows.append(Candidate(spec, job.shape.sizes(spec), best.metrics, best.step, t))
         return rows
+
+    def keep_sizes(self, name: str, run: Path) -> None:
+        """Write the best weights of every sub-network to ``run / "sizes"``, where they outlive the checkpoints.
+
+        Those that were best at the same step are prefixes of each other, so the widest of them holds them all.
+        """
+        for spec, best in zip(self.trainer.candidates, self.trainer.best, strict=True):
+            assert best is not None
+            file = f"sizes/{name}-step-{best.step}.safetensors"
+            self.kept.append(
+                {"stage": name, **asdict(spec), "selection_metrics": best.metrics, "step": best.step, "file": file}
+            )
+        for file in {row["file"] for row in self.kept}:
+            widest = min((row for row in self.kept if row["file"] == file), key=lambda row: row["sparsity"])
+            spec = SubnetworkSpec(widest["sparsity"], widest["heads"], widest["neurons"])
+            if not (run / file).is_file():
+                with new_file(run / file) as temporary:
+                    save_file(state_to_save(self.network(spec).model), temporary)
 
     def candidates(self, job: Job, specs: Sequence[SubnetworkSpec]) -> list[Candidate]:
         """The rows of ``specs``, with each one's chances of being chosen among them."""
@@ -234,8 +269,8 @@ class Outcome:
 
     ``spec`` are the student's widths, ``selection_metrics`` its metrics on the selection rows. ``candidates`` holds
     the table of each sandwich from which an assistant was chosen, ``history`` every evaluation of every stage,
-    ``costs`` each stage's. ``trials`` are what an exhaustive search tried: the assistant's sparsity, its metrics and
-    its student's, on the selection rows.
+    ``costs`` each stage's, ``kept`` a row for every size whose weights are kept. ``trials`` are what an exhaustive
+    search tried: the assistant's sparsity, its metrics and its student's, on the selection rows.
     """
 
     student: Any = None
@@ -245,11 +280,13 @@ class Outcome:
     candidates: list[list[Candidate]] = field(default_factory=list)
     history: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     costs: dict[str, Cost] = field(default_factory=dict)
+    kept: list[dict[str, Any]] = field(default_factory=list)
     trials: list[dict[str, Any]] = field(default_factory=list)
 
     def add_stage(self, name: str, stage: Stage) -> None:
-        """Note a finished stage's evaluations and cost."""
+        """Note a finished stage's evaluations, cost and sizes."""
         self.history[name] = stage.trainer.history
+        self.kept += stage.kept
         self.costs.update({**stage.outputs, name: stage.trainer.cost})
 
     def reorder(self, job: Job, assistant: Network) -> tuple[Network, SubnetworkSpec]:

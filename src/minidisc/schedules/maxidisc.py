@@ -12,11 +12,12 @@ from minidisc.schedules.job import Job, Outcome
 def maxidisc(job: Job) -> Outcome:
     """Try every candidate as the assistant; students are compared on the selection rows."""
     best, trials = Outcome(), []
-    costs, history = {}, {}
+    costs, history, kept = {}, {}, []
     for spec in job.candidates[:-1]:
         trial = distil_through(job, [spec])
         costs.update(trial.costs)
         history.update(trial.history)
+        kept += trial.kept
         trials.append(
             {
                 "assistant": spec.sparsity,
@@ -26,5 +27,5 @@ def maxidisc(job: Job) -> Outcome:
         )
         if best.student is None or trial.selection_metrics["metric"] > best.selection_metrics["metric"]:
             best = trial
-    best.costs, best.history, best.trials = costs, history, trials
+    best.costs, best.history, best.kept, best.trials = costs, history, kept, trials
     return best

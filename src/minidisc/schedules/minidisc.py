@@ -22,7 +22,7 @@ def minidisc(job: Job) -> Outcome:
         outcome.add_stage(f"sandwich-{number}", stage)
         table = stage.candidates(job, remaining)
         outcome.candidates.append(table)
-        chosen = _named(job, table, number) if job.settings.assistants else choose_assistant(table)
+        chosen = _choose(job, table, number)
         no_gap = chosen.spec == job.target
         if job.settings.stages == 1 or (no_gap and job.settings.no_gap == "stop"):
             outcome.take_student(stage, job.target)
@@ -50,8 +50,13 @@ def minidisc(job: Job) -> Outcome:
     return outcome
 
 
-def _named(job: Job, table: Sequence[Candidate], number: int) -> Candidate:
-    """The candidate that the settings name as the assistant of this stage."""
-    assert job.settings.assistants is not None
-    sparsity = job.settings.assistants[number - 1]
+def _choose(job: Job, table: Sequence[Candidate], number: int) -> Candidate:
+    """The assistant of this stage: the one of the best tradeoff, or whatever the settings name."""
+    settings = job.settings
+    if settings.no_gap == "assume":
+        sparsity = job.target.sparsity
+    elif settings.assistants:
+        sparsity = settings.assistants[number - 1]
+    else:
+        return choose_assistant(table)
     return next(row for row in table if row.spec.sparsity == sparsity)

@@ -1,9 +1,10 @@
-"""Rows to batches, and the metric: sequence and token classification, regression; GLUE and CoNLL-2003 as data."""
+"""Rows to batches, and the metric: sequence and token classification, regression, causal language modelling."""
 
 from minidisc.tasks.benchmarks import BENCHMARKS
-from minidisc.tasks.encoding import collator, encode, label_array
+from minidisc.tasks.documents import CAUSAL_LM
+from minidisc.tasks.encoding import collator, encode, encode_for, label_array, pack
 from minidisc.tasks.glue import GLUE
-from minidisc.tasks.labels import align_labels, placeholder_names
+from minidisc.tasks.labels import align_labels, model_outputs, placeholder_names
 from minidisc.tasks.loading import TaskData, load_data
 from minidisc.tasks.metrics import METRICS
 from minidisc.tasks.reading import read_table
@@ -12,6 +13,7 @@ from minidisc.tasks.task import Kind, Task
 
 __all__ = [
     "BENCHMARKS",
+    "CAUSAL_LM",
     "GLUE",
     "METRICS",
     "Kind",
@@ -20,9 +22,12 @@ __all__ = [
     "align_labels",
     "collator",
     "encode",
+    "encode_for",
     "hold_out",
     "label_array",
     "load_data",
+    "model_outputs",
+    "pack",
     "placeholder_names",
     "read_table",
 ]

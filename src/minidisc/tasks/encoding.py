@@ -11,10 +11,19 @@ import torch
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from minidisc.errors import UserError
+from minidisc.tasks.documents import CAUSAL_LM
+from minidisc.tasks.task import Task
 
 IGNORED = -100
 """The label of a token that stands for no word: a later piece of one, a special token, padding."""
 _NOT_INPUTS = ("label", "length", "first_tokens")
+
+
+def encode_for(
+    task: Task, rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, length: int
+) -> datasets.Dataset:
+    """Tokens of a task's rows: as `pack` makes them for language modelling, else as `encode` does."""
+    return (pack if task.kind == CAUSAL_LM else encode)(rows, tokenizer, length)
 
 
 def encode(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> datasets.Dataset:
@@ -46,26 +55,65 @@ def encode(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
     return datasets.Dataset.from_dict(columns)
 
 
+def pack(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, length: int) -> datasets.Dataset:
+    """Tokenise documents, put them one behind the other, and cut that into rows of equal length.
+
+    Documents are told apart by the tokens that the tokenizer puts around them, or by its end-of-text token if it puts
+    none. What is left behind the last whole row is dropped.
+
+    Args:
+        rows: column ``text_a``, a document a row.
+        tokenizer: the teacher's.
+        length: tokens of a row; at most what the tokenizer's model takes.
+
+    Returns:
+        ``input_ids``, ``attention_mask`` (all ones), ``length``, and as ``label`` the next token of each, `IGNORED`
+        for the last one.
+
+    Raises:
+        UserError: if the documents do not fill one row.
+    """
+    limit = int(min(length, tokenizer.model_max_length))
+    documents = tokenizer(rows["text_a"][:], verbose=False)["input_ids"]
+    end = tokenizer.eos_token_id
+    if tokenizer.num_special_tokens_to_add() == 0 and end is not None:
+        documents = [[*tokens, end] for tokens in documents]
+    stream = np.concatenate([np.asarray(tokens, dtype=np.int64) for tokens in documents])
+    count = len(stream) // limit
+    if count == 0:
+        raise UserError(
+            f"the {len(documents)} documents have {len(stream)} tokens, too few for a row of {limit}; give more text, "
+            "or a smaller --max-length."
+        )
+    ids = stream[: count * limit].reshape(count, limit)
+    labels = np.pad(ids[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORED)
+    columns = {"input_ids": ids, "attention_mask": np.ones_like(ids), "length": np.full(count, limit), "label": labels}
+    return datasets.Dataset.from_dict({name: values.tolist() for name, values in columns.items()})
+
+
 def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
     """A function that makes a batch of encoded rows, padded to the longest of them.
 
     The batch has the tokenizer's tensors of shape (N, longest), ``labels`` of shape (N,) (int64, or float32 for
     regression) if every row has a label, and ``row`` of shape (N,) if the rows have such a column. Labels of words are
-    of shape (N, longest): each stands at its word's first token, and `IGNORED` everywhere else.
+    of shape (N, longest): each stands at its word's first token, and `IGNORED` everywhere else. So are those of
+    packed text, whose rows need no padding.
 
-    Raises:
-        UserError: if the tokenizer has no padding token.
+    The function raises UserError if rows have to be padded and the tokenizer has no padding token.
     """
-    if tokenizer.pad_token is None:
-        raise UserError(
-            "the tokenizer has no padding token; set pad_token in its tokenizer_config.json and pad_token_id in the "
-            "model's config.json."
-        )
     pad = DataCollatorWithPadding(tokenizer)
 
     def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         inputs = [{name: feature[name] for name in feature if name not in _NOT_INPUTS} for feature in features]
-        batch = dict(pad(inputs))
+        if tokenizer.pad_token is not None:
+            batch = dict(pad(inputs))
+        elif len({feature["length"] for feature in features}) == 1:
+            batch = {name: torch.tensor([row[name] for row in inputs]) for name in inputs[0]}
+        else:
+            raise UserError(
+                "the tokenizer has no padding token; set pad_token in its tokenizer_config.json and pad_token_id in "
+                "the model's config.json."
+            )
         labels: list[Any] = [feature.get("label") for feature in features]
         if None not in labels:
             if "first_tokens" in features[0]:

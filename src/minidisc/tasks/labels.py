@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from minidisc.errors import UserError
 from minidisc.tasks.classes import shorten
@@ -15,6 +16,17 @@ _PLACEHOLDER = re.compile(r"label[-_ ]?\d+", re.IGNORECASE)
 def placeholder_names(id2label: Mapping[int, str]) -> bool:
     """Whether all names are ``LABEL_0``, ``LABEL_1``, …, which say nothing about the classes."""
     return all(_PLACEHOLDER.fullmatch(name) for name in id2label.values())
+
+
+def model_outputs(task: Task, config: Any) -> list[int] | None:
+    """The teacher's output of each class of the data (see `align_labels`), its only one, or None for all it has.
+
+    Raises:
+        UserError: if teacher and data do not fit.
+    """
+    if task.kind == "causal-lm":
+        return None
+    return align_labels(task, config.id2label, config.num_labels) or [0]
 
 
 def align_labels(task: Task, id2label: Mapping[int, str], num_labels: int) -> list[int]:

@@ -14,6 +14,7 @@ from minidisc.config import DataSettings
 from minidisc.errors import UserError
 from minidisc.tasks.benchmarks import BENCHMARKS
 from minidisc.tasks.columns import count_rows
+from minidisc.tasks.documents import CAUSAL_LM, read_documents
 from minidisc.tasks.glue import GLUE
 from minidisc.tasks.sentences import read_sentences
 from minidisc.tasks.sources import OWN_TASKS, Source, find_source
@@ -32,7 +33,7 @@ class TaskData:
         task: what the rows are for.
         train: columns ``text_a``, ``text_b`` if rows are pairs, and ``label`` (int, or float for regression, or None
             where a row has none); for token classification ``words`` and ``label``, both lists. None if it was not
-            asked for.
+            asked for. Of language modelling ``text_a`` alone, a document a row.
         validation: as ``train``, every row labelled.
         splits: ``train`` and ``validation`` to the name of the file or the Hub's split that was read.
         fingerprint: hash of the rows, the same in every process.
@@ -75,12 +76,14 @@ def load_data(
     sources = {split: find_source(settings, split) for split in wanted}
     first = next(iter(sources.values()))
 
-    if _is_tagged(settings, kind, first):
+    if settings.task == CAUSAL_LM or (kind == CAUSAL_LM and settings.task not in (*BENCHMARKS, *OWN_TASKS)):
+        task, columns, features = read_documents(settings, sources)
+    elif _is_tagged(settings, kind, first):
         task, columns, features = read_tagged(settings, model_names, sources, need_labels)
     else:
         task, columns, features = read_sentences(settings, kind, sources, need_labels)
     for split, source in sources.items():
-        bad = [row for row, label in enumerate(columns[split]["label"], start=1) if label is None]
+        bad = [row for row, label in enumerate(columns[split].get("label", ()), start=1) if label is None]
         if bad and (split == "validation" or need_labels):
             raise UserError(
                 f"{source.name}: {count_rows(bad)} no label in column {task.label_column!r}; add or remove them."
@@ -95,7 +98,8 @@ def load_data(
                 f"at least {MINIMUM_TRAIN_ROWS} are needed."
             )
     for split, rows in data.items():
-        _check_labels(task, rows["label"], sources[split])
+        if task.kind != CAUSAL_LM:
+            _check_labels(task, rows["label"], sources[split])
     return TaskData(
         task=task,
         train=data.get("train"),

@@ -1,4 +1,4 @@
-"""Read a table of rows from a CSV, TSV, JSON, Parquet or CoNLL file."""
+"""Read a table of rows from a CSV, TSV, JSON, Parquet, CoNLL or plain text file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pyarrow
 from minidisc.errors import UserError
 from minidisc.tasks.conll import parse_conll
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll")
+FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll", ".txt")
 _PACKERS = {".gz": gzip.decompress, ".bz2": bz2.decompress}
 _JSON_ALLOWED = "allowed are one object of columns and values a line, or one list of such objects."
 _QUOTED_FIELD = re.compile(r'"(?:[^"]|"")*"')
@@ -28,10 +28,11 @@ def read_table(path: str | Path) -> pd.DataFrame:
     """Read a table; every column of a CSV or TSV file is text, and no text such as ``NA`` is taken as missing.
 
     A ``.json`` or ``.jsonl`` file holds one object a line, or one list of objects; for ``.conll`` see
-    `minidisc.tasks.conll.parse_conll`. Text is UTF-8.
+    `minidisc.tasks.conll.parse_conll`. A ``.txt`` file becomes a column ``text``: a blank line ends a row, or, where
+    there is none, every line is one. Text is UTF-8.
 
     Args:
-        path: a file that ends in .csv, .tsv, .jsonl, .json, .parquet or .conll, or one of these and .gz or .bz2.
+        path: a file that ends in .csv, .tsv, .jsonl, .json, .parquet, .conll or .txt, or one of these and .gz or .bz2.
 
     Raises:
         UserError: if the file is missing, empty, of another format, or cannot be parsed.
@@ -50,6 +51,8 @@ def read_table(path: str | Path) -> pd.DataFrame:
         table = _parse_csv(_decode(data, path), "\t" if suffix == ".tsv" else ",", path)
     elif suffix == ".conll":
         table = pd.DataFrame(parse_conll(_decode(data, path), path))
+    elif suffix == ".txt":
+        table = pd.DataFrame({"text": _parse_text(_decode(data, path))})
     else:
         table = pd.DataFrame(_parse_json(_decode(data, path), path))
     if table.empty:
@@ -119,6 +122,12 @@ def _parse_json(text: str, path: Path) -> list[dict[str, Any]]:
         if not isinstance(row, dict):
             raise UserError(f"{path}: row {number} is not a JSON object; {_JSON_ALLOWED}")
     return rows
+
+
+def _parse_text(text: str) -> list[str]:
+    blocks = [block.strip("\n") for block in re.split(r"\n(?:[ \t\r]*\n)+", text.replace("\r\n", "\n"))]
+    rows = [block for block in blocks if block.strip()]
+    return rows if len(rows) > 1 else [line for line in rows[0].split("\n") if line.strip()]
 
 
 def _parse_parquet(data: bytes, path: Path) -> pd.DataFrame:

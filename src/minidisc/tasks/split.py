@@ -38,7 +38,8 @@ def hold_out(
     else:
         texts = list(zip(*(columns[name] for name in ("text_a", "text_b") if name in columns), strict=True))
     copies = Counter(texts)
-    labels = columns["label"]
+    # The label of a document is itself.
+    labels = columns.get("label", texts)
     labelled = [row for row, label in enumerate(labels) if label is not None]
     single = [row for row in labelled if copies[texts[row]] == 1]
     size = min(round(fraction * len(labelled)), maximum, len(single))
@@ -48,7 +49,7 @@ def hold_out(
             f"{MINIMUM_HELD_ROWS} are needed; raise --selection-fraction, or use --select-on validation."
         )
     generator = np.random.default_rng(seed)
-    if rows.features["label"] == datasets.Value("int64"):
+    if rows.features.get("label") == datasets.Value("int64"):
         held = _draw_stratified(generator, np.array([labels[row] for row in labelled]), labelled, set(single), size)
     else:
         held = generator.choice(single, size=size, replace=False).tolist()

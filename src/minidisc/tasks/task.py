@@ -9,22 +9,25 @@ import numpy as np
 
 from minidisc.tasks.metrics import METRICS
 
-Kind = Literal["classification", "regression", "token-classification"]
+Kind = Literal["classification", "regression", "token-classification", "causal-lm"]
 
 
 @dataclass(frozen=True)
 class Task:
     """A task on sentences (or pairs of them): one label a sentence, or for token classification one a word.
 
+    In causal language modelling the label of a token is the next one.
+
     Attributes:
         name: ``glue/NAME``, ``conll2003``, a Hub dataset id, or for own files the kind.
-        kind: ``classification``, ``regression`` or ``token-classification``.
+        kind: ``classification``, ``regression``, ``token-classification`` or ``causal-lm``.
         text_columns: one or two columns of text in the source; for token classification one, of lists of words.
         label_column: column of labels in the source.
-        label_names: names of the classes, in the order of the integer labels; None for regression. Those of token
-            classification are IOB tags, ``O`` among them.
+        label_names: names of the classes, in the order of the integer labels; None for regression and language
+            modelling. Those of token classification are IOB tags, ``O`` among them.
         named: True if the data gave the names, False if they were made up from integers.
-        metrics: keys of `minidisc.tasks.metrics.METRICS`.
+        metrics: keys of `minidisc.tasks.metrics.METRICS`; of language modelling ``next_token_accuracy`` and
+            ``perplexity``.
     """
 
     name: str
@@ -41,20 +44,27 @@ class Task:
         Args:
             logits: shape (N, C), in the order of `label_names`; regression (N, 1) or (N,). For token classification
                 (N,), of arrays (words, C); a word whose logits are all -inf was not seen by the model and counts as
-                predicted ``O``.
-            labels: shape (N,). For token classification its items are arrays (words,).
+                predicted ``O``. For language modelling (N, 3), of each row the number of tokens that had to be
+                predicted, how many were predicted right, and the sum of -ln p over them.
+            labels: shape (N,); of language modelling they are not used. For token classification its items are arrays
+                (words,).
 
         Returns:
             The value of each metric (fractions, or correlations in [-1, 1]) and under ``metric`` their mean,
-            the score that selection goes by.
+            the score that selection goes by; for language modelling that is the next token's accuracy alone.
 
         Raises:
             FloatingPointError: if a logit is NaN or infinite.
         """
+        if self.kind == "causal-lm":
+            _check_finite(logits, "rows")
+            tokens, right, surprise = logits.sum(axis=0)
+            values = {"next_token_accuracy": float(right / tokens), "perplexity": float(np.exp(surprise / tokens))}
+            return {**values, "metric": values["next_token_accuracy"]}
         predictions: Any
         truth: Any = labels
         if self.kind == "token-classification":
-            predictions, truth = self._tag_sequences(logits, labels)
+            predictions, truth = self.tag_sequences(logits, labels)
         else:
             _check_finite(logits.reshape(len(logits), -1), "rows")
             predictions = logits.argmax(axis=1) if self.kind == "classification" else logits.reshape(len(logits))
@@ -62,7 +72,7 @@ class Task:
         return {**values, "metric": sum(values.values()) / len(values)}
 
     def chance(self, labels: np.ndarray) -> float:
-        """The ``metric`` of a model that always predicts the majority class; 0 for regression and for entities.
+        """The ``metric`` of a model that always predicts the majority class; 0 for entities, and without classes.
 
         Args:
             labels: as `evaluate` takes them.
@@ -74,7 +84,8 @@ class Task:
         logits[:, majority] = 1
         return self.evaluate(logits, labels)["metric"]
 
-    def _tag_sequences(self, logits: np.ndarray, labels: np.ndarray) -> tuple[list[list[str]], list[list[str]]]:
+    def tag_sequences(self, logits: np.ndarray, labels: np.ndarray) -> tuple[list[list[str]], list[list[str]]]:
+        """The tags that outputs stand for and those that labels do, row by row; arguments as `evaluate` takes them."""
         assert self.label_names is not None
         names = np.array(self.label_names, dtype=object)
         words = np.concatenate(list(logits))

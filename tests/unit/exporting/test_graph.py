@@ -5,16 +5,28 @@ from minidisc.exporting.engines import Engine
 from minidisc.exporting.graph import write_onnx
 from minidisc.extraction import extract
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import ALBERT, DEBERTA_V2, DISTILBERT, LLAMA, MODERNBERT, MPNET, QWEN3
+from tests.unit.families import (
+    ALBERT,
+    DEBERTA_V2,
+    DISTILBERT,
+    GEMMA2,
+    GPT2,
+    LLAMA,
+    MODERNBERT,
+    MPNET,
+    PHI3,
+    QWEN3,
+    T5,
+)
 
 SPEC = SubnetworkSpec(0.8, (2, 0, 1), (0, 11, 24))
 # An export takes seconds: one family of each way to attend. BERT's is in the integration tests.
-FAMILIES = [DISTILBERT, MPNET, MODERNBERT, DEBERTA_V2, ALBERT, LLAMA, QWEN3]
+FAMILIES = [DISTILBERT, MPNET, MODERNBERT, DEBERTA_V2, ALBERT, LLAMA, QWEN3, GEMMA2, GPT2, PHI3, T5]
 
 
 @pytest.mark.parametrize("row", FAMILIES, ids=lambda row: row.name)
 def test_families_with_empty_layers(row, tmp_path):
-    model = extract(row.token_model() if row is DISTILBERT else row.model(), SPEC)
+    model = extract(row.token_model() if row is DISTILBERT else row.model(), row.fit(SPEC))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     write_onnx(model, row.inputs(rows=2, length=7), tmp_path / "model.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]

@@ -93,8 +93,10 @@ def test_row_numbers_are_kept_and_lengths_are_not():
 
 
 def test_a_tokenizer_without_a_padding_token():
+    ours = tokenizer(pad=False)
+    encoded = encode(rows_of(label=[0, 1, 0, 1]), ours, 128)
     with pytest.raises(UserError, match="pad_token"):
-        collator(tokenizer(pad=False))
+        collator(ours)([encoded[row] for row in range(4)])
 
 
 # Pieces are letters: "abc" is a, ##b, ##c; "\u200d" is nothing at all.
@@ -207,7 +209,7 @@ def byte_level():
 def test_a_byte_level_tokenizer_sees_the_space_before_a_word(tmp_path, kind):
     from transformers import RobertaConfig, RobertaForTokenClassification
 
-    from minidisc.teachers import load_classifier
+    from minidisc.teachers import load_model
 
     given = byte_level()
     if kind == "generic":
@@ -221,7 +223,7 @@ def test_a_byte_level_tokenizer_sees_the_space_before_a_word(tmp_path, kind):
     RobertaForTokenClassification(config).save_pretrained(tmp_path / "teacher")
 
     rows = datasets.Dataset.from_dict({"words": [["bc", "a", "bc"]]})
-    loaded = load_classifier(str(tmp_path / "teacher"))
+    loaded = load_model(str(tmp_path / "teacher"))
     encoded = encode(rows, loaded.tokenizer, 128)
     pieces = loaded.tokenizer.convert_ids_to_tokens(encoded["input_ids"][0])
     assert pieces == ["<s>", "\u0120bc", "\u0120a", "\u0120bc", "</s>"]

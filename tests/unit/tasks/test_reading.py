@@ -87,7 +87,7 @@ def test_tsv_with_quoted_tabs_and_line_breaks(tmp_path):
     ("name", "content", "message"),
     [
         ("gone.csv", None, "no such file"),
-        ("rows.txt", b"x", "unknown kind of file; allowed are .csv"),
+        ("rows.xml", b"x", "unknown kind of file; allowed are .csv"),
         ("rows.pkl", b"x", "unknown kind of file"),
         ("rows.gz", b"x", "unknown kind of file"),
         ("rows", b"x", "unknown kind of file"),

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 ROUNDS, FEWEST_ROUNDS, SECONDS = 51, 5, 10.0
@@ -33,8 +34,9 @@ def side_by_side(models: Mapping[str, Any], inputs: dict[str, torch.Tensor]) -> 
         inputs: a batch, (rows, length) each.
 
     Returns:
-        For each model the medians over the rounds of ``milliseconds`` and ``processor_milliseconds``, and ``speedup``,
-        the first model's processor time divided by its own: on one thread and an idle machine both times are the same,
+        For each model the medians over the rounds of ``milliseconds`` and ``processor_milliseconds``, the ``low`` and
+        ``high`` ends of the middle 80 % of the latter, and ``speedup``, the first model's processor time divided by
+        its own: on one thread and an idle machine both times are the same,
         and where the machine is busy (`is_busy`) only the processor's says anything. There are 51 rounds, or as many,
         at least 5, as fit into 10 seconds, and one before them that does not count.
     """
@@ -49,18 +51,20 @@ def side_by_side(models: Mapping[str, Any], inputs: dict[str, torch.Tensor]) -> 
         if round >= FEWEST_ROUNDS and time.perf_counter() - started > SECONDS:
             break
     wall, processor = (
-        {name: 1000 * statistics.median(pair[clock] for pair in pairs[1:]) for name, pairs in times.items()}
-        for clock in (0, 1)
+        {name: [1000 * pair[clock] for pair in pairs[1:]] for name, pairs in times.items()} for clock in (0, 1)
     )
-    first = next(iter(processor.values()))
-    return {
-        name: {
-            "milliseconds": wall[name],
-            "processor_milliseconds": processor[name],
-            "speedup": first / processor[name],
+    first = statistics.median(next(iter(processor.values())))
+    found = {}
+    for name, values in processor.items():
+        low, median, high = np.percentile(values, [10, 50, 90]).tolist()
+        found[name] = {
+            "milliseconds": statistics.median(wall[name]),
+            "processor_milliseconds": median,
+            "low": low,
+            "high": high,
+            "speedup": first / median,
         }
-        for name in models
-    }
+    return found
 
 
 def is_busy(timings: Iterable[Mapping[str, float]]) -> bool:

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from minidisc.exporting import latency
+from minidisc import latency
 
 
 def test_models_take_turns_and_medians_are_compared(monkeypatch):
@@ -24,8 +25,21 @@ def test_models_take_turns_and_medians_are_compared(monkeypatch):
     found = latency.side_by_side({name: model(name) for name in seconds}, {"input_ids": torch.ones(1, 2)})
     assert calls == ["fast", "slow", "slow", "fast"] * 3
     assert found == {
-        "slow": {"milliseconds": 8000.0, "processor_milliseconds": 4000.0, "speedup": 1.0},
-        "fast": {"milliseconds": 2000.0, "processor_milliseconds": 1000.0, "speedup": 4.0},
+        "slow": {
+            "milliseconds": 8000.0,
+            "processor_milliseconds": 4000.0,
+            "low": 4000.0,
+            # Of 4, 4, 4, 4, 80 the ninth tenth lies at six tenths of the way to the last.
+            "high": pytest.approx(4000 + 0.6 * 76_000),
+            "speedup": 1.0,
+        },
+        "fast": {
+            "milliseconds": 2000.0,
+            "processor_milliseconds": 1000.0,
+            "low": 1000.0,
+            "high": pytest.approx(1600.0),
+            "speedup": 4.0,
+        },
     }
     assert latency.is_busy(found.values())
     assert not latency.is_busy([{"milliseconds": 1.1, "processor_milliseconds": 1.0}])

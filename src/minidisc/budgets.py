@@ -1,0 +1,301 @@
+"""From what a student may take or lose to its sparsity."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from minidisc.confidence import drops
+from minidisc.config import Budget, CompressSettings
+from minidisc.errors import UserError
+from minidisc.extraction import extract
+from minidisc.files import read_json, write_json
+from minidisc.latency import is_busy, one_thread, side_by_side
+from minidisc.measure import processor
+from minidisc.preparation import Preparation
+from minidisc.schedules import Job
+
+_STEPS = 1000  # sparsities are solved for in steps of a thousandth
+SPARSEST_CANDIDATE = 0.95
+_TIMED = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+FILE = "budget.json"
+
+Timing = Mapping[str, float]
+
+
+def widest(settings: CompressSettings) -> CompressSettings:
+    """Settings whose candidates are all that a budget may lead to, for what has to be known before it is solved."""
+    if settings.budget() is None:
+        return settings
+    return settings.at(max(settings.grid or [SPARSEST_CANDIDATE]))
+
+
+def aimed(prepared: Preparation, settings: CompressSettings, folder: Path) -> tuple[Job, dict[str, Any] | None]:
+    """The job that fits the settings' budget, and why; with a given sparsity the job alone.
+
+    Solved once: a run that is resumed reads ``budget.json``. For ``max_drop`` the first sandwich is trained here.
+
+    Raises:
+        UserError: the budget cannot be kept, or leaves nothing to do.
+    """
+    budget = settings.budget()
+    if budget is None:
+        return _announced(prepared, prepared.job(settings, folder)), None
+    file = folder / FILE
+    if budget.name == "max_drop":
+        job, found = _within_drop(prepared, settings, budget, folder)
+    else:
+        if file.is_file():
+            found = read_json(file)
+        else:
+            solve = {"target_params": _within_params, "target_size": _within_size, "target_latency": _within_latency}
+            found = solve[budget.name](prepared, settings, budget)
+        prepared.aim(settings.at(found["sparsity"]))
+        job = _announced(prepared, prepared.job(prepared.settings, folder))
+    found = {"setting": budget.name, "asked": budget.text, "limit": budget.limit, **found}
+    write_json(file, found)
+    prepared.listener.note(f"{budget.flag}: {found['why']}")
+    return job, found
+
+
+def reached(
+    prepared: Preparation, found: dict[str, Any], teacher: dict[str, Any], student: dict[str, Any], model: Any
+) -> dict[str, Any]:
+    """What the finished student takes or loses.
+
+    Args:
+        prepared: of the run.
+        found: what `aimed` gave.
+        teacher: its entry of ``results.json``.
+        student: its entry of ``results.json``.
+        model: the student itself.
+
+    Returns:
+        ``value``, in the unit of the limit, ``text`` for a reader, and ``kept``, whether the budget was.
+    """
+    more: dict[str, Any] = {}
+    if found["setting"] == "target_params":
+        value = student["sizes"]["all"]
+        text = f"{value:,} parameters"
+    elif found["setting"] == "target_size":
+        value = _weights(Path(student["path"]))
+        text = f"{value:,} bytes"
+    elif found["setting"] == "target_latency":
+        more = _timed({"student": model.cpu()}, _inputs(prepared, found["batch_size"], found["length"]))["student"]
+        value, text = more["processor_milliseconds"], _milliseconds(more)
+    else:
+        kinds = ("selection_metrics", "metrics")
+        value, unseen = (teacher[kind]["metric"] - student[kind]["metric"] for kind in kinds)
+        text = f"{value:.4f} below the teacher on the selection rows, {unseen:.4f} on the validation rows"
+    return {"value": value, "text": text, "kept": round(value, 9) <= found["limit"], **more}
+
+
+def densest(measure: Callable[[float], float], limit: float) -> float | None:
+    """The least sparsity, in thousandths, at which a value that falls with it is within a limit; None if none is.
+
+    Args:
+        measure: the value at a sparsity in (0, 1).
+        limit: the largest value that is accepted.
+    """
+    low, high = 0, _STEPS - 1
+    if measure(high / _STEPS) > limit:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if measure(middle / _STEPS) <= limit else (middle, high)
+    return high / _STEPS
+
+
+def _within_params(prepared: Preparation, settings: CompressSettings, budget: Budget) -> dict[str, Any]:
+    shape = prepared.shape
+    teacher = shape.all_parameters
+    if budget.limit >= teacher:
+        raise UserError(f"{budget.flag}: the teacher has no more than {teacher:,} parameters; give fewer.")
+
+    def count(sparsity: float) -> int:
+        return shape.sizes(prepared.spec(sparsity)).all
+
+    sparsity = densest(count, budget.limit)
+    if sparsity is None:
+        raise UserError(
+            f"{budget.flag} cannot be had: embeddings alone, which are kept whole, have "
+            f"{shape.embedding_parameters:,} parameters; the smallest student has {count(1 - 1 / _STEPS):,}."
+        )
+    value = count(sparsity)
+    why = (
+        f"{100 * sparsity:g} % sparsity, the least with which the student has no more: {value:,} of the teacher's "
+        f"{teacher:,} parameters, embeddings included"
+    )
+    return {"sparsity": sparsity, "teacher": teacher, "why": why}
+
+
+def _within_size(prepared: Preparation, settings: CompressSettings, budget: Budget) -> dict[str, Any]:
+    model, shape = prepared.loaded.model, prepared.shape
+
+    def written(sparsity: float) -> int:
+        with tempfile.TemporaryDirectory(dir=settings.output_dir) as folder:
+            extract(model, prepared.spec(sparsity)).save_pretrained(folder)
+            return _weights(Path(folder))
+
+    def weights(sparsity: float) -> int:
+        return 4 * shape.sizes(prepared.spec(sparsity)).all
+
+    # Names and shapes take some bytes beside the weights, which hardly depend on the width.
+    smallest, sparsest = written(1 - 1 / _STEPS), 1 - 1 / _STEPS
+    header = smallest - weights(sparsest)
+    teacher = 4 * shape.all_parameters + header
+    if budget.limit >= teacher:
+        raise UserError(f"{budget.flag}: the teacher's weights take no more than {teacher:,} bytes (fp32); give less.")
+    if budget.limit < smallest:
+        raise UserError(
+            f"{budget.flag} cannot be had: embeddings alone, which are kept whole, take "
+            f"{4 * shape.embedding_parameters:,} bytes; the smallest student takes {smallest:,}."
+        )
+    sparsity = densest(lambda s: weights(s) + header, budget.limit)
+    assert sparsity is not None
+    while (value := written(sparsity)) > budget.limit:
+        sparsity = round(sparsity + 1 / _STEPS, 3)
+    why = (
+        f"{100 * sparsity:g} % sparsity, the least with which the saved weights take no more: {value:,} of the "
+        f"teacher's {teacher:,} bytes (fp32)"
+    )
+    return {"sparsity": sparsity, "teacher": teacher, "why": why}
+
+
+def _within_latency(prepared: Preparation, settings: CompressSettings, budget: Budget) -> dict[str, Any]:
+    length = settings.latency_length or round(sum(prepared.rows["train"]["length"]) / len(prepared.rows["train"]))
+    inputs = _inputs(prepared, settings.latency_batch_size, length)
+    model = prepared.loaded.model
+    prepared.listener.note(f"timing students of {len(_TIMED) - 1} sizes and the teacher on one thread")
+
+    def measure(sparsities: tuple[float, ...]) -> Mapping[float, Timing]:
+        models = {s: extract(model, prepared.spec(s) if s else prepared.full) for s in sparsities}
+        return _timed(models, inputs)
+
+    sparsity, times = fast_enough(measure, budget)
+    if is_busy(times.values()):
+        prepared.listener.warn(
+            "the machine is busy; times are of the processor, which other processes slow down too, if less."
+        )
+    why = (
+        f"{100 * sparsity:g} % sparsity, the least that was measured to be as fast: {_milliseconds(times[sparsity])}, "
+        f"the teacher {_milliseconds(times[0.0])}, for {settings.latency_batch_size} × {length} tokens on one thread "
+        f"of {processor()}"
+    )
+    return {
+        "sparsity": sparsity,
+        "teacher": times[0.0]["processor_milliseconds"],
+        "why": why,
+        "batch_size": settings.latency_batch_size,
+        "length": length,
+        "times": [{"sparsity": s, **times[s]} for s in sorted(times)],
+    }
+
+
+def fast_enough(
+    measure: Callable[[tuple[float, ...]], Mapping[float, Timing]], budget: Budget
+) -> tuple[float, dict[float, Timing]]:
+    """The least sparsity, in thousandths, that was measured to keep a budget of time, and all times that were.
+
+    Some sizes are timed side by side; between the last that is too slow and the next the time is taken to be a
+    straight line; what that says is measured, and made sparser by a hundredth until it is true.
+
+    Args:
+        measure: times of the networks of these sparsities, 0 being the teacher.
+        budget: the limit, in milliseconds of the processor.
+
+    Raises:
+        UserError: the teacher is fast enough, or no student is.
+    """
+    times = dict(measure(_TIMED))
+    taken = [times[s]["processor_milliseconds"] for s in _TIMED]
+    if taken[0] <= budget.limit:
+        raise UserError(f"{budget.flag}: the teacher takes no more than {_milliseconds(times[0.0])}; give less.")
+    slow = max(i for i, time in enumerate(taken) if time > budget.limit)
+    if slow + 1 < len(_TIMED):
+        (s, a), (t, b) = ((_TIMED[i], taken[i]) for i in (slow, slow + 1))
+        first = math.ceil(_STEPS * (s + (t - s) * (a - budget.limit) / (a - b)))
+        for step in range(first, _STEPS, _STEPS // 100):
+            sparsity = step / _STEPS
+            times.update(measure((sparsity,)))
+            if times[sparsity]["processor_milliseconds"] <= budget.limit:
+                return sparsity, times
+    fastest = min(times, key=lambda s: times[s]["processor_milliseconds"])
+    raise UserError(
+        f"{budget.flag} cannot be had: the fastest student, with {100 * fastest:g} % sparsity, takes "
+        f"{_milliseconds(times[fastest])}; embeddings, norms and the classifier are kept whole."
+    )
+
+
+def _within_drop(
+    prepared: Preparation, settings: CompressSettings, budget: Budget, folder: Path
+) -> tuple[Job, dict[str, Any]]:
+    """Train all candidates, and make the sparsest one that loses little enough the target."""
+    prepared.aim(widest(settings))
+    job = _announced(prepared, prepared.job(prepared.settings, folder))
+    stage = job.train("sandwich-1", [job.teacher], job.teacher, job.pool)
+    table = stage.table(job)
+    losses = drops(
+        job.task,
+        prepared.teacher_logits("selection"),
+        stage.trainer.best_logits([row.spec for row in table]),
+        stage.trainer.selection_labels(),
+        budget.limit,
+        settings.seed,
+    )
+    rows: list[dict[str, Any]] = [
+        {"sparsity": row.spec.sparsity, "drop": drop, "interval": interval, "probability": probability}
+        for row, (drop, interval, probability) in zip(table, losses, strict=True)
+    ]
+    within = [row for row in rows if row["drop"] <= budget.limit]
+    if not within:
+        nearest = min(rows, key=lambda row: row["drop"])
+        raise UserError(
+            f"{budget.flag} cannot be had: of the candidates {100 * nearest['sparsity']:g} % loses least, "
+            f"{nearest['drop']:.4f} of the metric; go on with --resume and --max-drop {nearest['drop']:.4f} or more, "
+            "or start anew with a denser --grid."
+        )
+    chosen = max(within, key=lambda row: row["sparsity"])
+    low, high = chosen["interval"]
+    why = (
+        f"{100 * chosen['sparsity']:g} % sparsity, the smallest candidate that loses no more: {chosen['drop']:.4f} of "
+        f"the metric on the selection rows (95 % interval {low:.4f} to {high:.4f}); on other such rows it would "
+        f"lose no more with probability {chosen['probability']:.2f}"
+    )
+    resolved = settings.at(chosen["sparsity"])
+    candidates = [spec for spec in job.candidates if spec.sparsity <= chosen["sparsity"]]
+    found = {"sparsity": chosen["sparsity"], "teacher": 0.0, "why": why, "candidates": rows}
+    return dataclasses.replace(job, settings=resolved, candidates=candidates), found
+
+
+def _announced(prepared: Preparation, job: Job) -> Job:
+    prepared.listener.estimated(prepared.estimate(job))
+    return job
+
+
+def _inputs(prepared: Preparation, batch_size: int, length: int) -> dict[str, torch.Tensor]:
+    """A batch without padding, of the training rows' tokens one after the other."""
+    rows = prepared.rows["train"][: batch_size * length]["input_ids"]
+    tokens = itertools.chain.from_iterable(itertools.cycle(rows))
+    ids = torch.tensor(list(itertools.islice(tokens, batch_size * length))).reshape(batch_size, length)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _timed(models: Mapping[Any, Any], inputs: dict[str, torch.Tensor]) -> dict[Any, dict[str, float]]:
+    with one_thread():
+        return side_by_side(models, inputs)
+
+
+def _milliseconds(timing: Timing) -> str:
+    return f"{timing['processor_milliseconds']:.3g} ms ({timing['low']:.3g} to {timing['high']:.3g} in 80 % of rounds)"
+
+
+def _weights(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))

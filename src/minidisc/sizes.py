@@ -1,0 +1,74 @@
+"""`minidisc extract`: any size that a finished run has trained, without training."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from minidisc.architectures import STUDENT_PREFIX, architecture_for
+from minidisc.card import write_card
+from minidisc.errors import UserError
+from minidisc.extraction import extract, write_small
+from minidisc.files import new_folder
+from minidisc.layers import whole_state
+from minidisc.measure import Shape, Sizes
+from minidisc.results import read_result
+from minidisc.subnetworks import SubnetworkSpec
+from minidisc.teachers import load_model
+
+
+def extract_size(run: Path, sparsity: float, output_dir: Path) -> dict[str, Any]:
+    """Take a size out of a finished run, as a model folder like ``RUN/student``.
+
+    Args:
+        run: folder of the run.
+        sparsity: one that the run has trained. Where several of its stages have, their best on the selection rows is
+            taken; of equal ones the last, which for the target is ``RUN/student``.
+        output_dir: where the model is put; must not exist, or be empty.
+
+    Returns:
+        The model as ``results.json`` would hold it, without ``metrics``, since it was not evaluated on the validation
+        rows.
+
+    Raises:
+        UserError: the run is not finished or has kept no weights, the size was not trained, or the folder is in use.
+    """
+    results = read_result(run).results
+    row = _row(run, results.get("kept", []), sparsity)
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise UserError(f"--output-dir {output_dir} exists and is not empty; give a folder that does not exist yet.")
+    file = run / row["file"]
+    if not file.is_file():
+        raise UserError(f"{file} is gone, which holds the weights of {100 * row['sparsity']:g} %; give another size.")
+    spec = SubnetworkSpec(row["sparsity"], tuple(row["heads"]), tuple(row["neurons"]))
+    student = load_model(str(run / "student"))
+    model = extract(student.model, spec, whole_state(student.model, load_file(file)))
+    architecture = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
+    prunable = Shape.of(model, architecture).prunable(spec)
+    entry = {
+        **asdict(spec),
+        "path": str(output_dir),
+        "sizes": asdict(Sizes.of(model, architecture, prunable)),
+        "selection_metrics": row["selection_metrics"],
+    }
+    with new_folder(output_dir) as temporary:
+        write_small(model, student.tokenizer, temporary)
+        write_card(results, entry, temporary)
+    return entry
+
+
+def _row(run: Path, kept: list[dict[str, Any]], sparsity: float) -> dict[str, Any]:
+    """What the run has kept of a size."""
+    if not kept:
+        raise UserError(
+            f"{run} has kept no trained sizes (--no-keep-sizes, or an older version made it); its student and "
+            "assistant are in its folder, every other size needs a new run."
+        )
+    rows = [row for row in kept if round(row["sparsity"], 6) == round(sparsity, 6)]
+    if not rows:
+        trained = ", ".join(f"{s:g}" for s in sorted({row["sparsity"] for row in kept}))
+        raise UserError(f"--sparsity is {sparsity:g}, which {run} has not trained; it has trained {trained}.")
+    return max(reversed(rows), key=lambda row: row["selection_metrics"]["metric"])

@@ -1,0 +1,209 @@
+"""Budgets instead of sparsities, on real runs."""
+
+import json
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import minidisc
+from minidisc import budgets
+from minidisc.cli.main import main
+from minidisc.errors import UserError
+from tests.integration import tiny
+
+
+def settings(workplace, run, **changes):
+    values = tiny.settings(workplace, run, schedule="direct", max_steps=1, **changes)
+    del values["target_sparsity"], values["grid"]
+    return values
+
+
+def counted(folder):
+    return sum(t.numel() for t in load_file(folder / "model.safetensors").values())
+
+
+@pytest.fixture(scope="module")
+def teacher(workplace):
+    return counted(workplace / "teacher")
+
+
+@pytest.mark.parametrize("share", [0.99, 0.6, 0.35])
+def test_parameters(workplace, tmp_path, teacher, share):
+    limit = round(share * teacher)
+    result = minidisc.compress(**settings(workplace, tmp_path / "run", target_params=str(limit)))
+    found = result.results["budget"]
+    assert counted(result.student.path) == found["reached"]["value"] <= limit
+    assert found["reached"]["kept"]
+    assert f"{teacher:,} parameters" in found["why"]
+    assert result.results["settings"]["target_sparsity"] == found["sparsity"]
+    assert found["why"] in result.report.read_text().replace("&#39;", "'")
+    # A thousandth less sparse is too much.
+    less = minidisc.compress(
+        **settings(workplace, tmp_path / "less"), target_sparsity=round(found["sparsity"] - 0.001, 3)
+    )
+    assert counted(less.student.path) > limit
+
+
+def test_bytes(workplace, tmp_path):
+    whole = (workplace / "teacher" / "model.safetensors").stat().st_size
+    limit = whole * 6 // 10
+    result = minidisc.compress(**settings(workplace, tmp_path / "run", target_size=f"{limit / 1000}kB"))
+    size = (result.student.path / "model.safetensors").stat().st_size
+    assert size == result.results["budget"]["reached"]["value"] <= limit
+    # The next size holds one neuron more: 32 weights in, 32 out, a bias.
+    assert size > limit - 4 * 65 - 4 * 4 * 8 * 33
+
+
+def test_latency_on_a_clock_of_parameters(workplace, tmp_path, monkeypatch):
+    """A nanosecond a parameter, on a batch of the stated shape."""
+
+    def side_by_side(models, inputs):
+        assert inputs["input_ids"].shape == (4, 12)
+        times = {name: sum(p.numel() for p in model.parameters()) / 1e6 for name, model in models.items()}
+        return {
+            name: {"milliseconds": t, "processor_milliseconds": t, "low": t, "high": 2 * t, "speedup": 1.0}
+            for name, t in times.items()
+        }
+
+    monkeypatch.setattr(budgets, "side_by_side", side_by_side)
+    limit = 0.6 * counted(workplace / "teacher") / 1000
+    changes = {"target_latency": f"{limit}us", "latency_batch_size": 4, "latency_length": 12}
+    result = minidisc.compress(**settings(workplace, tmp_path / "run", **changes))
+    found = result.results["budget"]
+    assert counted(result.student.path) / 1000 <= limit
+    assert counted(result.student.path) / 1000 > 0.9 * limit
+    assert (found["batch_size"], found["length"]) == (4, 12)
+    assert "4 × 12 tokens on one thread" in found["why"]
+    assert found["reached"]["high"] == pytest.approx(2 * found["reached"]["value"])
+
+
+def test_latency_on_this_machine(workplace, tmp_path):
+    # No time is asserted: whatever the machine does, one of two things happens.
+    try:
+        result = minidisc.compress(**settings(workplace, tmp_path / "run", target_latency="0.9ms"))
+    except UserError as error:
+        assert "--target-latency 0.9ms" in str(error)
+        assert not (tmp_path / "run").exists()
+    else:
+        found = result.results["budget"]
+        assert {t["sparsity"] for t in found["times"]} >= {0.0, 0.5, 0.99}
+        assert all(0 < t["low"] <= t["processor_milliseconds"] <= t["high"] for t in found["times"])
+        assert found["reached"]["kept"] == (not any("budget" in w for w in result.results["warnings"]))
+
+
+def sandwich(workplace, run, **changes):
+    values = tiny.settings(workplace, run, grid=(0.25, 0.5, 0.75, 0.9), max_steps=4, select_on="validation", **changes)
+    del values["target_sparsity"]
+    return values
+
+
+def test_drop(workplace, tmp_path):
+    result = minidisc.compress(**sandwich(workplace, tmp_path / "run", max_drop="100%", tradeoff_lambda=0))
+    found = result.results["budget"]
+    # Everything is allowed: the sparsest candidate.
+    assert found["sparsity"] == result.student.sparsity == 0.9
+    assert [row["probability"] for row in found["candidates"]] == [1.0] * 4
+    teacher, student = result.results["teacher"], result.results["student"]
+    kept = {(row["stage"], row["sparsity"]): row["selection_metrics"]["metric"] for row in result.results["kept"]}
+    for row in found["candidates"]:
+        assert row["drop"] == pytest.approx(
+            teacher["selection_metrics"]["metric"] - kept["sandwich-1", row["sparsity"]]
+        )
+    assert found["reached"]["value"] == pytest.approx(
+        teacher["selection_metrics"]["metric"] - student["selection_metrics"]["metric"]
+    )
+
+
+def test_a_smaller_drop_leaves_the_sparser_candidates_out(workplace, tmp_path):
+    first = minidisc.compress(**sandwich(workplace, tmp_path / "first", max_drop="100%"))
+    rows = first.results["budget"]["candidates"]
+    # Just what the second sparsest loses, so that it is the sparsest allowed, if those beyond lose more.
+    limit = max(rows[1]["drop"], 1e-6)
+    expected = max(row["sparsity"] for row in rows if row["drop"] <= limit)
+    result = minidisc.compress(**sandwich(workplace, tmp_path / "run", max_drop=str(limit)))
+    assert result.student.sparsity == result.results["budget"]["sparsity"] == expected
+    assert [row["sparsity"] for row in result.candidates] == [s for s in (0.25, 0.5, 0.75, 0.9) if s <= expected]
+    # The sandwich was trained once, on all of them, in both runs alike.
+    assert [e["metrics"] for e in result.results["history"]["sandwich-1"]] == [
+        e["metrics"] for e in first.results["history"]["sandwich-1"]
+    ]
+    assert result.results["cost"]["stages"]["sandwich-1"]["steps"] == 4
+
+
+def test_a_drop_that_was_too_small_is_raised_without_training_again(workplace, tmp_path, monkeypatch):
+    values = sandwich(workplace, tmp_path / "run", max_drop="0.0001%", target_sparsity=None)
+    real = budgets.drops
+    # Half of the metric lost by all, whatever these tiny models have learned.
+    monkeypatch.setattr(
+        budgets, "drops", lambda *arguments: [(drop + 0.5, ends, 0.0) for drop, ends, _ in real(*arguments)]
+    )
+    with pytest.raises(UserError, match=r"loses least, .* go on with --resume and --max-drop") as refused:
+        minidisc.compress(**values)
+    assert "% loses least, 0." in str(refused.value)
+    trained = sorted((tmp_path / "run" / "checkpoints").rglob("snapshot-*"))
+    times = [file.stat().st_mtime_ns for file in trained]
+    values["max_drop"] = "0.99"
+    with pytest.raises(UserError, match="--resume"):
+        minidisc.compress(**values)
+    result = minidisc.compress(**values, resume=True, keep_checkpoints=True)
+    assert result.student.sparsity == 0.9
+    assert [file.stat().st_mtime_ns for file in trained] == times
+
+
+def test_a_budget_is_resumed_and_repeated(workplace, tmp_path, capsys):
+    limit = str(counted(workplace / "teacher") * 6 // 10)
+    values = settings(workplace, tmp_path / "run", target_params=limit)
+    first = minidisc.compress(**values, keep_checkpoints=True)
+    (tmp_path / "run" / "results.json").unlink()
+    again = minidisc.compress(**values, resume=True)
+    assert again.results["budget"] == first.results["budget"]
+    config = tmp_path / "run" / "run.yaml"
+    assert yaml.safe_load(config.read_text())["settings"]["target_params"] == limit
+    main(["compress", "--config", str(config), "--output-dir", str(tmp_path / "two")])
+    out = capsys.readouterr().out
+    assert f"budget    {limit}: " in out
+    assert f"--target-params {limit}: " in out
+    tensors = [load_file(tmp_path / name / "student" / "model.safetensors") for name in ("run", "two")]
+    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+    # Flags win, also over a target of another kind.
+    main(["compress", "--config", str(config), "--output-dir", str(tmp_path / "three"), "--target-sparsity", "0.5"])
+    results = json.loads((tmp_path / "three" / "results.json").read_text())
+    assert (results["student"]["sparsity"], results["budget"]) == (0.5, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"target_params": "2M", "target_sparsity": 0.5}, "--target-sparsity and --target-params are given"),
+        ({"target_params": "2M", "max_drop": "1%"}, "--target-params and --max-drop are given"),
+        ({"target_params": "2X"}, "--target-params is '2X'"),
+        ({"target_params": "2M"}, "the teacher has no more than"),
+        ({"target_params": "1k"}, "embeddings alone, .* parameters; the smallest student has"),
+        ({"target_size": "2MB"}, "take no more than"),
+        ({"target_size": "1kB"}, "embeddings alone, .* bytes; the smallest student takes"),
+        ({"target_latency": "60s"}, "the teacher takes no more"),
+        ({"target_latency": "0.001us"}, "the fastest student"),
+        ({"target_latency": "1ms", "latency_length": 17}, "--latency-length is 17"),
+        ({"target_params": "2k", "student": "layers"}, "--target-params 2k goes with --student pruned"),
+        ({"max_drop": "1%"}, "--max-drop goes with --schedule minidisc"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_and_leaves_nothing(workplace, tmp_path, changes, words):
+    with pytest.raises(UserError, match=words):
+        minidisc.compress(**settings(workplace, tmp_path / "run"), **changes)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("setting", "unit"), [("target_params", "parameters"), ("target_size", "bytes")])
+def test_the_nearest_that_is_named_can_be_had(workplace, tmp_path, setting, unit):
+    with pytest.raises(UserError) as refused:
+        minidisc.compress(
+            **settings(workplace, tmp_path / "run", **{setting: {"target_params": "1", "target_size": "1kB"}[setting]})
+        )
+    smallest = int(str(refused.value).rstrip(".").split()[-1].replace(",", ""))
+    text = str(smallest) if setting == "target_params" else f"{smallest / 1000}kB"
+    result = minidisc.compress(**settings(workplace, tmp_path / "run", **{setting: text}))
+    assert result.results["budget"]["reached"]["value"] == smallest
+    assert unit in result.results["budget"]["reached"]["text"]

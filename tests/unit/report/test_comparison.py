@@ -1,0 +1,96 @@
+import copy
+
+import pytest
+
+from minidisc.report import write_comparison, write_report
+from tests.unit.report.test_report import CASES, Page, make
+
+CONTRAST = {
+    "labels": ["neg", "pos"],
+    "teacher": [[40, 3], [2, 50]],
+    "student": [[35, 8], [7, 45]],
+    "rows": 95,
+    "differ": 12,
+    "examples": [{"text": "secret <b>", "label": "pos", "teacher": "pos", "student": "neg"}],
+}
+
+
+def page(folder, write, *arguments):
+    write(folder / "page.html", *arguments)
+    text = (folder / "page.html").read_text()
+    return text, Page(text)
+
+
+def test_runs_side_by_side(tmp_path):
+    one, two = copy.deepcopy(CASES["one assistant"]), copy.deepcopy(CASES["direct"])
+    two["student"]["metrics"]["accuracy"] = 0.5
+    two["settings"]["seed"] = one["settings"]["seed"] = 3
+    two["budget"] = {"asked": "2M"}
+    text, found = page(tmp_path, write_comparison, [("runs/one", one), ("runs/<two>", two)])
+    assert "script" not in found.tags
+    assert "runs/&lt;two&gt;" in text
+    tables = {table: {row[0]: row[1:] for row in rows} for table, rows in found.tables.items()}
+    assert tables["runs"]["accuracy, student"] == [one["student"]["metrics"]["accuracy"], 0.5]
+    assert tables["runs"]["accuracy, difference"][1] == pytest.approx(0.5 - two["teacher"]["metrics"]["accuracy"])
+    assert tables["runs"]["budget"] == ["none", "2M"]
+    assert tables["runs"]["through"] == ["60 %", "no assistant"]
+    assert tables["sizes"]["prunable"] == [r["student"]["sizes"]["prunable"] for r in (one, two)]
+    # Runs without a sandwich have no candidates.
+    assert tables["candidates"]["70 %"] == [one["candidates"][2]["metric"], ""]
+    assert tables["cost"]["steps"] == [1234, 1234]
+    assert tables["settings"]["schedule"] == ["minidisc", "direct"]
+    assert "seed" not in tables["settings"]
+    assert "Mind:" not in text
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        ({"fingerprints": {"rows": "other", "teacher_weights": "t"}}, "same rows"),
+        ({"fingerprints": {"rows": "r", "teacher_weights": "other"}}, "same teacher"),
+        ({"task": {"name": "glue/y", "kind": "classification", "metrics": ["accuracy"]}}, "same rows"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(tmp_path, change, warning):
+    one = {**make(schedule="direct"), "fingerprints": {"rows": "r", "teacher_weights": "t"}}
+    text, _ = page(tmp_path, write_comparison, [("one", one), ("two", {**one, **change})])
+    assert text.count("Mind:") == 1
+    assert warning in text
+
+
+def test_confusions_and_examples(tmp_path):
+    results = {**make(schedule="direct"), "contrast": CONTRAST}
+    text, found = page(tmp_path, write_report, results)
+    for role in ("teacher", "student"):
+        assert [row[1:] for row in found.rows(f"confusion-{role}")] == CONTRAST[role]
+    assert "something else on 12" in text
+    assert "secret &lt;b&gt;" in text
+    text, found = page(tmp_path, write_report, results, False)
+    assert "secret" not in text
+    assert "examples" not in found.tables
+    assert [row[1:] for row in found.rows("confusion-student")] == CONTRAST["student"]
+
+
+def test_many_labels_are_shown_as_pairs(tmp_path):
+    matrix = [[0] * 30 for _ in range(30)]
+    matrix[3][4] = matrix[5][5] = 9
+    student = copy.deepcopy(matrix)
+    student[7][1] = 11
+    content = {**CONTRAST, "labels": [f"L{i}" for i in range(30)], "teacher": matrix, "student": student}
+    _, found = page(tmp_path, write_report, {**make(schedule="direct"), "contrast": content})
+    assert found.rows("confusions") == [["L7", "L1", 0, 11], ["L3", "L4", 9, 9]]
+
+
+def test_errors_of_numbers(tmp_path):
+    content = {
+        "edges": [0.5, 1, 2, 4],
+        "teacher": [5, 4, 3, 2, 1],
+        "student": [1, 2, 3, 4, 5],
+        "rows": 15,
+        "examples": [],
+    }
+    results = make(names=("pearson",), kind="regression", schedule="direct")
+    _, found = page(tmp_path, write_report, {**results, "contrast": content})
+    rows = found.rows("errors")
+    assert [row[0] for row in rows] == ["below 0.5", "0.5 to 1", "1 to 2", "2 to 4", "4 or more"]
+    assert [row[1:] for row in rows] == [[5, 1], [4, 2], [3, 3], [2, 4], [1, 5]]

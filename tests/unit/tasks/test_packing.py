@@ -1,0 +1,116 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from minidisc.config import DataSettings
+from minidisc.errors import UserError
+from minidisc.prediction import predict
+from minidisc.tasks import CAUSAL_LM, collator, hold_out, label_array, load_data, pack, read_table
+from minidisc.tasks.documents import read_documents
+from minidisc.tasks.encoding import IGNORED
+from minidisc.tasks.sources import Source
+from tests.unit.families import tiny_tokenizer
+
+
+def plain_tokenizer(end="<end>"):
+    """Words that are their own number, nothing around a text, and no padding."""
+    words = {f"w{i}": i for i in range(20)} | {"<end>": 20}
+    core = Tokenizer(WordLevel(words, unk_token="w0"))
+    core.pre_tokenizer = Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=end)
+
+
+def documents(*texts):
+    return Dataset.from_dict({"text_a": list(texts)})
+
+
+def test_rows_are_cut_from_one_stream():
+    rows = pack(documents("w1 w2 w3", "w4", "w5 w6 w7 w8"), plain_tokenizer(), 4)
+    # By hand: 1 2 3 E 4 E 5 6 7 8 E, in fours; what is left is no row.
+    assert rows["input_ids"][:] == [[1, 2, 3, 20], [4, 20, 5, 6]]
+    assert rows["label"][:] == [[2, 3, 20, IGNORED], [20, 5, 6, IGNORED]]
+    assert rows["attention_mask"][:] == [[1] * 4] * 2
+    assert rows["length"][:] == [4, 4]
+
+
+def test_a_tokenizer_that_marks_texts_itself_needs_no_end():
+    rows = pack(documents("w5 w6", "w7"), tiny_tokenizer(), 3)
+    assert rows["input_ids"][:] == [[2, 5, 6], [3, 2, 7]]
+
+
+def test_batches_need_no_padding_token():
+    tokenizer = plain_tokenizer()
+    rows = pack(documents("w1 w2 w3 w4 w5 w6 w7"), tokenizer, 4)
+    batch = collator(tokenizer)([rows[1], rows[0]])
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 20], [1, 2, 3, 4]]
+    assert batch["labels"].tolist() == [[6, 7, 20, IGNORED], [2, 3, 4, IGNORED]]
+    assert set(batch) == {"input_ids", "attention_mask", "labels"}
+
+
+def test_too_little_text():
+    with pytest.raises(UserError, match="the 1 documents have 3 tokens, too few for a row of 4"):
+        pack(documents("w1 w2"), plain_tokenizer(), 4)
+
+
+def test_scores_are_those_of_transformers(tmp_path):
+    (tmp_path / "text.txt").write_text(" ".join(f"w{(i * i) % 19}" for i in range(120)) + "\n\nw3 w4\n" * 20)
+    data = load_data(DataSettings(task=CAUSAL_LM, validation_file=str(tmp_path / "text.txt")), need_train=False)
+    tokenizer = plain_tokenizer()
+    rows = pack(data.validation, tokenizer, 16)
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=21, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+    ).eval()
+    found = data.task.evaluate(predict(model, rows, collator(tokenizer), 4), label_array(rows))
+    losses, right = [], []
+    for ids in torch.tensor(rows["input_ids"][:]):
+        with torch.no_grad():
+            output = model(ids[None], labels=ids[None])
+        losses.append(output.loss.item())
+        right += (output.logits[0, :-1].argmax(-1) == ids[1:]).tolist()
+    assert found["perplexity"] == pytest.approx(math.exp(np.mean(losses)), rel=1e-5)
+    assert found["next_token_accuracy"] == found["metric"] == pytest.approx(np.mean(right))
+    assert 0 < found["metric"] < 1
+
+
+def test_a_diverged_model_is_found_out():
+    source = Source(pd.DataFrame({"text": ["a b"]}), "x", "x", {})
+    task = read_documents(DataSettings(), {"train": source})[0]
+    with pytest.raises(FloatingPointError, match="1 of 2 rows"):
+        task.evaluate(np.array([[3, 1, 2.0], [3, 1, np.nan]]), np.zeros((2, 4)))
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("one\ntwo\n\nthree\n", ["one\ntwo", "three"]),
+        ("one\r\n\r\n  \r\ntwo", ["one", "two"]),
+        ("one\ntwo\n", ["one", "two"]),
+        ("\n\none", ["one"]),
+    ],
+)
+def test_plain_text(tmp_path, text, rows):
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    assert read_table(tmp_path / "a.txt")["text"].tolist() == rows
+
+
+def test_documents_are_held_out_whole():
+    rows = documents(*[f"text {i}" for i in range(40)], "twice", "twice")
+    kept, held = hold_out(rows, 0.25, 100, 0)
+    assert len(held) == 10
+    assert sorted(kept["text_a"][:] + held["text_a"][:]) == sorted(rows["text_a"][:])
+    assert "twice" not in held["text_a"][:]
+
+
+def test_two_columns_of_text_are_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"sentence1": "a", "sentence2": "b"}\n' * 20)
+    with pytest.raises(UserError, match="one column of text, not sentence1, sentence2"):
+        load_data(DataSettings(task=CAUSAL_LM, validation_file=str(tmp_path / "a.jsonl")), need_train=False)

@@ -1,0 +1,59 @@
+"""What budgets are solved to, against counting every sparsity, and with a clock made up."""
+
+import pytest
+
+from minidisc.budgets import densest, fast_enough
+from minidisc.config import Budget
+from minidisc.errors import UserError
+
+
+@pytest.mark.parametrize("limit", [999, 998.5, 500, 1, 0.5, 0, -1])
+def test_the_least_sparsity_within_a_limit(limit):
+    def measure(sparsity):
+        # Falls in steps, as widths do.
+        return 1000 - 5 * (round(1000 * sparsity) // 5)
+
+    within = [k / 1000 for k in range(1, 1000) if measure(k / 1000) <= limit]
+    assert densest(measure, limit) == (within[0] if within else None)
+
+
+def clock(calls, noise=None):
+    """10 ms for the teacher, 1 ms without heads and neurons, and in between a curve that no line follows."""
+
+    def measure(sparsities):
+        calls.append(sparsities)
+        found = {s: 1 + 9 * (1 - s) ** 2 for s in sparsities}
+        found |= {s: (noise or {}).get(s, found[s]) for s in sparsities}
+        return {s: {"processor_milliseconds": t, "low": t, "high": t} for s, t in found.items()}
+
+    return measure
+
+
+@pytest.mark.parametrize("limit", [9, 5, 3.25, 2, 1.05])
+def test_a_size_that_was_measured_to_be_fast_enough(limit):
+    calls = []
+    sparsity, times = fast_enough(clock(calls), Budget("target_latency", "x", limit))
+    assert times[sparsity]["processor_milliseconds"] <= limit
+    assert calls[0][0] == 0.0
+    # The truth lies where 1 + 9 (1 - s)² = limit; a line above the curve errs towards sparser ones.
+    truth = 1 - ((limit - 1) / 9) ** 0.5
+    assert truth <= sparsity <= truth + 0.13
+
+
+def test_what_a_line_promises_is_measured():
+    # At 60 % exactly 2.44 ms; a machine that hiccups there is asked again a hundredth further on.
+    calls = []
+    sparsity, times = fast_enough(clock(calls, {0.6: 2.6}), Budget("target_latency", "x", 2.6))
+    assert sparsity == 0.6
+    sparsity, times = fast_enough(clock(calls := [], {0.601: 9.0}), Budget("target_latency", "x", 2.438))
+    assert [c for c in calls[1:]] == [(0.601,), (0.611,)]
+    assert sparsity == 0.611
+    assert times[0.601]["processor_milliseconds"] == 9.0
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"), [(10, "the teacher takes no more"), (0.9, "the fastest student, with 99 %")]
+)
+def test_what_cannot_be_had(limit, words):
+    with pytest.raises(UserError, match=words):
+        fast_enough(clock([]), Budget("target_latency", "x", limit))

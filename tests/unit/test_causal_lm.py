@@ -1,0 +1,222 @@
+"""Decoders as language models: every family that has them, from nesting to generation in a fresh process."""
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import minidisc
+from minidisc.architectures import architecture_for
+from minidisc.extraction import extract, save_small
+from minidisc.importance import compute_importance
+from minidisc.losses import task_loss
+from minidisc.measure import Shape
+from minidisc.modeling.narrow import counting_layers
+from minidisc.nested import NestedNetwork, order_by_importance
+from minidisc.subnetworks import SubnetworkSpec, full_width
+from tests.unit.families import HEADS, HIDDEN, LAYERS, MATRIX, NEURONS, VOCABULARY, tiny_tokenizer
+from tests.unit.test_importance import mask_gradients
+from tests.unit.test_nested import logits, masked
+
+FAMILIES = [family for family in MATRIX if family.causal_class]
+PLAIN = [family for family in FAMILIES if architecture_for(family.family).plain_if_uniform]
+SOURCE = Path(minidisc.__file__).parents[1]
+# Every layer that must have a head in some family has one; the last has none.
+SPEC = SubnetworkSpec(0.8, (2, 1, 0), (0, 11, 24))
+# Gemma's norms and embeddings make logits, and what is rounded in them, ten times as large as a classifier's.
+TOLERANCE = {"atol": 1e-4, "rtol": 0}
+UNIFORM = SubnetworkSpec(0.5, (2,) * LAYERS, (24,) * LAYERS)
+
+
+def parametrize(function):
+    pairs = [pytest.param(row, kind, id=f"{row.name}-{kind}") for row in FAMILIES for kind in row.attentions]
+    return pytest.mark.parametrize(("decoder", "attention"), pairs)(function)
+
+
+decoders = pytest.mark.parametrize("decoder", FAMILIES, ids=[family.name for family in FAMILIES])
+
+
+def ordered(decoder, **changes):
+    importance = decoder.importance(2)
+    teacher = decoder.causal_model(**changes)
+    model = copy.deepcopy(teacher)
+    order_by_importance(model, architecture_for(decoder.family), importance)
+    return teacher, importance, NestedNetwork(model, architecture_for(decoder.family))
+
+
+@parametrize
+def test_every_subnetwork_is_the_masked_teacher_and_the_extracted_model(decoder, attention):
+    teacher, importance, network = ordered(decoder, attention=attention)
+    inputs = decoder.inputs(seed=1, padding=False)
+    torch.testing.assert_close(logits(network.model, inputs), logits(teacher, inputs), **TOLERANCE)
+    for spec in (SPEC, UNIFORM, SubnetworkSpec(0.1, (1, 1, 4), (NEURONS, 0, 1)), full_width(LAYERS, HEADS, NEURONS)):
+        expected = logits(masked(decoder, teacher, importance, spec), inputs)
+        network.activate(spec)
+        torch.testing.assert_close(logits(network.model, inputs), expected, **TOLERANCE)
+        torch.testing.assert_close(logits(extract(network.model, spec), inputs), expected, **TOLERANCE)
+
+
+@decoders
+def test_scores_are_the_gradients_of_masks(decoder):
+    model = decoder.causal_model()
+    batches = []
+    for seed in range(2):
+        inputs = decoder.inputs(seed=seed, padding=False)
+        batches.append({**inputs, "labels": F.pad(inputs["input_ids"][:, 1:], (0, 1), value=-100)})
+
+    def library_loss(values, labels):
+        # As transformers has it: each token's logits against the next token.
+        return F.cross_entropy(values[:, :-1].reshape(-1, VOCABULARY), labels[:, :-1].reshape(-1))
+
+    importance = compute_importance(model, architecture_for(decoder.family), batches, task_loss)
+    heads, neurons = mask_gradients(decoder, model, batches, library_loss)
+    np.testing.assert_allclose(importance.heads.numpy(), heads, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(importance.neurons.numpy(), neurons, rtol=1e-5, atol=1e-6)
+
+
+@parametrize
+def test_decoding_from_the_cache_is_the_full_pass(decoder, attention):
+    _, _, network = ordered(decoder, attention=attention)
+    student = extract(network.model, SPEC)
+    ids = decoder.inputs(rows=3, length=12, padding=False)["input_ids"]
+    # A prompt of several tokens, then one by one, past the window where there is one.
+    with torch.no_grad():
+        expected, cache, found = student(ids).logits, None, []
+        for start, stop in ((0, 4), *((i, i + 1) for i in range(4, 12))):
+            output = student(ids[:, start:stop], past_key_values=cache, use_cache=True)
+            cache = output.past_key_values
+            found.append(output.logits)
+    torch.testing.assert_close(torch.cat(found, 1), expected, **TOLERANCE)
+
+
+@decoders
+@pytest.mark.parametrize("sample", [False, True])
+def test_generation_with_and_without_the_cache(decoder, sample):
+    _, _, network = ordered(decoder)
+    student = extract(network.model, SPEC)
+    prompt = decoder.inputs(rows=3, length=4, padding=False)
+    texts = []
+    for use_cache in (True, False):
+        torch.manual_seed(5)
+        texts.append(
+            student.generate(**prompt, max_new_tokens=8, do_sample=sample, use_cache=use_cache, eos_token_id=None)
+        )
+    assert texts[0].shape == (3, 12)
+    assert torch.equal(*texts)
+
+
+@decoders
+def test_a_layer_that_counts_tokens_must_have_a_head(decoder):
+    model = decoder.causal_model()
+    for layer in counting_layers(model.config):
+        heads = [HEADS] * LAYERS
+        heads[layer] = 0
+        with pytest.raises(ValueError, match=f"layer {layer} has no attention head"):
+            extract(model, SubnetworkSpec(0.1, tuple(heads), (NEURONS,) * LAYERS))
+
+
+@decoders
+def test_sizes_and_flops(decoder):
+    model = decoder.causal_model()
+    shape = Shape.of(model, architecture_for(decoder.family))
+    for spec in (SPEC, UNIFORM):
+        assert shape.sizes(spec).all == sum(p.numel() for p in extract(model, spec).parameters())
+    body = Shape.of(decoder.model(), architecture_for(decoder.family))
+    chosen = shape.forward_flops(SPEC, 3, 7) - body.forward_flops(SPEC, 3, 7)
+    assert chosen == 3 * 7 * 2 * HIDDEN * VOCABULARY
+
+
+def test_tied_weights_stay_tied():
+    decoder = FAMILIES[0]
+    student = extract(decoder.causal_model(tie_word_embeddings=True), SPEC)
+    assert student.lm_head.weight is student.model.embed_tokens.weight
+
+
+SCRIPT = """
+import json, pathlib, sys
+import numpy as np, torch
+folder, way = pathlib.Path(sys.argv[1]), sys.argv[2]
+if way == "minidisc":
+    import minidisc
+else:
+    class Hide:
+        @staticmethod
+        def find_spec(name, *rest):
+            if name.partition(".")[0] == "minidisc":
+                raise ModuleNotFoundError(name)
+    sys.meta_path.insert(0, Hide)
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, pipeline
+report = {}
+for path in sorted(folder.iterdir()):
+    saved = np.load(path / "expected.npz")
+    trust = {"trust_remote_code": True} if way == "code" else {}
+    model = AutoModelForCausalLM.from_pretrained(path, **trust).eval()
+    with torch.no_grad():
+        assert np.abs(model(torch.from_numpy(saved["ids"])).logits.numpy() - saved["logits"]).max() <= 1e-5, path
+    # For some families transformers takes the class of the tokenizer from the model's type, and not from its files.
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
+    write = pipeline("text-generation", model=str(path), tokenizer=tokenizer, device="cpu", **trust)
+    text = write(sys.argv[3], max_new_tokens=5, do_sample=False, return_full_text=False)[0]["generated_text"]
+    report[path.name] = [type(model).__name__, type(model).__module__, text]
+print(json.dumps(report))
+"""
+
+
+PROMPT = "w10 w20"
+
+
+def written(model):
+    """What comes after the prompt, word by word: the full pass again for every one."""
+    tokenizer = tiny_tokenizer()
+    prompt = tokenizer(PROMPT)["input_ids"]
+    ids = list(prompt)
+    while len(ids) < len(prompt) + 5 and ids[len(prompt) :][-1:] != [model.config.eos_token_id]:
+        ids.append(int(logits(model, {"input_ids": torch.tensor([ids])})[0, -1].argmax()))
+    return tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """For every family a model with its own widths in every layer, and one with equal ones, if that makes it plain."""
+    folder = tmp_path_factory.mktemp("decoders")
+    for kind, spec, families in (("own", SPEC, FAMILIES), ("uniform", UNIFORM, PLAIN)):
+        for decoder in families:
+            model = extract(decoder.causal_model(), spec)
+            ids = decoder.inputs(padding=False)["input_ids"]
+            save_small(model, tiny_tokenizer(), folder / kind / decoder.name)
+            np.savez(folder / kind / decoder.name / "expected.npz", ids=ids, logits=logits(model, {"input_ids": ids}))
+            (folder / kind / decoder.name / "written.txt").write_text(written(model))
+    return folder
+
+
+@pytest.mark.parametrize(("kind", "way"), [("own", "minidisc"), ("own", "code"), ("uniform", "plain")])
+def test_in_a_fresh_process(saved, tmp_path, kind, way):
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(saved / kind), way, PROMPT],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_MODULES_CACHE": str(tmp_path / "modules"),
+            "PYTHONPATH": str(SOURCE),
+        },
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout.splitlines()[-1])
+    for decoder in PLAIN if way == "plain" else FAMILIES:
+        name, module, text = report[decoder.name]
+        assert module.partition(".")[0] == {"code": "transformers_modules", "plain": "transformers"}.get(way, way)
+        assert name == ("" if way == "plain" else "MiniDisc") + decoder.causal_class.__name__
+        made = saved / kind / decoder.name
+        assert text.split() == (made / "written.txt").read_text().split()
+        assert (made / "modeling_minidisc.py").exists() == (way != "plain")
