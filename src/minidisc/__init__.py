@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minidisc.errors import UserError
-    from minidisc.pipeline import compress
+    from minidisc.pipeline import compress, plan
     from minidisc.results import CompressionResult, ModelResult
     from minidisc.subnetworks import SubnetworkSpec
     from minidisc.teachers import from_pretrained
@@ -26,6 +26,7 @@ __all__ = [
     "UserError",
     "compress",
     "from_pretrained",
+    "plan",
 ]
 
 _HOMES = {
@@ -37,6 +38,7 @@ _HOMES = {
     "UserError": "errors",
     "compress": "pipeline",
     "from_pretrained": "teachers",
+    "plan": "pipeline",
 }
 
 

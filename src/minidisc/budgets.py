@@ -250,7 +250,7 @@ def _within_drop(
     table = stage.table(job)
     losses = drops(
         job.task,
-        prepared.logits(job.teacher.model, "selection"),
+        prepared.teacher_logits("selection"),
         stage.trainer.best_logits([row.spec for row in table]),
         stage.trainer.selection_labels(),
         budget.limit,

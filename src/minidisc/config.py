@@ -23,6 +23,7 @@ SecondImportance = Literal["teacher", "assistant"]
 NoGap = Literal["train", "stop", "assume"]
 SelectOn = Literal["train", "validation"]
 Precision = Literal["fp32", "bf16"]
+Optimizer = Literal["adamw", "adafactor"]
 ExportFormat = Literal["onnx", "openvino"]
 T5Form = Literal["encoder", "enct5", "encoder-decoder"]
 
@@ -106,15 +107,21 @@ class TrainingSettings:
     max_steps: int | None = option(None, "optimiser steps (of each stage); overrides --epochs")
     batch_size: int = option(32, "rows in a batch")
     gradient_accumulation_steps: int = option(1, "batches an optimiser step is averaged over")
-    learning_rate: float = option(5e-5, "peak learning rate of AdamW")
+    optimizer: Optimizer = option(
+        "adamw", "adamw, or adafactor, which keeps next to nothing where AdamW keeps two numbers for every weight"
+    )
+    learning_rate: float = option(5e-5, "peak learning rate")
     warmup: float = option(0.1, "fraction of the steps over which the learning rate rises; it then falls linearly")
-    weight_decay: float = option(0.01, "AdamW's weight decay")
+    weight_decay: float = option(0.01, "the optimiser's weight decay")
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
     patience: int = option(5, "stop after this many evaluations without gain")
     evaluations_per_epoch: int = option(1, "how often an epoch is evaluated (and can be resumed from)")
     seed: int = option(0, "seed of everything random")
     device: str = option("auto", "auto, cpu, cuda or mps")
     precision: Precision = option("fp32", "fp32, or bf16 autocast (slow on most CPUs)")
+    gradient_checkpointing: bool = option(
+        False, "keep only the layers' inputs for the backward pass: less memory, about a third more time"
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "gradient_accumulation_steps", "learning_rate", "evaluations_per_epoch"):
@@ -128,6 +135,7 @@ class TrainingSettings:
         _require(self.seed >= 0, f"--seed is {self.seed}; it must not be negative.")
         _choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
         _choice("precision", self.precision, get_args(Precision))
+        _choice("optimizer", self.optimizer, get_args(Optimizer))
 
     def steps_per_epoch(self, rows: int) -> int:
         """Optimiser steps of a pass over so many rows."""
@@ -211,7 +219,7 @@ class CompressSettings(DataSettings, TrainingSettings):
 
     # More and faster than for a teacher: what is left after pruning has more to learn.
     epochs: float = option(5.0, "passes over the training rows, of each stage")
-    learning_rate: float = option(1e-4, "peak learning rate of AdamW")
+    learning_rate: float = option(1e-4, "peak learning rate")
     teacher: str = option(None, "folder or Hub id of the fine-tuned model")
     output_dir: str = option(None, "run folder")
     train_text: str | None = option(

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minidisc.architectures import Architecture
+from minidisc.checkpointing import checkpointed
 from minidisc.files import new_file
 from minidisc.layers import attentions_of, ffns_of
 
@@ -50,6 +51,7 @@ def compute_importance(
     batches: Iterable[dict[str, Tensor]],
     loss_of: Callable[[Tensor, Tensor], Tensor],
     widths: tuple[int, int] | None = None,
+    gradient_checkpointing: bool = False,
 ) -> Importance:
     """Score every head and neuron of ``model``.
 
@@ -60,6 +62,7 @@ def compute_importance(
         batches: inputs of the model with ``labels``; a batch is the unit over which |·| is taken.
         loss_of: task loss of (logits, labels).
         widths: heads and neurons that a row has room for, if not the first layer's.
+        gradient_checkpointing: whether layers keep their inputs alone for the backward pass, and run again in it.
 
     Returns:
         Scores on the CPU, in fp32.
@@ -70,17 +73,11 @@ def compute_importance(
     scores = [torch.zeros(part.width) for part in parts]
 
     def tap_input(index: int) -> Callable:
-        def hook(module: Any, args: tuple[Tensor, ...]) -> None:
+        def hook(module: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             activation = args[0]
             if not activation.requires_grad:
                 activation.requires_grad_()
-            saved = activation.detach()
-
-            def keep(gradient: Tensor) -> None:
-                # A layer that runs several times has one mask.
-                sums[index] = sums[index] + (saved * gradient).flatten(0, -2).sum(0).float().cpu()
-
-            activation.register_hook(keep)
+            return (_Tap.apply(activation, sums, index), *args[1:])
 
         return hook
 
@@ -95,7 +92,7 @@ def compute_importance(
             inputs = dict(batch)
             labels = inputs.pop("labels")
             sums[:] = [torch.zeros(part.width * part.size) for part in parts]
-            with torch.enable_grad():
+            with torch.enable_grad(), checkpointed(model, architecture, gradient_checkpointing):
                 loss_of(model(**inputs).logits, labels).backward()
             # A head's mask scales all its dimensions together, so they are summed before |·|.
             for score, total, part in zip(scores, sums, parts, strict=True):
@@ -108,6 +105,26 @@ def compute_importance(
         model.train(was_training)
     heads, neurons = widths or (len(scores[0]), len(scores[-1]))
     return Importance(_table(scores[: len(attentions)], heads), _table(scores[len(attentions) :], neurons))
+
+
+class _Tap(torch.autograd.Function):
+    """Hands an activation on, and adds activation · gradient to ``sums[index]`` in the backward pass.
+
+    The activation is saved in autograd's own way, so that a checkpointed layer does not keep it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, activation: Tensor, sums: list[Tensor], index: int) -> Tensor:
+        ctx.save_for_backward(activation)
+        ctx.sums, ctx.index = sums, index
+        return activation.view_as(activation)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (activation,), (gradient,) = ctx.saved_tensors, gradients
+        # A layer that runs several times has one mask.
+        ctx.sums[ctx.index] += (activation * gradient).flatten(0, -2).sum(0).float().cpu()
+        return gradient, None, None
 
 
 def _table(rows: list[Tensor], width: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -25,7 +26,7 @@ def check_droppable(model: Any, architecture: Architecture) -> None:
     Raises:
         UserError: no layer can be left out of it.
     """
-    if any(part.place.decodes for part in ffns_of(model, architecture)):
+    if _decodes(model, architecture):
         raise UserError(
             f"a model of family {architecture.model_type!r} has an encoder and a decoder, whose layers cannot be left "
             "out; use --student pruned."
@@ -37,21 +38,42 @@ def check_droppable(model: Any, architecture: Architecture) -> None:
         )
 
 
+def is_droppable(model: Any, architecture: Architecture) -> bool:
+    """Whether layers of a model can be left out (see `check_droppable`)."""
+    return architecture.runs is None and not _decodes(model, architecture)
+
+
+def _decodes(model: Any, architecture: Architecture) -> bool:
+    return any(part.place.decodes for part in ffns_of(model, architecture))
+
+
 def drop_layers(model: Any, architecture: Architecture, sparsity: float) -> tuple[Any, SubnetworkSpec]:
     """Keep every k-th layer of a full-width model, as many as come nearest to ``sparsity``, at least one.
 
     Returns:
-        A model of the narrow class (see `minidisc.modeling`), on the CPU, in evaluation mode, that shares no memory
-        with ``model``; and its widths.
+        See `with_layers`; and the model's widths.
 
     Raises:
         UserError: see `check_droppable`.
     """
     check_droppable(model, architecture)
-    layers = attrgetter(architecture.layers)(model.base_model)
-    kept = kept_layers(len(layers), max(1, round(len(layers) * (1 - sparsity))))
+    layers = len(attrgetter(architecture.layers)(model.base_model))
+    kept = kept_layers(layers, max(1, round(layers * (1 - sparsity))))
     if architecture.first_layer_differs:
         kept[0] = 0
+    small = with_layers(model, architecture, kept)
+    widths = tuple(small.config.heads_per_layer), tuple(small.config.neurons_per_layer)
+    return small, SubnetworkSpec(float(sparsity), *widths)
+
+
+def with_layers(model: Any, architecture: Architecture, kept: Sequence[int]) -> Any:
+    """A copy of a full-width model that has some of its layers.
+
+    Returns:
+        A model of the narrow class (see `minidisc.modeling`), on the CPU, in evaluation mode, that shares no memory
+        with ``model``.
+    """
+    layers = attrgetter(architecture.layers)(model.base_model)
     heads = getattr(model.config, architecture.prunable_heads)
     widths = full_width(len(kept), heads, architecture.full_neurons(model.config))
     changes: dict[str, Any] = {architecture.depth: len(kept)}
@@ -68,4 +90,4 @@ def drop_layers(model: Any, architecture: Architecture, sparsity: float) -> tupl
         small.load_state_dict(model.state_dict())
     finally:
         setattr(owner, name, layers)
-    return small.eval(), SubnetworkSpec(float(sparsity), widths.heads, widths.neurons)
+    return small.eval()

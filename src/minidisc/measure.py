@@ -176,7 +176,12 @@ def measured(cost: Cost) -> Iterator[Cost]:
 _STATUS = "/proc/self/status"
 
 
+_highest = 0  # before the last reset
+
+
 def _reset_peak() -> None:
+    global _highest
+    _highest = highest_memory()
     with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="utf-8") as file:
         file.write("5")
 
@@ -190,6 +195,11 @@ def peak_memory() -> int:
                     return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def highest_memory() -> int:
+    """Largest resident size of this process, in bytes, since it started."""
+    return max(_highest, peak_memory())
 
 
 def processor() -> str:

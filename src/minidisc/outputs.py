@@ -31,6 +31,7 @@ class OutputReader:
         self._states = list(states)
         self._seen: list[dict[str, list[Tensor]]] = []
         self._handles = []
+        # Others run the model too, to evaluate it; and a checkpointed layer runs again in the backward pass.
         self._listening = False
         self._interleaved = architecture.interleaved
         paths = [getattr(architecture, name) for name in _RELATED]
@@ -63,7 +64,6 @@ class OutputReader:
 
     def _hook(self, seen: list[Tensor], block: int, sizes: list[int]) -> Any:
         def keep(module: Any, inputs: Any, output: Tensor) -> None:
-            # Others run the model too, to evaluate it.
             if not self._listening:
                 return
             heads = output.shape[-1] // sum(sizes)

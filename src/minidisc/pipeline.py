@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ from minidisc.errors import UserError
 from minidisc.extraction import save_small
 from minidisc.files import write_json
 from minidisc.listening import Listener, LoggingListener
-from minidisc.measure import Cost, Sizes, processor
-from minidisc.preflight import check_disk, disk_needed
+from minidisc.measure import Cost, Sizes, highest_memory, processor
+from minidisc.preflight import Estimate, check_disk, disk_needed
 from minidisc.preparation import Preparation
 from minidisc.report import write_report
 from minidisc.results import CompressionResult, ModelResult, plain, read_result
 from minidisc.runs import open_run, versions
-from minidisc.schedules import SCHEDULES, Outcome
+from minidisc.schedules import SCHEDULES, Outcome, planned
 from minidisc.selection import Candidate, lambda_sweeps
+from minidisc.subnetworks import SubnetworkSpec
 
 
 def compress(
@@ -83,6 +84,69 @@ def compress(
     return _save(prepared, job.settings, outcome, folder, budget)
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        candidates: every sub-network that would be trained, and its sizes; layers are taken for equally important.
+        stages: the names of those that each stage would train, the longest way if a choice may shorten it.
+        steps: optimiser steps of a stage, if nothing stops it early.
+        estimate: what it would take.
+    """
+
+    candidates: list[tuple[SubnetworkSpec, Sizes]]
+    stages: list[list[str]]
+    steps: int
+    estimate: Estimate
+
+
+def plan(
+    teacher: str | Path | None = None,
+    task: str | None = None,
+    *,
+    listener: Listener | None = None,
+    settings: CompressSettings | None = None,
+    **options: Any,
+) -> Plan:
+    """What `compress` would do and take, from a few steps of some layers; trains nothing and writes nothing.
+
+    Args:
+        teacher: folder or Hub id of the fine-tuned model.
+        task: see `compress`.
+        listener: is told what happens.
+        settings: all settings at once, instead of the others.
+        options: any other field of `minidisc.config.CompressSettings`.
+
+    Raises:
+        UserError: something given cannot be used.
+    """
+    if settings is None:
+        settings = settings_from(CompressSettings, {"teacher": teacher, "task": task, **options})
+    if settings.train_text:
+        raise UserError(
+            "--dry-run writes nothing, and so has no text of --train-text; give --train-file, or start the run, which "
+            "says what it will take before it trains."
+        )
+    listener, budget = listener or LoggingListener(), settings.budget()
+    settings = budgets.widest(settings)
+    if budget is not None:
+        listener.note(
+            f"{budget.flag}: a run solves for the sparsity; what follows is for {settings.target_sparsity:g}"
+        )
+    prepared = Preparation(settings, listener)
+    prepared.rank_evenly()
+    job = prepared.job(settings, Path(settings.output_dir))
+    stages = planned(job)
+    specs = sorted({spec for stage in stages for spec in stage}, key=lambda spec: spec.sparsity)
+    return Plan(
+        candidates=[(spec, prepared.shape.sizes(spec)) for spec in specs],
+        stages=[[spec.name for spec in stage] for stage in stages],
+        steps=settings.steps(len(job.train_rows)),
+        estimate=prepared.plan(job),
+    )
+
+
 def _save(
     prepared: Preparation, settings: CompressSettings, outcome: Outcome, folder: Path, budget: dict[str, Any] | None
 ) -> CompressionResult:
@@ -124,6 +188,9 @@ def _save(
             prepared.warnings.append(line)
             prepared.listener.warn(line)
     costs = {"importance": prepared.cost, **outcome.costs}
+    total = sum(costs.values(), Cost())
+    # More than a stage's own peak, where something between the stages needed more.
+    total.peak_memory = max(total.peak_memory, highest_memory())
     results: dict[str, Any] = {
         "task": {"name": prepared.task.name, "kind": prepared.task.kind, "metrics": list(prepared.task.metrics)},
         "rows": prepared.row_counts(),
@@ -139,7 +206,7 @@ def _save(
         "kept": outcome.kept,
         "history": outcome.history,
         "cost": {
-            "total": asdict(sum(costs.values(), Cost())),
+            "total": asdict(total),
             "stages": {name: asdict(cost) for name, cost in costs.items()},
         },
         "machine": f"{processor()}, {prepared.device.type}, torch threads {torch.get_num_threads()}",

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
+from transformers import Trainer
 
 from minidisc.architectures import Architecture
 from minidisc.config import CompressSettings, random_candidates
 from minidisc.errors import UserError
-from minidisc.measure import Shape
-from minidisc.prediction import batches_by_length, model_inputs
-from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities
+from minidisc.footprint import MOMENTS, Load, phases
+from minidisc.layers import embedding_modules
+from minidisc.losses import WITHOUT_TEACHER
+from minidisc.measure import Cost, Shape, measured
+from minidisc.memory import release_memory, resident_memory
+from minidisc.prediction import Collate, model_inputs
+from minidisc.probing import Probe, ProbeSettings, probe
+from minidisc.resumable import LengthGroupedOrder, ResumableArguments, trainer_arguments
+from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, even_scores, make_spec
 from minidisc.tasks import Task, placeholder_names
 
 _BYTES = 4  # of an fp32 number
@@ -26,10 +35,22 @@ _BYTES = 4  # of an fp32 number
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the run will take, roughly: seconds, bytes of memory, bytes of disk while it runs."""
+    """What the run will take.
+
+    Attributes:
+        seconds: wall time, at the machine's present load.
+        cpu_seconds: processor time.
+        flops: of importance, teachers and training.
+        memory: bytes, of the device if that is an accelerator.
+        phases: bytes of tensors in each phase; the largest of them is in ``memory``.
+        disk: bytes while it runs.
+    """
 
     seconds: float
+    cpu_seconds: float
+    flops: float
     memory: int
+    phases: dict[str, int]
     disk: int
 
 
@@ -75,67 +96,202 @@ def teacher_warnings(
 def estimate(
     settings: CompressSettings,
     teacher: Any,
+    architecture: Architecture,
     shape: Shape,
     stages: Sequence[Sequence[SubnetworkSpec]],
-    train_rows: Any,
-    selection_rows: Any,
-    collate: Any,
+    rows: Mapping[str, Any],
+    collate: Collate,
     stored: bool,
+    ranked: bool,
 ) -> Estimate:
-    """Time a forward pass of the teacher on a typical batch, and scale it by FLOPs.
+    """Run a few steps of some of the run's layers, and scale what they take.
 
     Args:
         settings: of the run.
         teacher: the full-width model.
+        architecture: its family.
         shape: its shape.
         stages: the sub-networks of every stage (see `minidisc.schedules.planned`).
-        train_rows: encoded rows.
-        selection_rows: encoded rows.
+        rows: encoded rows: ``train``, ``calibration``, ``selection``, ``validation``.
         collate: pads a list of rows to tensors.
         stored: whether teachers' outputs are computed once and kept.
+        ranked: whether importance is known already.
     """
-    length = int(np.mean(train_rows["length"]))
-    rate = _forward_rate(teacher, shape, train_rows, collate, settings.batch_size)
-    full = shape.full()
-    updates, steps = settings.steps_per_epoch(len(train_rows)), settings.steps(len(train_rows))
-    rows = steps * settings.batch_size * settings.gradient_accumulation_steps
-    evaluations = 1 + math.ceil(steps / updates * settings.evaluations_per_epoch)
-    checked = evaluations * len(selection_rows)
-    full_flops = shape.forward_flops(full, 1, length)
-    total = 3 * full_flops * settings.calibration_rows
-    for candidates in stages:
-        total += (len(train_rows) if stored else rows) * full_flops
-        total += rows * full_flops * 3 * _mean_step(shape, candidates, settings.candidates_per_step)
-        total += checked * sum(shape.forward_flops(c, 1, length) for c in candidates)
-
-    widest = min((c for candidates in stages for c in candidates), key=lambda c: c.sparsity)
-    largest = shape.sizes(widest).all * _BYTES
-    longest = int(np.max(train_rows["length"]))
-    activations = (
-        _BYTES
-        * settings.batch_size
-        * longest
-        * (shape.depth + shape.decoder_depth)
-        * (10 * shape.hidden + 3 * shape.neurons)
+    specs = sorted({spec for candidates in stages for spec in candidates}, key=lambda spec: spec.sparsity)
+    tried = sorted({specs[i].sparsity for i in (0, len(specs) // 2, -1)})
+    lengths = np.asarray(rows["train"]["length"])
+    order = np.argsort(-lengths, kind="stable")
+    with measured(Cost()) as spent:
+        probed = probe(
+            teacher,
+            architecture,
+            tried,
+            [model_inputs(batch, teacher.device) for batch in _typical(settings, rows["train"], lengths, collate)],
+            model_inputs(collate([rows["train"][int(i)] for i in order[:2]]), teacher.device),
+            partial(_optimizer, settings),
+            ProbeSettings(
+                loss=settings.loss,
+                neuron_multiple=settings.neuron_multiple,
+                gradient_checkpointing=settings.gradient_checkpointing,
+                bf16=settings.precision == "bf16",
+                train_embeddings=settings.train_embeddings,
+            ),
+        )
+    widest, size = shape.sizes(specs[0]).all, settings.batch_size
+    kept = 0 if settings.train_embeddings else shape.embedding_parameters
+    load = Load(
+        teacher=shape.all_parameters,
+        widest=widest,
+        assistant=shape.sizes(specs[len(specs) // 2]).all,
+        student=shape.sizes(specs[-1]).all if len(stages) > 1 else 0,
+        trained=widest - kept,
+        largest=_largest(teacher, architecture, settings.train_embeddings),
+        rows=min(size, len(lengths)),
+        calibration_rows=min(size, len(rows["calibration"])),
+        length=int(lengths.max()),
+        importance_bytes=probed.importance_bytes,
+        train_bytes=probed.train_bytes,
+        optimizer=settings.optimizer,
+        loss=settings.loss,
+        stored=stored,
+        bf16=settings.precision == "bf16",
+        cached=architecture.pools_last_token,
     )
+    by_phase = phases(shape, load)
+    seconds = _seconds(settings, shape, stages, rows, stored, probed, widest - kept)
+    if not ranked:
+        own = settings.importance_on == "teacher"
+        seconds = seconds + len(rows["calibration"]) * (probed.importance + own * probed.forward)
+        seconds = seconds + len(rows["selection"]) * probed.forward
     return Estimate(
-        seconds=total / rate,
-        # The teacher, its copy on the way to a device, and weights, gradients and two moments of what is trained.
-        memory=2 * shape.all_parameters * _BYTES + 4 * largest + activations + 700 * 2**20,
+        seconds=float(seconds[0]) + spent.seconds,
+        cpu_seconds=float(seconds[1]) + spent.cpu_seconds,
+        flops=_flops(settings, shape, stages, rows, stored),
+        # The trial of the passes is a part of the run too.
+        memory=max(_beside(teacher) + max(by_phase.values()), spent.peak_memory * (teacher.device.type == "cpu")),
+        phases=by_phase,
         disk=disk_needed(shape, settings, stored),
     )
+
+
+def _typical(settings: CompressSettings, rows: Any, lengths: np.ndarray, collate: Collate) -> Iterator[Any]:
+    """Of an epoch's batches, ordered by their longest row, those a sixth, a half and five sixths of the way."""
+    size = min(settings.batch_size, len(lengths))
+    order = [*LengthGroupedOrder(lengths.tolist(), size, settings.seed)]
+    batches = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
+    batches.sort(key=lambda batch: lengths[batch].max())
+    for place in sorted({len(batches) * part // 6 for part in (1, 3, 5)}):
+        yield collate([rows[i] for i in batches[place]])
+
+
+def _optimizer(settings: CompressSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    arguments = ResumableArguments(**trainer_arguments(settings, Path(settings.output_dir)))
+    kind, values = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    return kind(parameters, **values)
+
+
+def _largest(teacher: Any, architecture: Architecture, embeddings: bool) -> int:
+    """Parameters of the largest tensor that is trained."""
+    modules = [] if embeddings else embedding_modules(teacher, architecture)
+    fixed = {p for module in modules for p in module.parameters()}
+    return max(p.numel() for p in teacher.parameters() if p not in fixed)
+
+
+def _beside(teacher: Any) -> int:
+    """Bytes that the process needs besides the tensors of a phase; on an accelerator, which is counted then, none."""
+    if teacher.device.type != "cpu":
+        return 0
+    release_memory()
+    weights = 0
+    for parameter in teacher.parameters():
+        # Weights are mapped from their file, and in memory page by page once they are used.
+        parameter.detach().flatten()[:: os.sysconf("SC_PAGE_SIZE") // parameter.element_size()].sum()
+        weights += parameter.numel() * parameter.element_size()
+    return max(0, resident_memory() - weights)
+
+
+def _trained_rows(settings: CompressSettings, rows: int) -> float:
+    """Rows that go through a stage, as often as they do."""
+    return rows * settings.steps(rows) / settings.steps_per_epoch(rows)
+
+
+def _evaluations(settings: CompressSettings, rows: int) -> int:
+    """How often a stage's networks are evaluated."""
+    updates, steps = settings.steps_per_epoch(rows), settings.steps(rows)
+    return 1 + math.ceil(steps / math.ceil(updates / settings.evaluations_per_epoch))
+
+
+def _chances(candidates: Sequence[SubnetworkSpec], per_step: str) -> list[tuple[SubnetworkSpec, float]]:
+    """How often each sub-network is part of a step."""
+    drawn, between = random_candidates(per_step), len(candidates) - 2
+    ordered = sorted(candidates, key=lambda spec: spec.sparsity)
+    chance = 1.0 if drawn is None or between <= 0 else min(1.0, drawn / between)
+    return [(spec, chance if 0 < i < len(ordered) - 1 else 1.0) for i, spec in enumerate(ordered)]
+
+
+def _seconds(
+    settings: CompressSettings,
+    shape: Shape,
+    stages: Sequence[Sequence[SubnetworkSpec]],
+    rows: Mapping[str, Any],
+    stored: bool,
+    probed: Probe,
+    trained: int,
+) -> np.ndarray:
+    """Wall and processor seconds of all that follows importance."""
+    count = {name: len(of) for name, of in rows.items()}
+    steps, taught = settings.steps(count["train"]), settings.loss not in WITHOUT_TEACHER
+    passes = count["train"] if stored else _trained_rows(settings, count["train"])
+    total = count["validation"] * probed.forward
+    teacher = probed.forward
+    for candidates in stages:
+        chances = _chances(candidates, settings.candidates_per_step)
+        widths = shape.sizes(chances[0][0]).all / shape.sizes(stages[0][0]).all
+        step = sum(chance * probed.at(probed.train, spec.sparsity) for spec, chance in chances)
+        total = total + steps * (settings.gradient_accumulation_steps * step + widths * trained * probed.update)
+        total = total + taught * passes * teacher
+        # And once more for the confidence of a choice.
+        checks = _evaluations(settings, count["train"]) + (len(candidates) > 1)
+        evaluated = sum(probed.at(probed.evaluate, spec.sparsity) for spec in candidates)
+        total = total + checks * count["selection"] * evaluated
+        # Who teaches next is not known yet: the middle one may.
+        teacher = probed.at(probed.evaluate, chances[len(chances) // 2][0].sparsity)
+    return total + 2 * count["validation"] * probed.at(probed.evaluate, stages[-1][-1].sparsity)
+
+
+def _flops(
+    settings: CompressSettings,
+    shape: Shape,
+    stages: Sequence[Sequence[SubnetworkSpec]],
+    rows: Mapping[str, Any],
+    stored: bool,
+) -> float:
+    """FLOPs of importance, of teachers and of training, as a run's costs count them."""
+    count, length = len(rows["train"]), int(np.mean(rows["train"]["length"]))
+    trained = _trained_rows(settings, count)
+    teacher = shape.full()
+    total = shape.forward_flops(teacher, 1, length) * len(rows["calibration"])
+    total *= 2 + (settings.importance_on == "teacher")
+    for candidates in stages:
+        chances = _chances(candidates, settings.candidates_per_step)
+        if settings.loss not in WITHOUT_TEACHER:
+            total += shape.forward_flops(teacher, 1, length) * (count if stored else trained)
+        total += 3 * trained * sum(chance * shape.forward_flops(spec, 1, length) for spec, chance in chances)
+        teacher = chances[len(chances) // 2][0]
+    return total
 
 
 def disk_needed(shape: Shape, settings: CompressSettings, stored: bool) -> int:
     """Bytes on disk while a run is at work, at the worst.
 
-    The old and the new checkpoint, each of weights and two moments, and a snapshot per candidate, which may be kept
-    in ``RUN/sizes`` too; and, if teachers' outputs are ``stored``, those.
+    Of the largest network that is trained, the old and the new checkpoint, each of weights and moments, a snapshot
+    per candidate, which may be kept in ``RUN/sizes`` too, an assistant and a student; and, if teachers' outputs are
+    ``stored``, those.
     """
-    candidates = len(candidate_sparsities(settings.target_sparsity, settings.grid))
-    return (6 + (1 + settings.keep_sizes) * candidates) * shape.all_parameters * _BYTES + stored * int(
-        settings.teacher_cache * 2**30
-    )
+    sparsities = candidate_sparsities(settings.target_sparsity, settings.grid)
+    widest = make_spec(*even_scores(shape.full()), sparsities[0])
+    copies = 2 * (1 + MOMENTS[settings.optimizer]) + (1 + settings.keep_sizes) * len(sparsities) + 2
+    return copies * shape.sizes(widest).all * _BYTES + stored * int(settings.teacher_cache * 2**30)
 
 
 def check_disk(folder: Path, needed: int) -> None:
@@ -147,27 +303,3 @@ def check_disk(folder: Path, needed: int) -> None:
             f"the disk of {folder} has {free / 1e9:.1f} GB free, but the run needs about {needed / 1e9:.1f} GB; "
             "free some, or give --output-dir on another disk."
         )
-
-
-def _mean_step(shape: Shape, candidates: Sequence[SubnetworkSpec], per_step: str) -> float:
-    """FLOPs of the sub-networks of a step, as a share of the full width's, on average."""
-    full = shape.prunable(shape.full())
-    shares = [shape.prunable(c) / full for c in candidates]
-    largest, *between, smallest = shares if len(shares) > 1 else [*shares, 0.0]
-    drawn = random_candidates(per_step)
-    count = len(between) if drawn is None else min(drawn, len(between))
-    return largest + smallest + (count * sum(between) / len(between) if between else 0.0)
-
-
-@torch.no_grad()
-def _forward_rate(teacher: Any, shape: Shape, rows: Any, collate: Any, batch_size: int) -> float:
-    batches = list(batches_by_length(rows.select(range(min(len(rows), 8 * batch_size))), collate, batch_size))
-    _, batch = batches[len(batches) // 2]
-    inputs = model_inputs(batch, teacher.device)
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        teacher(**inputs)
-        seconds.append(time.perf_counter() - start)
-    full = shape.full()
-    return shape.forward_flops(full, *inputs["input_ids"].shape) / sorted(seconds)[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -24,13 +25,14 @@ from minidisc.layer_dropping import check_droppable
 from minidisc.listening import Listener
 from minidisc.losses import WITH_LABELS, of_classes, task_loss
 from minidisc.measure import Cost, Shape, Sizes, measured
+from minidisc.memory import free_weights, give_weights, is_freed, release_memory
 from minidisc.nested import order_by_importance
 from minidisc.prediction import batches_by_length, model_inputs, predict
 from minidisc.preflight import Estimate, check_length, estimate, teacher_warnings
 from minidisc.results import ModelResult
 from minidisc.runs import TEXT
 from minidisc.schedules import Job, Network, planned
-from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid, make_spec
+from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid, even_scores, make_spec
 from minidisc.tasks import CAUSAL_LM, TaskData, collator, encode_for, hold_out, label_array, load_data, model_outputs
 from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_config, load_model
 from minidisc.teaching import stored_bytes
@@ -74,6 +76,7 @@ class Preparation:
         draw: int | None = None,
     ) -> None:
         self.settings, self.listener = settings, listener
+        self._begun = time.perf_counter(), time.process_time()
         config = load_config(settings.teacher, settings.trust_remote_code)
         self.architecture = architecture_for(config.model_type)
         check_length(config, self.architecture, settings.max_length)
@@ -100,11 +103,13 @@ class Preparation:
             self.aim(settings)
         self.warnings: list[str] = []
         self.cost = Cost()
+        self._ranked = False
+        self._teacher_logits: dict[str, np.ndarray] = {}
 
     def rank(self, file: Path) -> None:
         """Judge the teacher, score heads and neurons (or read the scores that ``file`` holds), order the teacher."""
-        self.on_selection = self.evaluate(self.loaded.model, "selection")
         labels = label_array(self.rows["selection"])
+        self.on_selection = self.task.evaluate(self.teacher_logits("selection"), labels)
         self.warnings = teacher_warnings(
             self.task, self.on_selection["metric"], labels, self.loaded.fresh, self.loaded.model.config.id2label
         )
@@ -113,6 +118,7 @@ class Preparation:
         importance, self.cost = self._importance(self.loaded.model, self.full, file)
         order_by_importance(self.loaded.model, self.architecture, importance)
         self._importance_of_teacher = importance
+        self._ranked = True
 
     def aim(self, settings: CompressSettings) -> None:
         """Take settings with a target sparsity, where a budget had to be solved for it.
@@ -122,6 +128,26 @@ class Preparation:
         """
         self.settings, self.targets = settings, (settings.target_sparsity,)
         self.check(settings)
+
+    def rank_evenly(self) -> None:
+        """Take all layers for equally important, where it is only to be known what a run will take."""
+        self._importance_of_teacher = Importance(*map(torch.from_numpy, even_scores(self.full)))
+
+    def need_teacher(self) -> None:
+        """Bring the ordered teacher back into memory, if it is not there."""
+        if is_freed(self.loaded.model):
+            settings = self.settings
+            again = load_model(settings.teacher, settings.trust_remote_code, kind=self.task.kind).model
+            if self.settings.trim_vocabulary:
+                trim_model(again, self._kept_pieces)
+            order_by_importance(again, self.architecture, self._importance_of_teacher)
+            give_weights(self.loaded.model, again.to(self.device))
+
+    def drop_teacher(self) -> None:
+        """Drop the teacher's weights, once it is known what it gives for the rows that are asked for later."""
+        for rows in ("selection", "validation"):
+            self.teacher_logits(rows)
+        free_weights(self.loaded.model)
 
     def spec(self, sparsity: float) -> SubnetworkSpec:
         """The sub-network of a sparsity."""
@@ -188,6 +214,9 @@ class Preparation:
             base=fingerprint({**{name: getattr(self.settings, name) for name in _BASE}, **self.fingerprints}),
             importance=self._importance,
             progress=self.listener.stage,
+            need_teacher=self.need_teacher,
+            # Other runs that share the stages need it again.
+            drop_teacher=(lambda: None) if shared else self.drop_teacher,
             shared=shared,
             stored=self.storable(settings),
         )
@@ -204,23 +233,36 @@ class Preparation:
         again = settings.steps(len(lengths)) > settings.steps_per_epoch(len(lengths))
         return fits and again and self.loaded.tokenizer.padding_side == "right"
 
+    def plan(self, job: Job) -> Estimate:
+        """What a run will take in all, before anything is known of importance."""
+        wall, cpu = time.perf_counter() - self._begun[0], time.process_time() - self._begun[1]
+        rest = self.estimate(job)
+        return dataclasses.replace(rest, seconds=wall + rest.seconds, cpu_seconds=cpu + rest.cpu_seconds)
+
     def estimate(self, job: Job) -> Estimate:
-        """What a job will take."""
+        """What a job will take from now on."""
         return estimate(
             job.settings,
             self.loaded.model,
+            self.architecture,
             self.shape,
             planned(job),
-            job.train_rows,
-            job.selection_rows,
+            self.rows,
             collator(job.tokenizer),
             job.stored,
+            ranked=self._ranked,
         )
 
     def logits(self, model: Any, rows: str) -> np.ndarray:
         """What a model gives for ``selection`` or ``validation`` rows, as `minidisc.tasks.Task.evaluate` takes it."""
         collate, size = collator(self.loaded.tokenizer), 2 * self.settings.batch_size
         return predict(model.to(self.device), self.rows[rows], collate, size, self.outputs)
+
+    def teacher_logits(self, rows: str) -> np.ndarray:
+        """What the teacher gives for ``selection`` or ``validation`` rows; computed once."""
+        if rows not in self._teacher_logits:
+            self._teacher_logits[rows] = self.logits(self.loaded.model, rows)
+        return self._teacher_logits[rows]
 
     def evaluate(self, model: Any, rows: str) -> dict[str, float]:
         """Metrics of a model on ``selection`` or ``validation`` rows."""
@@ -232,19 +274,16 @@ class Preparation:
 
     def teacher_result(self) -> ModelResult:
         """The teacher's metrics on the validation rows, and its sizes."""
-        return ModelResult(
-            Path(self.settings.teacher),
-            self.full,
-            self.teacher_sizes(),
-            self._whole_teacher.get("metrics") or self.evaluate(self.loaded.model, "validation"),
-            self.on_selection,
+        metrics = self._whole_teacher.get("metrics") or self.task.evaluate(
+            self.teacher_logits("validation"), label_array(self.rows["validation"])
         )
+        return ModelResult(Path(self.settings.teacher), self.full, self.teacher_sizes(), metrics, self.on_selection)
 
     def contrast(self, student: Any) -> dict[str, Any] | None:
         """What teacher and student get wrong on the validation rows (see `minidisc.contrast`), if rows have labels."""
         if self.task.kind == CAUSAL_LM:
             return None
-        teacher, own = (self.logits(model, "validation") for model in (self.loaded.model, student))
+        teacher, own = self.teacher_logits("validation"), self.logits(student, "validation")
         texts = self._texts["validation"].to_dict()
         pairs = zip(*(texts[name] for name in ("text_a", "text_b") if name in texts), strict=True)
         readable = texts["words"] if "words" in texts else [" | ".join(pair) for pair in pairs]
@@ -307,7 +346,7 @@ class Preparation:
         if self.architecture.reserved_positions:
             # Positions count from behind the padding's number.
             seen.update(range(model.config.pad_token_id + 1))
-        kept = needed_pieces(tokenizer, seen)
+        self._kept_pieces = kept = needed_pieces(tokenizer, seen)
         found = {"kept": len(kept), "of": len(tokenizer), **dropped(self.rows["validation"]["input_ids"], kept)}
         trim_model(model, kept)
         self.loaded = dataclasses.replace(self.loaded, tokenizer=trim_tokenizer(tokenizer, kept))
@@ -362,8 +401,10 @@ class Preparation:
             if own:
                 rows, passes = self._labelled_by(model, rows), 3
             widths = self.shape.heads, self.shape.neurons
-            batches = self._calibration_batches(rows)
-            importance = compute_importance(model, self.architecture, batches, self._task_loss, widths)
+            batches, checkpointing = self._calibration_batches(rows), self.settings.gradient_checkpointing
+            model.to(self.device)
+            importance = compute_importance(model, self.architecture, batches, self._task_loss, widths, checkpointing)
+        release_memory()
         cost.flops = passes * self.shape.forward_flops(spec, len(rows), int(np.mean(rows["length"])))
         importance.save(file, {"cost": json.dumps(asdict(cost))})
         return importance, cost

@@ -22,14 +22,19 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from minidisc.architectures import STUDENT_PREFIX, architecture_for
+from minidisc.checkpointing import checkpointed
 from minidisc.config import TrainingSettings
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
 from minidisc.layers import state_to_save, whole_state
 from minidisc.measure import Cost, measured, peak_memory
+from minidisc.memory import release_memory
 from minidisc.tasks import collator
 
+# What transformers calls them.
+_OPTIMIZERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor"}
 _FIGURES = ("minidisc.json", "trainer_state.json")
 
 
@@ -39,6 +44,7 @@ class ResumableArguments(TrainingArguments):
 
     patience: int = field(default=5, metadata={"help": "stop after this many evaluations without gain"})
     evaluations_per_epoch: int = field(default=1, metadata={"help": "evaluations, and checkpoints, in an epoch"})
+    checkpointed: bool = field(default=False, metadata={"help": "see minidisc.checkpointing, for every family"})
 
     def __post_init__(self) -> None:
         """Turn off what this trainer does itself."""
@@ -69,7 +75,8 @@ def trainer_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any
         "bf16": settings.precision == "bf16",
         "patience": settings.patience,
         "evaluations_per_epoch": settings.evaluations_per_epoch,
-        "optim": "adamw_torch_fused",
+        "checkpointed": settings.gradient_checkpointing,
+        "optim": _OPTIMIZERS[settings.optimizer],
         "eval_strategy": "no",
         "save_strategy": "no",
         "logging_strategy": "no",
@@ -139,12 +146,23 @@ class ResumableTrainer(Trainer):
         if not self._finished:
             self.before_training()
             self._started = (time.perf_counter(), time.process_time())
-            with measured(self.cost):
+            model: Any = self.model
+            family = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
+            with measured(self.cost), checkpointed(model, family, self._arguments.checkpointed):
                 self._train_from(checkpoints[-1] if checkpoints else None)
+            self._forget_training()
             # What is written is what counts, also when it is read again.
             self._restore_cost(read_json(self._checkpoints()[-1] / "minidisc.json"))
         self.cost.steps = self.state.global_step
         self.cost.flops = self.state.total_flos
+
+    def _forget_training(self) -> None:
+        """Drop what only further steps would need: gradients, and what the optimiser keeps."""
+        cast(torch.nn.Module, self.model).zero_grad(set_to_none=True)
+        self.optimizer = self.lr_scheduler = None
+        self.callback_handler.optimizer = self.callback_handler.lr_scheduler = None
+        self.accelerator.free_memory()
+        release_memory()
 
     def before_training(self) -> None:
         """What has to be there before the first step, at a cost of its own; nothing by default."""

@@ -102,6 +102,16 @@ def make_spec(
     return SubnetworkSpec(float(sparsity), tuple(int(h) for h in heads), tuple(rounded))
 
 
+def even_scores(full: SubnetworkSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of heads and of neurons where all layers are equally important, as is assumed before more is known.
+
+    Args:
+        full: the widths of the whole model.
+    """
+    heads, neurons = (np.tile(-np.arange(widths[0]), (len(widths), 1)) for widths in (full.heads, full.neurons))
+    return heads.astype(float), neurons.astype(float)
+
+
 def check_grid(sparsities: Sequence[float], heads: int, neurons: int) -> None:
     """Refuse sparsities that a model is too small to tell apart.
 

@@ -64,6 +64,11 @@ class OutputStore:
         self._folder, self._budget, self._top_k = folder, budget, top_k
 
     @property
+    def filled(self) -> bool:
+        """Whether the outputs are there."""
+        return self._layout.is_file()
+
+    @property
     def cost(self) -> Cost:
         """What it took to compute the outputs, also when they have made room for others since."""
         return Cost(**read_json(self._cost_file))
@@ -87,7 +92,7 @@ class OutputStore:
             device: of the network.
             flops: of the network on a batch, from its rows and their length.
         """
-        if self._layout.is_file():
+        if self.filled:
             return
         cost = Cost(flops=flops_over(rows["length"], batch_size, flops))
         with measured(cost), torch.no_grad():

@@ -7,7 +7,7 @@ largest, the smallest and a few random ones are trained in a step (the sandwich 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
@@ -21,6 +21,7 @@ from minidisc.errors import UserError
 from minidisc.layers import embedding_modules, set_dropout
 from minidisc.losses import LOSSES, WITH_RELATIONS, WITH_STATES, WITHOUT_TEACHER, Outputs, Truth, distilled_layers
 from minidisc.measure import Shape
+from minidisc.memory import is_freed
 from minidisc.nested import NestedNetwork
 from minidisc.outputs import OutputReader
 from minidisc.prediction import model_inputs, predict_subnetworks
@@ -65,6 +66,7 @@ class SandwichTrainer(ResumableTrainer):
         progress: see `ResumableTrainer`.
         always: candidates that are trained at every step, as the largest and the smallest are.
         stores: where the outputs of each teacher are kept, so that it runs once on every row instead of at every step.
+        stored: called when all of them are there, so that no teacher runs any more.
 
     Raises:
         UserError: a candidate that the model does not contain.
@@ -85,6 +87,7 @@ class SandwichTrainer(ResumableTrainer):
         progress: Any = None,
         always: Sequence[SubnetworkSpec] = (),
         stores: Sequence[OutputStore] = (),
+        stored: Callable[[], None] = lambda: None,
     ) -> None:
         if stores:
             train_rows = train_rows.add_column("row", range(len(train_rows)))
@@ -95,7 +98,7 @@ class SandwichTrainer(ResumableTrainer):
         self.task = task
         self.network = NestedNetwork(model, architecture)
         teachers = [] if args.loss in WITHOUT_TEACHER else teacher if isinstance(teacher, list) else [teacher]
-        self.teachers = [network.to(args.device).eval() for network in teachers]
+        self.teachers = [network if is_freed(network) else network.to(args.device).eval() for network in teachers]
         self._outputs = outputs
         self._selection_rows = selection_rows
         self._by_size = sorted(self.candidates, key=lambda c: sum(c.neurons))
@@ -112,7 +115,7 @@ class SandwichTrainer(ResumableTrainer):
         self._read = OutputReader(model, architecture, states, relations)
         self._read_teachers = []
         self._teacher_widths: list[tuple[Shape, SubnetworkSpec]] = []
-        self._stores = list(stores)
+        self._stores, self._all_stored = list(stores), stored
         self._stored: list[StoredOutputs] = []
         for network in self.teachers:
             shape = Shape.of(network, architecture)
@@ -150,6 +153,8 @@ class SandwichTrainer(ResumableTrainer):
                     partial(shape.forward_flops, spec),
                 )
             self._stored.append(store.read(self._lengths))
+        if self._stores:
+            self._all_stored()
 
     def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """One batch through the teachers and the step's sub-networks, each sent backward at once, largest last."""
@@ -204,14 +209,18 @@ class SandwichTrainer(ResumableTrainer):
         Returns:
             For each candidate its logits, as `minidisc.tasks.Task.evaluate` takes them.
         """
-        live = {name: value.clone() for name, value in self.network.model.state_dict().items()}
+        # Not copied: the others are put in their place.
+        live = self.network.model.state_dict(keep_vars=True)
         steps = {spec: self._best_of(spec).step for spec in candidates}
         found: dict[SubnetworkSpec, np.ndarray] = {}
         for step in sorted(set(steps.values())):
             members = [spec for spec in candidates if steps[spec] == step]
-            self.network.model.load_state_dict(self.best_state(self.networks.index(members[0].name)))
+            best = self.best_state(self.networks.index(members[0].name))
+            best = {name: value.to(self.args.device) for name, value in best.items()}
+            self.network.model.load_state_dict(best, assign=True)
             found.update(zip(members, self._predict(members), strict=True))
-        self.network.model.load_state_dict(live)
+            # At once: only those that it was made with know which weights have two names.
+            self.network.model.load_state_dict(live, assign=True)
         return [found[spec] for spec in candidates]
 
     def _best_of(self, spec: SubnetworkSpec) -> Best:

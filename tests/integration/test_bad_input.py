@@ -60,6 +60,7 @@ CASES = [
     ("unknown sampling", {"candidates-per-step": "some"}, ["largest+smallest+K"]),
     ("unknown schedule", {"schedule": "maxi"}, ["minidisc, direct"]),
     ("longer than the teacher's positions", {"max-length": "64"}, ["positions for 32 tokens"]),
+    ("unknown optimiser", {"optimizer": "sgd"}, ["adamw, adafactor"]),
     ("device is not there", {"device": "tpu"}, ["auto, cpu, cuda, mps"]),
     ("unknown option", {"sparsity": "0.5"}, ["--sparsity"]),
     ("unknown benchmark", {"task": "glue/imdb"}, ["glue/sst2"]),

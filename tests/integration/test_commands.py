@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from minidisc.cli.main import main
+from minidisc.trainer import SandwichTrainer
 from tests.integration import tiny
 
 
@@ -49,6 +50,22 @@ def test_finetune_compress_evaluate(workplace, tmp_path, capsys, small):
     assert answer["metrics"] == results["student"]["metrics"]
     assert answer["parameters"] == results["student"]["sizes"]["all"]
     assert f"accuracy {answer['metrics']['accuracy']:.3f} on 60 rows" in run(capsys, "evaluate", *flags)
+
+
+def test_a_dry_run_tells_the_plan_and_leaves_nothing(workplace, tmp_path, capsys, small, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("nothing may be trained")
+
+    monkeypatch.setattr(SandwichTrainer, "fit", refuse)
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
+    out = run(capsys, "compress", *small, "--output-dir", tmp_path / "run", "--dry-run")
+    # A quarter of the 160 rows is for selection; 16 rows make a batch.
+    assert "stage 1: 25 %, 50 %, 75 %; at most 8 steps" in out
+    assert "stage 2: 75 %" in out
+    assert "estimate: about " in out
+    assert not list(tmp_path.iterdir())
+    assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
 
 
 def test_a_runs_own_settings_repeat_it_and_flags_win(tmp_path, capsys, small):

@@ -11,8 +11,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import minidisc
+from minidisc.memory import is_freed
+from minidisc.preparation import Preparation
 from minidisc.selection import lambda_sweeps, range_of
 from minidisc.tasks import read_table
+from minidisc.trainer import SandwichTrainer
 from tests.integration import tiny
 
 
@@ -270,3 +273,52 @@ def test_a_teacher_that_was_fine_tuned_raises_no_warning(workplace, tmp_path, ca
     with caplog.at_level("WARNING", logger="minidisc"):
         minidisc.compress(**tiny.settings(workplace, tmp_path / "run", epochs=1, schedule="direct"))
     assert not [record for record in caplog.records if record.name == "minidisc"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"second_teacher": "both"}, {"schedule": "maxidisc", "epochs": 2}])
+def test_a_teacher_that_is_dropped_makes_the_same_student(workplace, tmp_path, monkeypatch, changes):
+    freed = []
+    step = SandwichTrainer.train_batch
+
+    def noting(self, *arguments):
+        freed.append([is_freed(teacher) for teacher in self.teachers])
+        return step(self, *arguments)
+
+    monkeypatch.setattr(SandwichTrainer, "train_batch", noting)
+    runs = {}
+    for name in ("dropped", "kept"):
+        if name == "kept":
+            monkeypatch.setattr(Preparation, "drop_teacher", lambda _: None)
+        runs[name] = minidisc.compress(**tiny.settings(workplace, tmp_path / name, **changes))
+        assert freed[0] == [name == "dropped"]
+        freed.clear()
+    files = [run.student.path / "model.safetensors" for run in runs.values()]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert runs["dropped"].teacher.metrics == runs["kept"].teacher.metrics
+
+
+def test_less_memory_makes_as_good_a_student(run, workplace, tmp_path):
+    lean = minidisc.compress(
+        **tiny.settings(workplace, tmp_path / "lean", gradient_checkpointing=True, optimizer="adafactor")
+    )
+    assert lean.student.metrics["accuracy"] > run.teacher.metrics["accuracy"] - 0.2
+
+
+@pytest.mark.parametrize("schedule", ["direct", "minidisc"])
+def test_planned_flops_are_those_that_are_spent(workplace, tmp_path, schedule):
+    # Every row is cut to as many tokens, and no candidate is drawn: nothing is left to chance.
+    settings = tiny.settings(
+        workplace,
+        tmp_path / "run",
+        schedule=schedule,
+        stages=1,
+        max_length=5,
+        patience=99,
+        candidates_per_step="all",
+        target_sparsity=0.5,
+        grid=(0.25,),
+    )
+    planned = minidisc.plan(**settings)
+    spent = minidisc.compress(**settings).cost
+    assert planned.estimate.flops == pytest.approx(spent.flops, rel=0.03)
+    assert planned.steps == spent.steps

@@ -9,16 +9,16 @@ ROOT = Path(__file__).parents[2] / "src" / "minidisc"
 
 # Lowest first. A module imports from lower layers and from its own package, never from its own layer's other members.
 LAYERS: list[set[str]] = [
-    {"errors"},
+    {"errors", "memory"},
     {"files", "quantities"},
     {"config"},
     {"architectures", "tasks", "subnetworks"},
     {"modeling", "losses", "devices", "latency"},
-    {"layers"},
+    {"layers", "checkpointing"},
     {"measure", "importance"},
-    {"nested"},
+    {"nested", "footprint"},
     {"extraction", "prediction", "outputs", "layer_dropping", "vocabulary"},
-    {"selection", "resumable", "teachers", "teaching", "runs", "contrast"},
+    {"selection", "resumable", "teachers", "teaching", "runs", "probing", "contrast"},
     {"trainer", "preflight", "confidence", "writing"},
     {"schedules", "report", "results", "listening"},
     {"preparation", "card"},

@@ -1,6 +1,7 @@
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -8,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract
 from minidisc.layer_dropping import drop_layers
-from minidisc.measure import Cost, Shape, measured, peak_memory, processor
+from minidisc.measure import Cost, Shape, highest_memory, measured, peak_memory, processor
 from minidisc.subnetworks import SubnetworkSpec, full_width
 from tests.unit.families import BERT, GPT2, HEADS, HIDDEN, LAYERS, NEURONS, matrix
 
@@ -93,6 +94,18 @@ def test_measured_counts_a_block_that_fails():
 def test_peak_memory_is_what_the_kernel_says():
     line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM"))
     assert peak_memory() == pytest.approx(1024 * int(line.split()[1]), rel=0.02)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux to forget a peak")
+def test_the_highest_peak_outlives_what_is_measured_after_it():
+    block = np.ones(2**24)
+    del block
+    high = highest_memory()
+    cost = Cost()
+    with measured(cost):
+        pass
+    assert cost.peak_memory < high - 2**26
+    assert highest_memory() >= high
 
 
 def test_processor_names_cores():

@@ -252,6 +252,47 @@ def test_the_loss_against_two_teachers_is_the_mean_of_the_losses_against_each(tm
         torch.testing.assert_close(grad, (one_grad[name] + other_grad[name]) / 2, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("loss", ["hidden+logits", "minilm"])
+def test_checkpointing_changes_no_weight(tmp_path, family, loss):
+    ends = []
+    for on in (False, True):
+        trainer = trainer_for(tmp_path / str(on), family, gradient_checkpointing=on, dropout=0.3, epochs=2, loss=loss)
+        for part in trainer.model.modules():
+            if hasattr(part, "config"):
+                # Keys from a cache lie in another order in memory, and are rounded otherwise.
+                part.config.use_cache = False
+        trainer.fit()
+        ends.append(trainer.model.state_dict())
+    for name, value in ends[0].items():
+        assert torch.equal(ends[1][name], value), name
+    start = family.model(seed=1).state_dict()
+    assert any(not torch.equal(value, start[name]) for name, value in ends[0].items())
+
+
+def test_adafactor_keeps_rows_and_columns_alone(tmp_path):
+    kept = []
+
+    def progress(step, total, loss, metrics):
+        if loss is not None:
+            state = trainer.optimizer.optimizer.state
+            kept.append(sum(v.numel() for one in state.values() for v in one.values() if torch.is_tensor(v)))
+
+    trainer = trainer_for(tmp_path, optimizer="adafactor", progress=progress)
+    before = copy.deepcopy(trainer.model.state_dict())
+    trainer.fit()
+    learnt = [p for p in trainer.model.parameters() if p.requires_grad]
+    sides = sum(sum(p.shape) if p.dim() > 1 else p.numel() for p in learnt)
+    assert 0 < kept[-1] <= sides + len(learnt)
+    assert any(not torch.equal(before[name], value) for name, value in trainer.model.state_dict().items())
+
+
+def test_what_only_training_needs_is_dropped_after_it(tmp_path):
+    trainer = trainer_for(tmp_path)
+    trainer.fit()
+    assert trainer.optimizer is None
+    assert all(p.grad is None for p in trainer.model.parameters())
+
+
 def test_embeddings_can_be_kept(family, tmp_path):
     ends = []
     for train in (True, False):

@@ -40,11 +40,13 @@ app = typer.Typer(
 )
 
 
-def _compress(settings: CompressSettings, resume: bool) -> None:
+def _compress(settings: CompressSettings, resume: bool, dry_run: bool) -> None:
     """Compress a fine-tuned model: find the assistant in one trial, distil the student through it."""
     with _output() as output:
-        from minidisc.pipeline import compress
+        from minidisc.pipeline import compress, plan
 
+        if dry_run:
+            return output.plan(plan(settings=settings, listener=output))
         output.result(compress(settings=settings, resume=resume, listener=output))
 
 
@@ -95,7 +97,10 @@ app.command("finetune")(
 )
 app.command("compress")(
     command_from(
-        CompressSettings, _compress, resume=(bool, False, "go on with the run in --output-dir where it was cut short")
+        CompressSettings,
+        _compress,
+        resume=(bool, False, "go on with the run in --output-dir where it was cut short"),
+        dry_run=(bool, False, "say what the run would train and take; train nothing, write nothing"),
     )
 )
 app.command("compare")(

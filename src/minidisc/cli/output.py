@@ -16,6 +16,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from minidisc.comparison import Comparison
+    from minidisc.pipeline import Plan
     from minidisc.preflight import Estimate
     from minidisc.results import CompressionResult, ModelResult
 
@@ -68,9 +69,29 @@ class Output:
     def estimated(self, value: Estimate) -> None:
         """Print the preflight's estimate."""
         self._print(
-            f"estimate: about {_duration(value.seconds)} on this machine, {value.memory / 2**30:.1f} GiB of memory, "
+            f"estimate: about {_duration(value.seconds)} ({_duration(value.cpu_seconds)} of processor time) on this "
+            f"machine, {value.flops:.2g} FLOPs, {value.memory / 2**30:.2f} GiB of memory, "
             f"{value.disk / 2**30:.1f} GiB of disk while it runs"
         )
+
+    def plan(self, plan: Plan) -> None:
+        """Print what a run would do."""
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+        for heading in ("size", "heads", "neurons", "prunable", "no emb.", "all"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for spec, sizes in plan.candidates:
+            table.add_row(
+                _percent(spec.sparsity),
+                str(sum(spec.heads)),
+                str(sum(spec.neurons)),
+                *(f"{n / 1e6:.2f} M" for n in (sizes.prunable, sizes.without_embeddings, sizes.all)),
+            )
+        self.console.print(table)
+        for number, names in enumerate(plan.stages, start=1):
+            self._print(f"stage {number}: {', '.join(names)}; at most {plan.steps} steps")
+        phases = (f"{name} {size / 2**30:.2f}" for name, size in plan.estimate.phases.items())
+        self._print(f"tensors of each phase, GiB: {', '.join(phases)}")
+        self.estimated(plan.estimate)
 
     def cell(self, title: str, number: int, of: int, seconds_left: float | None) -> None:
         """Print which cell of a comparison begins, and how long all will take."""

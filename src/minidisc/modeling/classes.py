@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
+from transformers.initialization import no_init_weights
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -116,8 +117,10 @@ def build_narrow(teacher: Any, heads: tuple[int, ...], neurons: tuple[int, ...],
         "AutoConfig": f"{module}.{config_class.__name__}",
         head.__name__: f"{module}.{model_class.__name__}",
     }
-    with torch.random.fork_rng(devices=[]):
+    # Full width comes first: random weights would be written to memory that is not touched otherwise.
+    with torch.random.fork_rng(devices=[]), no_init_weights():
         model = model_class._from_config(config, attn_implementation=teacher.config._attn_implementation)
+    model.tie_weights()
     if model.can_generate():
         model.generation_config = copy.deepcopy(teacher.generation_config)
     return model

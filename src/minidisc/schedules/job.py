@@ -21,6 +21,7 @@ from minidisc.layer_dropping import drop_layers
 from minidisc.layers import state_to_save
 from minidisc.losses import WITH_RELATIONS, WITH_STATES, WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape
+from minidisc.memory import free_weights
 from minidisc.nested import order_by_importance
 from minidisc.resumable import trainer_arguments
 from minidisc.selection import Candidate, tradeoff
@@ -57,9 +58,10 @@ class Job:
     for several targets share it, the other targets' too; it trains those in ``always`` at every step, which are all
     the targets' sizes. ``base`` is a hash of all that is the same for every stage. ``importance(model, spec, file)``
     scores a network of the widths ``spec``, or reads the scores that ``file`` holds. ``progress(stage)`` returns the
-    callback that `minidisc.resumable.ResumableTrainer` takes. ``shared`` says that ``folder`` holds the stages of many
-    runs, which are then told apart by what made them, so that equal ones are trained once. ``stored`` says that
-    teachers' outputs are computed once, and kept beside the stages' checkpoints.
+    callback that `minidisc.resumable.ResumableTrainer` takes. ``need_teacher`` brings back the teacher's weights,
+    which ``drop_teacher`` drops. ``shared`` says that ``folder`` holds the stages of many runs, which are then told
+    apart by what made them, so that equal ones are trained once. ``stored`` says that teachers' outputs are computed
+    once, and kept beside the stages' checkpoints.
     """
 
     settings: CompressSettings
@@ -80,6 +82,8 @@ class Job:
     base: str
     importance: Callable[[Any, SubnetworkSpec, Path], tuple[Importance, Cost]]
     progress: Callable[[str], Any]
+    need_teacher: Callable[[], None]
+    drop_teacher: Callable[[], None]
     shared: bool = False
     stored: bool = False
 
@@ -105,7 +109,7 @@ class Job:
         """The assistant ordered by its own importance, what the student keeps of it, and what the scores cost."""
         key = fingerprint([self.base, assistant.weights, assistant.width])
         file = self.folder / "checkpoints" / f"importance-{key}.safetensors"
-        model = copy.deepcopy(assistant.model).to(self.teacher.model.device)
+        model = copy.deepcopy(assistant.model)
         importance, cost = self.importance(model, spec, file)
         order_by_importance(model, self.architecture, importance)
         target = self.cut(importance, self.target.sparsity)
@@ -116,7 +120,8 @@ class Job:
     ) -> Stage:
         """Train candidates of ``source`` against ``teachers``; or take up, or read, what was trained before.
 
-        The shared network is only as wide as the largest candidate, since nothing beyond it would ever be used.
+        The shared network is only as wide as the largest candidate, since nothing beyond it would ever be used. The
+        teacher is in memory only until its outputs are stored, if they are.
         """
         settings = self.settings
         rule = settings.candidates_per_step if len(candidates) > 2 else "all"
@@ -134,6 +139,9 @@ class Job:
             }
         )
         stores = self._stores(teachers, source) if self.stored else {}
+        filled = [t for t, store in zip(teachers, stores.values(), strict=False) if store.filled]
+        if self.teacher in (source, *(t for t in teachers if t not in filled)):
+            self.need_teacher()
         folder = self.folder / "checkpoints" / (f"{stage}-{key}" if self.shared else stage)
         trainer = SandwichTrainer(
             extract(source.model, min(candidates, key=lambda c: c.sparsity)),
@@ -155,8 +163,11 @@ class Job:
             progress=self.progress(stage),
             always=always,
             stores=list(stores.values()),
+            stored=self.drop_teacher,
         )
         trainer.fit()
+        # Whatever is wanted of it is in its files.
+        free_weights(trainer.model)
         if self.shared:
             trainer.keep_snapshots_only()
         finished = Stage(key, trainer, {name: store.cost for name, store in stores.items()})
