@@ -219,7 +219,8 @@ class SandwichTrainer(ResumableTrainer):
             best = {name: value.to(self.args.device) for name, value in best.items()}
             self.network.model.load_state_dict(best, assign=True)
             found.update(zip(members, self._predict(members), strict=True))
-        self.network.model.load_state_dict(live, assign=True)
+            # At once: only those that it was made with know which weights have two names.
+            self.network.model.load_state_dict(live, assign=True)
         return [found[spec] for spec in candidates]
 
     def _best_of(self, spec: SubnetworkSpec) -> Best:
