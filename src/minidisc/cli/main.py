@@ -150,6 +150,21 @@ def _report(
         out.reported(report([Path(run) for run in runs], Path(output) if output else None, not no_examples))
 
 
+@app.command("push")
+def _push(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="a model that minidisc has saved, or an export")],
+    repo_id: Annotated[str, typer.Argument(metavar="NAME/MODEL", help="its name on the Hugging Face Hub")],
+    private: Annotated[bool, typer.Option("--private", help="make the repository private, if it is made")] = False,
+    quiet: _Quiet = False,
+    as_json: _Json = False,
+) -> None:
+    """Upload a saved model with its card to the Hugging Face Hub; log in with 'hf auth login' before."""
+    with _output(quiet, as_json) as output:
+        from minidisc.hub import push
+
+        output.pushed(push(Path(folder), repo_id, private))
+
+
 @app.command("demo")
 def _demo(
     output_dir: Annotated[str, typer.Option(help="folder for the demo's data, teacher and run")] = "runs/demo",

@@ -127,6 +127,11 @@ class Output:
         if not self._answered({"report": str(file)}):
             self._print(f"report    {file}")
 
+    def pushed(self, address: str) -> None:
+        """Print where a model is on the Hub."""
+        if not self._answered({"url": address}):
+            self._print(f"pushed    {address}")
+
     def extracted(self, model: dict[str, Any]) -> None:
         """Print what `minidisc.sizes.extract_size` has taken out of a run."""
         if self._answered(model):
