@@ -20,11 +20,10 @@ def reader(tmp_path, monkeypatch):
     for name in ("train", "dev"):
         rows = list(csv.reader((tmp_path / f"{name}.csv").open(encoding="utf-8")))[1:]
         with (tmp_path / {"train": "pairs.csv", "dev": "pairs-dev.csv"}[name]).open("w", encoding="utf-8") as file:
-            csv.writer(file).writerows([["premise", "hypothesis", "label"], *([t[:20], t[20:], l] for t, l in rows)])
-        tagged = [" ".join(text.split()) for text, _ in rows]
-        (tmp_path / f"{name}.conll").write_text(
-            "\n\n".join("\n".join(f"{w} {'B-MOOD' if w in tiny.GOOD else 'O'}" for w in t.split()) for t in tagged)
-        )
+            pairs = [[text[:20], text[20:], label] for text, label in rows]
+            csv.writer(file).writerows([["premise", "hypothesis", "label"], *pairs])
+        tagged = [[f"{w} {'B-MOOD' if w in tiny.GOOD else 'O'}" for w in text.split()] for text, _ in rows]
+        (tmp_path / f"{name}.conll").write_text("\n\n".join("\n".join(lines) for lines in tagged))
         documents = [test_language_model.document(random.Random(number)) for number in range(120)]
         (tmp_path / f"{name}.txt").write_text("\n\n".join(documents))
     backbone = tmp_path / "sentence-transformers" / "all-MiniLM-L6-v2"
