@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import messages
+import messages  # of this folder, which MkDocs can import from
 
 ROOT = Path(__file__).parents[1]
 RESULTS = sorted((ROOT / "results").glob("*.md"))
@@ -61,13 +58,7 @@ def other_messages(page: str = "") -> str:
 
 def results(page: str = "") -> str:
     """A line for every page of results."""
-    titles = [
-        next(line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line[:2] == "# ")
-        for path in RESULTS
-    ]
-    return "\n".join(
-        f"- [{path.stem}](results/{path.name}): {title}" for path, title in zip(RESULTS, titles, strict=True)
-    )
+    return "\n".join(f"- [{path.stem.replace('_', ' ')}](results/{path.name})" for path in RESULTS)
 
 
 GENERATED = {"commands": commands, "messages": other_messages, "results": results}
