@@ -22,9 +22,9 @@ LAYERS: list[set[str]] = [
     {"trainer", "preflight", "confidence", "writing"},
     {"schedules", "report", "results", "listening"},
     {"preparation", "card"},
-    {"budgets"},
+    {"budgets", "finetuned_card"},
     {"pipeline"},
-    {"evaluation", "finetuning", "comparison", "sizes", "reporting"},
+    {"evaluation", "finetuning", "comparison", "sizes", "reporting", "hub"},
     {"demo", "exporting"},
     {"cli"},
 ]
