@@ -115,7 +115,7 @@ def densest(measure: Callable[[float], float], limit: float) -> float | None:
 
 def _within_params(prepared: Preparation, settings: CompressSettings, budget: Budget) -> dict[str, Any]:
     shape = prepared.shape
-    teacher = shape.all_parameters
+    teacher = prepared.teacher_sizes().all
     if budget.limit >= teacher:
         raise UserError(f"{budget.flag}: the teacher has no more than {teacher:,} parameters; give fewer.")
 
@@ -125,8 +125,9 @@ def _within_params(prepared: Preparation, settings: CompressSettings, budget: Bu
     sparsity = densest(count, budget.limit)
     if sparsity is None:
         raise UserError(
-            f"{budget.flag} cannot be had: embeddings alone, which are kept whole, have "
-            f"{shape.embedding_parameters:,} parameters; the smallest student has {count(1 - 1 / _STEPS):,}."
+            f"{budget.flag} cannot be had: embeddings alone, in which no head or neuron lies, have "
+            f"{shape.embedding_parameters:,} parameters; the smallest student has {count(1 - 1 / _STEPS):,}"
+            f"{_with_fewer_pieces(prepared)}."
         )
     value = count(sparsity)
     why = (
@@ -134,6 +135,10 @@ def _within_params(prepared: Preparation, settings: CompressSettings, budget: Bu
         f"{teacher:,} parameters, embeddings included"
     )
     return {"sparsity": sparsity, "teacher": teacher, "why": why}
+
+
+def _with_fewer_pieces(prepared: Preparation) -> str:
+    return "" if prepared.vocabulary else "; --trim-vocabulary makes it smaller"
 
 
 def _within_size(prepared: Preparation, settings: CompressSettings, budget: Budget) -> dict[str, Any]:
@@ -150,13 +155,14 @@ def _within_size(prepared: Preparation, settings: CompressSettings, budget: Budg
     # Names and shapes take some bytes beside the weights, which hardly depend on the width.
     smallest, sparsest = written(1 - 1 / _STEPS), 1 - 1 / _STEPS
     header = smallest - weights(sparsest)
-    teacher = 4 * shape.all_parameters + header
+    teacher = 4 * prepared.teacher_sizes().all + header
     if budget.limit >= teacher:
         raise UserError(f"{budget.flag}: the teacher's weights take no more than {teacher:,} bytes (fp32); give less.")
     if budget.limit < smallest:
         raise UserError(
-            f"{budget.flag} cannot be had: embeddings alone, which are kept whole, take "
-            f"{4 * shape.embedding_parameters:,} bytes; the smallest student takes {smallest:,}."
+            f"{budget.flag} cannot be had: embeddings alone, in which no head or neuron lies, take "
+            f"{4 * shape.embedding_parameters:,} bytes; the smallest student takes {smallest:,}"
+            f"{_with_fewer_pieces(prepared)}."
         )
     sparsity = densest(lambda s: weights(s) + header, budget.limit)
     assert sparsity is not None

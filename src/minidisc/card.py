@@ -120,6 +120,7 @@ def _variables(results: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]
         "rows": results["rows"],
         "split": split,
         "settings": settings,
+        "vocabulary": results.get("vocabulary"),
         "assistants": [a["sparsity"] for a in results["assistants"]],
         "is_student": model is results["student"],
         "models": models,

@@ -256,6 +256,11 @@ class CompressSettings(DataSettings, TrainingSettings):
         "layer; uniform decoders such as Llama are saved as plain checkpoints that need no code of minidisc",
     )
     neuron_multiple: int = option(8, "FFN neurons of a layer are rounded to this multiple")
+    trim_vocabulary: bool = option(
+        False,
+        "keep the embeddings of the tokenizer's pieces that the training text has, of special tokens and of single "
+        "characters alone; a word of other pieces falls apart into smaller ones",
+    )
     stages: int = option(2, "2: one teacher assistant; 3: two assistants; 1: the student straight from the sandwich")
     schedule: Schedule = option(
         "minidisc",

@@ -193,6 +193,7 @@ def _save(
     results: dict[str, Any] = {
         "task": {"name": prepared.task.name, "kind": prepared.task.kind, "metrics": list(prepared.task.metrics)},
         "rows": prepared.row_counts(),
+        "vocabulary": prepared.vocabulary,
         "budget": budget,
         "teacher": plain(teacher),
         "assistants": [plain(a) for a in assistants],

@@ -24,7 +24,7 @@ from minidisc.importance import Importance, compute_importance
 from minidisc.layer_dropping import check_droppable
 from minidisc.listening import Listener
 from minidisc.losses import WITH_LABELS, of_classes, task_loss
-from minidisc.measure import Cost, Shape, measured
+from minidisc.measure import Cost, Shape, Sizes, measured
 from minidisc.memory import free_weights, give_weights, is_freed, release_memory
 from minidisc.nested import order_by_importance
 from minidisc.prediction import batches_by_length, model_inputs, predict
@@ -36,6 +36,7 @@ from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_gri
 from minidisc.tasks import CAUSAL_LM, TaskData, collator, encode_for, hold_out, label_array, load_data, model_outputs
 from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_config, load_model
 from minidisc.teaching import stored_bytes
+from minidisc.vocabulary import dropped, needed_pieces, trim_model, trim_tokenizer
 from minidisc.writing import open_texts, write_documents
 
 SELECTION_MAXIMUM = 2000
@@ -50,6 +51,7 @@ _BASE = (
     "neuron_multiple",
     "importance_on",
     "widths",
+    "trim_vocabulary",
 )
 
 
@@ -86,8 +88,12 @@ class Preparation:
         check_kind(config, self.task.kind)
         self.outputs = model_outputs(self.task, config)
         self.loaded: Loaded = load_model(settings.teacher, settings.trust_remote_code, kind=self.task.kind)
+        self.device = resolve_device(settings.device)
+        self.loaded.model.to(self.device)
         self.fingerprints = {"teacher_weights": fingerprint_of(settings.teacher), "rows": data.fingerprint}
         self._split(data)
+        self._whole_teacher: dict[str, Any] = {}
+        self.vocabulary = self._trim_vocabulary() if settings.trim_vocabulary else None
         self.shape = Shape.of(self.loaded.model, self.architecture)
         self.full = self.shape.full()
         self.targets = tuple(sorted(targets))
@@ -96,8 +102,6 @@ class Preparation:
         elif settings.target_sparsity is not None:
             self.aim(settings)
         self.warnings: list[str] = []
-        self.device = resolve_device(settings.device)
-        self.loaded.model.to(self.device)
         self.cost = Cost()
         self._ranked = False
         self._teacher_logits: dict[str, np.ndarray] = {}
@@ -134,6 +138,8 @@ class Preparation:
         if is_freed(self.loaded.model):
             settings = self.settings
             again = load_model(settings.teacher, settings.trust_remote_code, kind=self.task.kind).model
+            if self.settings.trim_vocabulary:
+                trim_model(again, self._kept_pieces)
             order_by_importance(again, self.architecture, self._importance_of_teacher)
             give_weights(self.loaded.model, again.to(self.device))
 
@@ -262,18 +268,26 @@ class Preparation:
         """Metrics of a model on ``selection`` or ``validation`` rows."""
         return self.task.evaluate(self.logits(model, rows), label_array(self.rows[rows]))
 
+    def teacher_sizes(self) -> Sizes:
+        """The teacher's parameters, those of pieces that students lack included."""
+        return self._whole_teacher.get("sizes") or self.shape.sizes(self.full)
+
     def teacher_result(self) -> ModelResult:
         """The teacher's metrics on the validation rows, and its sizes."""
-        metrics = self.task.evaluate(self.teacher_logits("validation"), label_array(self.rows["validation"]))
-        teacher, sizes = Path(self.settings.teacher), self.shape.sizes(self.full)
-        return ModelResult(teacher, self.full, sizes, metrics, self.on_selection)
+        metrics = self._whole_teacher.get("metrics") or self.task.evaluate(
+            self.teacher_logits("validation"), label_array(self.rows["validation"])
+        )
+        return ModelResult(Path(self.settings.teacher), self.full, self.teacher_sizes(), metrics, self.on_selection)
 
     def contrast(self, student: Any) -> dict[str, Any] | None:
         """What teacher and student get wrong on the validation rows (see `minidisc.contrast`), if rows have labels."""
         if self.task.kind == CAUSAL_LM:
             return None
         teacher, own = self.teacher_logits("validation"), self.logits(student, "validation")
-        found = contrast(self.task, teacher, own, label_array(self.rows["validation"]), self._texts)
+        texts = self._texts["validation"].to_dict()
+        pairs = zip(*(texts[name] for name in ("text_a", "text_b") if name in texts), strict=True)
+        readable = texts["words"] if "words" in texts else [" | ".join(pair) for pair in pairs]
+        found = contrast(self.task, teacher, own, label_array(self.rows["validation"]), readable)
         return found if self.settings.examples else {**found, "examples": []}
 
     def row_counts(self) -> dict[str, dict[str, Any]]:
@@ -289,12 +303,13 @@ class Preparation:
         settings = self.settings
         train, validation = data.train, data.validation
         assert train is not None and validation is not None
-        names = dict(data.splits)
+        names, of_training = dict(data.splits), ["train"]
         if settings.select_on == "validation":
             selection, names["selection"] = validation, data.splits["validation"]
         elif labelled_rows := sum(_has_labels(train)):
             fraction = settings.selection_fraction or _selection_fraction(labelled_rows)
             train, selection = hold_out(train, fraction, SELECTION_MAXIMUM, settings.seed)
+            of_training.append("selection")
             names["selection"] = f"held out of {data.splits['train']}"
         else:
             validation, selection = hold_out(validation, 0.5, SELECTION_MAXIMUM, settings.seed)
@@ -303,9 +318,16 @@ class Preparation:
                 f"the training rows have no labels: {len(selection)} validation rows serve for calibration and "
                 f"selection, the other {len(validation)} for the final figures."
             )
+        self._texts = {"train": train, "selection": selection, "validation": validation}
+        self._sources, self._of_training = names, of_training
+        self._encode()
+
+    def _encode(self) -> None:
+        """The rows' tokens, and which rows calibrate."""
+        settings, names = self.settings, self._sources
         self.rows: dict[str, datasets.Dataset] = {
             name: encode_for(self.task, rows, self.loaded.tokenizer, settings.max_length)
-            for name, rows in (("train", train), ("selection", selection), ("validation", validation))
+            for name, rows in self._texts.items()
         }
         own = settings.importance_on == "teacher"
         usable = [i for i, known in enumerate(_has_labels(self.rows["train"])) if known or own]
@@ -313,10 +335,27 @@ class Preparation:
         names["calibration"] = names["train" if usable else "selection"]
         drawn = np.random.default_rng((settings.seed, 1)).permutation(len(source))[: settings.calibration_rows]
         self.rows["calibration"] = source.select(sorted(drawn.tolist()))
-        self._sources = names
-        texts = validation.to_dict()
-        pairs = zip(*(texts[name] for name in ("text_a", "text_b") if name in texts), strict=True)
-        self._texts = texts["words"] if "words" in texts else [" | ".join(pair) for pair in pairs]
+
+    def _trim_vocabulary(self) -> dict[str, Any]:
+        """Take the pieces that no training row has out of teacher and rows; says what is left and what is missed."""
+        tokenizer, model = self.loaded.tokenizer, self.loaded.model
+        # Figures of the teacher are those of the whole one.
+        shape = Shape.of(model, self.architecture)
+        self._whole_teacher = {"sizes": shape.sizes(shape.full()), "metrics": self.evaluate(model, "validation")}
+        seen = {piece for name in self._of_training for row in self.rows[name]["input_ids"] for piece in row}
+        if self.architecture.reserved_positions:
+            # Positions count from behind the padding's number.
+            seen.update(range(model.config.pad_token_id + 1))
+        self._kept_pieces = kept = needed_pieces(tokenizer, seen)
+        found = {"kept": len(kept), "of": len(tokenizer), **dropped(self.rows["validation"]["input_ids"], kept)}
+        trim_model(model, kept)
+        self.loaded = dataclasses.replace(self.loaded, tokenizer=trim_tokenizer(tokenizer, kept))
+        self._encode()
+        self.listener.note(
+            f"vocabulary: {len(kept)} of {len(tokenizer)} pieces are kept; of the validation rows' pieces "
+            f"{100 * found['pieces']:.2f} % are others, in {found['rows']} of {len(self.rows['validation'])} rows."
+        )
+        return found
 
     def _with_own_text(self, settings: CompressSettings, config: Any) -> CompressSettings:
         """The settings with files that the teacher has written, once it has."""

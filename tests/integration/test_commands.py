@@ -60,7 +60,7 @@ def test_a_dry_run_tells_the_plan_and_leaves_nothing(workplace, tmp_path, capsys
     monkeypatch.chdir(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in workplace.rglob("*")}
     out = run(capsys, "compress", *small, "--output-dir", tmp_path / "run", "--dry-run")
-    # Of 160 rows a quarter is held out to choose on; batches of 16.
+    # A quarter of the 160 rows is for selection; 16 rows make a batch.
     assert "stage 1: 25 %, 50 %, 75 %; at most 8 steps" in out
     assert "stage 2: 75 %" in out
     assert "estimate: about " in out

@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"layers", "checkpointing"},
     {"measure", "importance"},
     {"nested", "footprint"},
-    {"extraction", "prediction", "outputs", "layer_dropping"},
+    {"extraction", "prediction", "outputs", "layer_dropping", "vocabulary"},
     {"selection", "resumable", "teachers", "teaching", "runs", "probing", "contrast"},
     {"trainer", "preflight", "confidence", "writing"},
     {"schedules", "report", "results", "listening"},

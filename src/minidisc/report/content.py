@@ -55,6 +55,7 @@ def variables(results: dict[str, Any], examples: bool) -> dict[str, Any]:
         "validation_error": _standard_error(results, results["student"]["metrics"]["metric"], "validation"),
         "uses": [(_USES.get(name, name), row["source"], row["count"]) for name, row in rows.items()],
         "warnings": results["warnings"],
+        "vocabulary": results.get("vocabulary"),
         "budget": results.get("budget"),
         "selects_on_validation": settings["select_on"] == "validation",
         "assistants": _choice_in_words(results),

@@ -1,0 +1,223 @@
+"""What a user takes away: students that keep a budget, and how small and fast the smallest one gets.
+
+    python benchmarks/takeaway.py --work runs/takeaway --target results/takeaway
+
+MiniLM on Rotten Tomatoes (the demo's data and backbone). One student for each of the four budgets, measured afterwards
+in a fresh process that does not import minidisc: size of the weights' file, parameters as
+transformers counts them, latency in a loop of its own. Then one student step by step: sparsity, trimmed vocabulary,
+ONNX, int8. Finished runs are not run again; TARGET.md and TARGET.json are written at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from tasks import Cell, Printer, prepare
+
+from minidisc import compress
+from minidisc.config import CompressSettings, ExportSettings
+from minidisc.exporting import export
+from minidisc.files import read_json, write_json
+from minidisc.measure import processor
+from minidisc.results import CompressionResult
+
+BUDGETS = {"target_params": "13M", "target_size": "60MB", "target_latency": "8ms", "max_drop": "5%"}
+LENGTH = 32
+MEASURE = """
+import json, os, pathlib, statistics, sys, time
+import torch
+from transformers import AutoModelForSequenceClassification
+assert "minidisc" not in sys.modules
+torch.set_num_threads(1)
+found = {}
+models = {}
+for name, folder in json.loads(sys.argv[1]).items():
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
+    models[name] = model
+    size = sum(file.stat().st_size for file in pathlib.Path(folder).glob("*.safetensors"))
+    found[name] = {"parameters": model.num_parameters(), "bytes": size, "milliseconds": []}
+inputs = {"input_ids": torch.full((1, int(sys.argv[2])), 5), "attention_mask": torch.ones(1, int(sys.argv[2])).long()}
+with torch.no_grad():
+    for turn in range(60):
+        for name, model in models.items():
+            begin = time.process_time()
+            for _ in range(5):
+                model(**inputs)
+            if turn >= 10:
+                found[name]["milliseconds"].append((time.process_time() - begin) * 200)
+for values in found.values():
+    ordered = sorted(values.pop("milliseconds"))
+    values.update(median=statistics.median(ordered), low=ordered[5], high=ordered[-6])
+print(json.dumps(found))
+"""
+
+
+def main() -> None:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--target", type=Path, required=True)
+    parser.add_argument("--backbone", type=Path, help="what the teacher is fine-tuned from, if not the demo's MiniLM")
+    parser.add_argument("--budget-steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--sparsities", nargs="*", type=float, default=[0.9])
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    cell = Cell("Rotten Tomatoes", 2, 1e-4, 32, options.steps, 3e-4)
+    shared = prepare("rotten", cell, options.work, None, options.backbone)
+    runs = {
+        name: run(options, shared, f"budget-{name}", options.budget_steps, **{name: value}, **latency(name))
+        for name, value in BUDGETS.items()
+    }
+    folders = {"teacher": shared["teacher"]} | {name: str(made.student.path) for name, made in runs.items()}
+    steps = {sparsity: smaller(options, shared, sparsity) for sparsity in options.sparsities}
+    content = {
+        "options": {key: str(value) for key, value in vars(options).items()},
+        "machine": f"{processor()}, one thread",
+        "budgets": {name: budget(made) for name, made in runs.items()},
+        "measured": measured(folders),
+        "steps": {f"{sparsity:g}": value for sparsity, value in steps.items()},
+    }
+    options.target.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.target.with_suffix(".json"), content)
+    options.target.with_suffix(".md").write_text(markdown(content), encoding="utf-8")
+
+
+def latency(name: str) -> dict[str, int]:
+    """The batch's length, for the budget that is a latency."""
+    return {"latency_length": LENGTH} if name == "target_latency" else {}
+
+
+def run(
+    options: argparse.Namespace, shared: dict[str, Any], name: str, steps: int, **changes: Any
+) -> CompressionResult:
+    """A run of the main job."""
+    settings = CompressSettings(
+        **shared,
+        output_dir=str(options.work / name),
+        batch_size=32,
+        max_steps=steps,
+        learning_rate=3e-4,
+        seed=options.seed,
+        **changes,
+    )
+    return compress(settings=settings, resume=True, listener=Printer(name))
+
+
+def smaller(options: argparse.Namespace, shared: dict[str, Any], sparsity: float) -> dict[str, Any]:
+    """What each step makes of size, latency and accuracy; ``teacher`` and others are entries of export.json."""
+    found: dict[str, Any] = {}
+    made = {
+        trimmed: run(
+            options,
+            shared,
+            f"{100 * sparsity:g}-{'trimmed' if trimmed else 'whole'}",
+            options.steps,
+            target_sparsity=sparsity,
+            trim_vocabulary=trimmed,
+        )
+        for trimmed in (False, True)
+    }
+    models = {
+        "teacher": shared["teacher"],
+        "student": str(made[False].student.path),
+        "trimmed": str(made[True].student.path),
+    }
+    for name, folder in models.items():
+        exported = options.work / f"{100 * sparsity:g}-onnx-{name}"
+        if not (exported / "export.json").is_file():
+            rows = {key: shared[key] for key in ("validation_file", "max_length")}
+            # What int8 loses is the result here, so nothing is refused.
+            export(ExportSettings(model=folder, output_dir=str(exported), int8=True, max_drop=0.99, **rows))
+        found[name] = read_json(exported / "export.json")
+    found["vocabulary"] = made[True].results["vocabulary"]
+    return found
+
+
+def budget(made: CompressionResult) -> dict[str, Any]:
+    """What a run says of its budget."""
+    told = made.results["budget"]
+    return {
+        "asked": told["asked"],
+        "limit": told["limit"],
+        "sparsity": made.student.spec.sparsity,
+        "kept": told["reached"]["kept"],
+        "told": told["reached"]["value"],
+        "accuracy": made.student.metrics["accuracy"],
+        "teacher_accuracy": made.teacher.metrics["accuracy"],
+    }
+
+
+def measured(folders: dict[str, str]) -> dict[str, Any]:
+    """The models' figures by another route, in one fresh process."""
+    command = [sys.executable, "-c", MEASURE, json.dumps(folders), str(LENGTH)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return json.loads(lines[-1])
+
+
+def markdown(content: dict[str, Any]) -> str:
+    """The two tables."""
+    options = content["options"]
+    lines = [
+        "# What a user takes away",
+        "",
+        f"`python benchmarks/takeaway.py --work runs/takeaway --target TARGET`: all-MiniLM-L6-v2 on Rotten Tomatoes, "
+        f"seed {options['seed']} (one run each: chance in training is not measured). {content['machine']}, torch "
+        f"{torch.__version__}; times are processor times, as other work was on the machine.",
+        "",
+        f"## Budgets ({options['budget_steps']} steps a stage)",
+        "",
+        "The last columns are of a fresh process that does not import minidisc: parameters as transformers counts "
+        f"them, size of the weights' files, milliseconds for 1 × {LENGTH} tokens (median, middle 80 % of 50 turns).",
+        "",
+        "| asked | sparsity | the run says | kept | accuracy on the test rows | parameters | MB | ms | |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    first = next(iter(content["budgets"].values()))
+    lines.append(_measured("teacher", "", "", "", first["teacher_accuracy"], content["measured"]["teacher"]))
+    for name, told in content["budgets"].items():
+        own = content["measured"][name]
+        value = f"{told['told']:,.4g}" if told["told"] < 1000 else f"{told['told']:,}"
+        sparsity = f"{100 * told['sparsity']:g} %"
+        kept = "yes" if told["kept"] else "no"
+        lines.append(_measured(f"`{told['asked']}`", sparsity, value, kept, told["accuracy"], own))
+    lines += ["", f"## Step by step ({options['steps']} steps a stage)", ""]
+    for sparsity, found in content["steps"].items():
+        words = found["vocabulary"]
+        whole = found["teacher"]["engines"]["pytorch"]
+        tokens = found["teacher"]["timing"]["tokens"]["1"]
+        lines += [
+            f"{100 * float(sparsity):g} % sparsity. {words['kept']:,} of {words['of']:,} pieces of words are kept; in "
+            f"{words['rows']} of {found['trimmed']['rows']['count']} test rows others occur. Latency at batch 1, "
+            f"{tokens} tokens, each engine beside PyTorch in its own row's run.",
+            "",
+            "| | MB on disk | times smaller | accuracy | points lost | ms | times faster |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name in ("teacher", "student", "trimmed"):
+            for engine, figures in found[name]["engines"].items():
+                milliseconds = figures["latency"]["1"]["processor_milliseconds"]
+                lines.append(
+                    f"| {name}, {engine} | {figures['bytes'] / 1e6:.1f} | {whole['bytes'] / figures['bytes']:.1f} | "
+                    f"{figures['metrics']['accuracy']:.4f} | "
+                    f"{100 * (whole['metrics']['accuracy'] - figures['metrics']['accuracy']):.2f} | "
+                    f"{milliseconds:.2f} | "
+                    f"{whole['latency']['1']['processor_milliseconds'] / milliseconds:.1f} |"
+                )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _measured(name: str, sparsity: str, told: str, kept: str, accuracy: float, own: dict[str, Any]) -> str:
+    cells = [name, sparsity, told, kept, f"{accuracy:.4f}", f"{own['parameters']:,}", f"{own['bytes'] / 1e6:.1f}"]
+    return f"| {' | '.join(cells)} | {own['median']:.2f} | {own['low']:.2f} to {own['high']:.2f} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""--trim-vocabulary: what is saved, and what is told of it."""
+
+import csv
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import minidisc
+from minidisc.sizes import extract_size
+from minidisc.tasks import read_table
+from tests.integration import tiny
+
+DROPPED = {f"word{i}" for i in range(8)}
+
+
+@pytest.fixture(scope="module")
+def run(workplace, tmp_path_factory):
+    """A run whose training rows lack some words that validation rows have."""
+    folder = tmp_path_factory.mktemp("trimmed")
+    table = read_table(workplace / "train.csv")
+    with (folder / "train.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        rows = zip(table["text"], table["label"], strict=True)
+        writer.writerows(row for row in rows if not DROPPED & set(row[0].split()))
+    changes = {"train_file": str(folder / "train.csv"), "trim_vocabulary": True, "assistants": (0.5,)}
+    return minidisc.compress(**tiny.settings(workplace, folder / "run", **changes))
+
+
+def accuracy(folder, workplace):
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    table = read_table(workplace / "validation.csv")
+    right = 0
+    for text, label in zip(table["text"], table["label"], strict=True):
+        with torch.no_grad():
+            logits = model(**tokenizer(text, truncation=True, max_length=16, return_tensors="pt")).logits
+        right += model.config.id2label[int(logits.argmax())] == label
+    return right / len(table)
+
+
+def test_what_is_saved_has_fewer_pieces(run, workplace, tmp_path):
+    whole = AutoTokenizer.from_pretrained(workplace / "teacher")
+    expected = set(whole.get_vocab()) - DROPPED
+    extract_size(run.output_dir, 0.25, tmp_path / "extracted")
+    for model in [*run.assistants, run.student]:
+        assert set(AutoTokenizer.from_pretrained(model.path).get_vocab()) == expected
+        tensors = load_file(model.path / "model.safetensors")
+        assert model.sizes.all == sum(tensor.numel() for tensor in tensors.values())
+        assert len(tensors["bert.embeddings.word_embeddings.weight"]) == len(expected)
+        assert model.metrics["accuracy"] == pytest.approx(accuracy(model.path, workplace))
+    assert set(AutoTokenizer.from_pretrained(tmp_path / "extracted").get_vocab()) == expected
+    accuracy(tmp_path / "extracted", workplace)
+    row = next(row for row in run.candidates if row["sparsity"] == 0.75)
+    assert row["sizes"]["all"] == run.student.sizes.all
+
+
+def test_the_teachers_figures_are_those_of_the_whole_one(run, workplace):
+    assert run.teacher.metrics["accuracy"] == pytest.approx(accuracy(workplace / "teacher", workplace))
+    tensors = load_file(workplace / "teacher" / "model.safetensors")
+    assert run.teacher.sizes.all == sum(tensor.numel() for tensor in tensors.values())
+
+
+def test_what_is_told(run, workplace):
+    told, table = run.results["vocabulary"], read_table(workplace / "validation.csv")
+    whole = AutoTokenizer.from_pretrained(workplace / "teacher")
+    assert (told["of"], told["kept"]) == (len(whole), len(whole) - len(DROPPED))
+    # As the rows are cut: 16 tokens, the first and the last of which are special.
+    rows = [whole.tokenize(text)[:14] for text in table["text"]]
+    assert told["rows"] == sum(bool(DROPPED & set(row)) for row in rows) > 0
+    assert told["pieces"] == pytest.approx(
+        sum(word in DROPPED for row in rows for word in row) / sum(len(row) + 2 for row in rows)
+    )
+    kept = f"{told['kept']} are"
+    assert kept in (run.output_dir / "report.html").read_text()
+    assert kept in (run.student.path / "README.md").read_text()
