@@ -131,9 +131,8 @@ def plan(
     listener, budget = listener or LoggingListener(), settings.budget()
     settings = budgets.widest(settings)
     if budget is not None:
-        listener.note(
-            f"{budget.flag}: a run solves for the sparsity; what follows is for {settings.target_sparsity:g}"
-        )
+        sparsity = f"{100 * settings.target_sparsity:g} %"
+        listener.note(f"{budget.flag}: the run itself solves for the sparsity; this is for {sparsity}")
     prepared = Preparation(settings, listener)
     prepared.rank_evenly()
     job = prepared.job(settings, Path(settings.output_dir))

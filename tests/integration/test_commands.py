@@ -71,6 +71,16 @@ def test_a_dry_run_tells_the_plan_and_leaves_nothing(workplace, tmp_path, capsys
     assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
 
 
+@pytest.mark.parametrize("budget", [("--target-size", "20kB"), ("--max-drop", "1%")])
+def test_a_dry_run_of_a_budget_is_for_all_that_it_may_lead_to(tmp_path, capsys, small, budget):
+    at = small.index("--target-sparsity")
+    flags = [*small[:at], *small[at + 2 :], *budget, "--output-dir", tmp_path / "run", "--dry-run"]
+    out = run(capsys, "compress", *flags)
+    assert f"{' '.join(budget)}: the run itself solves for the sparsity; this is for 50 %" in out
+    assert "stage 1: 25 %, 50 %" in out
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_runs_own_settings_repeat_it_and_flags_win(tmp_path, capsys, small):
     run(capsys, "compress", *small, "--output-dir", tmp_path / "one", "--schedule", "direct")
     config = tmp_path / "one" / "run.yaml"

@@ -275,7 +275,9 @@ def test_a_teacher_that_was_fine_tuned_raises_no_warning(workplace, tmp_path, ca
     assert not [record for record in caplog.records if record.name == "minidisc"]
 
 
-@pytest.mark.parametrize("changes", [{}, {"second_teacher": "both"}, {"schedule": "maxidisc", "epochs": 2}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"second_teacher": "both", "trim_vocabulary": True}, {"schedule": "maxidisc", "epochs": 2}]
+)
 def test_a_teacher_that_is_dropped_makes_the_same_student(workplace, tmp_path, monkeypatch, changes):
     freed = []
     step = SandwichTrainer.train_batch
