@@ -23,6 +23,7 @@ def templates() -> dict[str, list[str]]:
         for call in sorted(calls, key=lambda call: call.lineno):
             position = _CALLS.get(getattr(call.func, "id", ""))
             text = _text(call.args[position]) if position is not None and len(call.args) > position else ""
+            text = re.sub("…+", "…", text)
             # What is only filled in, such as the reason that a library gives, is no message of ours.
             if re.search(r"\w", text) and text not in seen:
                 seen.add(text)

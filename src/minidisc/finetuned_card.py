@@ -33,6 +33,8 @@ def write_finetuned_card(settings: FinetuneSettings, data: TaskData, metrics: di
         "errors": errors_of(metrics, len(rows["validation"])),
         "settings": values,
         "versions": versions(),
+        # Of a form of T5 that transformers does not have.
+        "code": any(folder.glob("*.py")),
         "auto_class": auto_class_of(data.task.kind),
         "pipeline": pipeline_of(data.task.kind),
     }

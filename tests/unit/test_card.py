@@ -180,3 +180,8 @@ def test_what_the_card_of_a_fine_tuned_model_says(tmp_path):
     assert "400 validation rows (dev)" in found.text
     assert "- accuracy: 0.8000 ± 0.0200" in found.text.splitlines()
     assert "optimistic" in found.text
+    assert "trust_remote_code" not in found.text
+    # A form of T5 brings its code.
+    (tmp_path / "modeling_x.py").touch()
+    write_finetuned_card(settings, data, {"accuracy": 0.8, "metric": 0.8}, tmp_path)
+    assert "trust_remote_code=True" in (tmp_path / "README.md").read_text()
