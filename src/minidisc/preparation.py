@@ -36,6 +36,7 @@ from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_gri
 from minidisc.tasks import CAUSAL_LM, TaskData, collator, encode_for, hold_out, label_array, load_data, model_outputs
 from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_config, load_model
 from minidisc.teaching import stored_bytes
+from minidisc.tracking import check_trackers
 from minidisc.vocabulary import dropped, needed_pieces, trim_model, trim_tokenizer
 from minidisc.writing import open_texts, write_documents
 
@@ -77,6 +78,7 @@ class Preparation:
     ) -> None:
         self.settings, self.listener = settings, listener
         self._begun = time.perf_counter(), time.process_time()
+        check_trackers(settings.report_to or ())
         config = load_config(settings.teacher, settings.trust_remote_code)
         self.architecture = architecture_for(config.model_type)
         check_length(config, self.architecture, settings.max_length)

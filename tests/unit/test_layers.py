@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"measure", "importance"},
     {"nested", "footprint"},
     {"extraction", "prediction", "outputs", "layer_dropping", "vocabulary"},
-    {"selection", "resumable", "teachers", "teaching", "runs", "probing", "contrast"},
+    {"selection", "resumable", "teachers", "teaching", "runs", "probing", "contrast", "tracking"},
     {"trainer", "preflight", "confidence", "writing"},
     {"schedules", "report", "results", "listening"},
     {"preparation", "card"},
