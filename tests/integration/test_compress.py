@@ -306,6 +306,27 @@ def test_less_memory_makes_as_good_a_student(run, workplace, tmp_path):
     assert lean.student.metrics["accuracy"] > run.teacher.metrics["accuracy"] - 0.2
 
 
+def test_the_cost_of_all_trials_is_that_of_running_them(workplace, tmp_path):
+    # Every row is cut to as many tokens, and nothing stops early.
+    settings = tiny.settings(workplace, "", max_length=5, patience=99, epochs=2)
+    tried = minidisc.compress(**{**settings, "output_dir": str(tmp_path / "all")}, schedule="maxidisc").cost
+    one = minidisc.compress(**{**settings, "output_dir": str(tmp_path / "one")}).results["cost"]
+    assert one["all_trials_flops"] == pytest.approx(tried.flops, rel=0.03)
+    assert one["total"]["flops"] < tried.flops
+
+
+def test_every_network_of_a_run_is_timed(run, workplace):
+    latency = run.results["latency"]
+    sizes = [f"{100 * row['sparsity']:g} %" for row in run.candidates]
+    assert list(latency["networks"]) == ["teacher", *["assistant"] * len(run.assistants), "student", *sizes]
+    for times in latency["networks"].values():
+        assert 0 < times["low"] <= times["processor_milliseconds"] <= times["high"]
+    words = [len(text.split()) for text in read_table(workplace / "train.csv")["text"]]
+    assert latency["batch_size"] == 1
+    # With [CLS] and [SEP]; some rows are kept for selection.
+    assert latency["length"] == pytest.approx(np.mean(words) + 2, abs=1)
+
+
 @pytest.mark.parametrize("schedule", ["direct", "minidisc"])
 def test_planned_flops_are_those_that_are_spent(workplace, tmp_path, schedule):
     # Every row is cut to as many tokens, and no candidate is drawn: nothing is left to chance.

@@ -22,7 +22,7 @@ LAYERS: list[set[str]] = [
     {"trainer", "preflight", "confidence", "writing"},
     {"schedules", "report", "results", "listening"},
     {"preparation", "card"},
-    {"budgets", "finetuned_card"},
+    {"budgets", "finetuned_card", "timings"},
     {"pipeline"},
     {"evaluation", "finetuning", "comparison", "sizes", "reporting", "hub"},
     {"demo", "exporting"},
