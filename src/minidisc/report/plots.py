@@ -109,7 +109,7 @@ def front_plot(
     def draw(axes: Any) -> None:
         if candidates:
             axes.plot(*zip(*candidates, strict=True), "o-", color=_METRIC, label="candidates", gid="candidates")
-        for (role, x, y), marker in zip(models, itertools.cycle("*Ds^"), strict=False):
+        for (role, x, y), marker in zip(models, itertools.cycle("*Ds^vPX<>"), strict=False):
             style = {"color": _INK, "markerfacecolor": "none", "markersize": 11, "markeredgewidth": 1.5}
             axes.plot([x], [y], marker, linestyle="none", label=role, gid=role.replace(" ", "-"), **style)
         axes.margins(x=0.08, y=0.12)
