@@ -27,7 +27,7 @@ def kind_of(operation: str) -> str:
     return next((kind for kind, parts in _KINDS.items() if any(part in name for part in parts)), OTHER)
 
 
-def shares(run: Callable[[], object], repeats: int = 3) -> dict[str, float]:
+def shares(run: Callable[[], object], repeats: int = 1) -> dict[str, float]:
     """The share of each kind of operation in the time that ``run`` takes on this thread, largest first.
 
     What the operations' own times do not account for is `OUTSIDE` them. The profiler itself slows down short

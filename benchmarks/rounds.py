@@ -19,7 +19,7 @@ CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 
 
 def in_rounds(
-    variants: Mapping[str, Callable[[int], float]], rounds: int, warm_up: int = 1
+    variants: Mapping[str, Callable[[int], float]], rounds: int, warm_up: int = 1, quiet: bool = False
 ) -> dict[str, dict[str, list[float]]]:
     """Run every variant once a round.
 
@@ -27,6 +27,7 @@ def in_rounds(
         variants: each is called with the round's number and returns how much it has done, such as rows.
         rounds: that count.
         warm_up: rounds before them that do not.
+        quiet: do not print each round's times.
 
     Returns:
         For each variant and each of `CLOCKS` the seconds for each row (or whatever it counts) of every round.
@@ -41,6 +42,9 @@ def in_rounds(
             for clock, read in CLOCKS.items():
                 if number >= 0:
                     found[name][clock].append((read() - before[clock]) / done)
+        if not quiet:
+            newest = ", ".join(f"{name} {1000 * own['wall'][-1]:.2f}" for name, own in found.items() if own["wall"])
+            print(f"round {number + 1} of {rounds}, ms: {newest}", file=sys.stderr, flush=True)
     return found
 
 

@@ -27,13 +27,23 @@ from typing import Any
 
 import datasets
 import numpy as np
-import torch
 from arithmetic import Replay, peak_rate, products_of_step
 from plain_protocol import PlainBert, PlainTraining, pad
 from profiling import shares
 from rounds import in_rounds, ratio, record, shown, spread
-from steps import ALL, SAMPLED, FloorStep, OurStep, padding_tokenizer, random_bert, random_rows, specs_of, step_flops
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from steps import (
+    ALL,
+    SAMPLED,
+    FloorStep,
+    OurStep,
+    described,
+    loaded_bert,
+    padding_tokenizer,
+    random_rows,
+    specs_of,
+    step_flops,
+)
+from transformers import AutoTokenizer
 
 from minidisc.architectures import architecture_for
 from minidisc.config import CompressSettings, DataSettings
@@ -290,25 +300,19 @@ def main() -> None:
     parser.add_argument("--target", type=Path, help="file for the figures, without .json and .md")
     options = parser.parse_args()
     datasets.disable_progress_bars()
-    if options.shape:
-        model = random_bert(*map(int, options.shape.split(",")))
-        tokenizer: Any = padding_tokenizer()
-    else:
-        folder = options.model or backbone_dir()
-        torch.manual_seed(0)
-        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = loaded_bert(options.model, options.shape)
+    tokenizer: Any = (
+        padding_tokenizer() if options.shape else AutoTokenizer.from_pretrained(options.model or backbone_dir())
+    )
     found = {}
     for name in options.tasks:
         with tempfile.TemporaryDirectory() as work:
             rows = rows_of(name, tokenizer, options.data_dir, options.length, Path(work))
             bench = Bench(model, rows, tokenizer, options.length, options.batch_size, options.rounds, Path(work))
             found[name] = measure(bench)
-    config = model.config
     content = {
         "record": record(),
-        "shape": f"BERT of {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "
-        f"{config.num_attention_heads} heads, {config.intermediate_size} neurons",
+        "shape": described(model),
         "candidates": [spec.name for spec in bench.candidates],
         "batch_size": options.batch_size,
         "length": options.length,

@@ -12,10 +12,16 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 from minidisc.architectures import Architecture, architecture_for
 from minidisc.config import CompressSettings, TrainingSettings
+from minidisc.demo.assets import backbone_dir
 from minidisc.extraction import extract
 from minidisc.losses import Truth, distillation_loss, distilled_layers
 from minidisc.measure import Shape
@@ -44,6 +50,23 @@ def random_bert(layers: int, hidden: int, heads: int, neurons: int, vocabulary: 
         max_position_embeddings=length,
     )
     return BertForSequenceClassification(config)
+
+
+def loaded_bert(folder: Path | None, shape: str | None) -> Any:
+    """A classifier: random of a shape ``layers,hidden,heads,neurons``, else of a folder, else the demo's MiniLM."""
+    if shape:
+        return random_bert(*map(int, shape.split(",")))
+    torch.manual_seed(0)
+    return AutoModelForSequenceClassification.from_pretrained(folder or backbone_dir(), num_labels=2)
+
+
+def described(model: Any) -> str:
+    """A BERT's shape in words."""
+    config = model.config
+    return (
+        f"BERT of {config.num_hidden_layers} layers, hidden size {config.hidden_size}, "
+        f"{config.num_attention_heads} heads, {config.intermediate_size} neurons"
+    )
 
 
 def random_rows(lengths: Sequence[int], vocabulary: int, seed: int = 0) -> datasets.Dataset:
