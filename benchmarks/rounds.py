@@ -64,7 +64,8 @@ def ratio(
 def record() -> dict[str, Any]:
     """What stands beside figures: command, machine, threads, versions, and what else the machine has to do."""
     return {
-        "command": " ".join(["python", *sys.argv]),
+        # Where data and models lie says nothing to others.
+        "command": " ".join(["python", *("DIR" if os.path.isabs(word) else word for word in sys.argv)]),
         "machine": processor(),
         "system": platform.platform(),
         "threads": torch.get_num_threads(),

@@ -43,7 +43,7 @@ from steps import (
     specs_of,
     step_flops,
 )
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, TrainerCallback
 
 from minidisc.architectures import architecture_for
 from minidisc.config import CompressSettings, DataSettings
@@ -183,6 +183,19 @@ class Bench:
             self.replay(products_of_step(self.shape, candidates, len(batch), self.padded(batch)))
         return sum(map(len, self.drawn[number]))
 
+    def loop(self, steps: int = 60) -> float:
+        """Seconds that transformers' loop takes for a step, beside what `OurStep` does: a stub is trained instead.
+
+        The last thing that is done with this bench, whose sampled trainer it changes.
+        """
+        trainer: Any = self.ours["sampled"].trainer
+        trainer.training_step = lambda *args, **kwargs: torch.zeros(())
+        clock = _Clock()
+        trainer.callback_handler.callbacks = [clock]
+        trainer.state.global_step, trainer.args.max_steps = 0, steps
+        trainer.train()
+        return float(np.median(np.diff(clock.ends)))
+
     def single(self) -> dict[str, Callable[[int], float]]:
         """Each candidate's dense network alone, forward, backward and the optimiser's step."""
         batch = self.drawn[0][STRATA // 2]
@@ -191,6 +204,17 @@ class Bench:
             return lambda number: [self.floor(batch, [spec])] and len(batch)
 
         return {spec.name: run(spec) for spec in self.candidates}
+
+
+class _Clock(TrainerCallback):
+    """Notes when each step has ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        """Note it."""
+        self.ends.append(time.perf_counter())
 
 
 def measure(bench: Bench) -> dict[str, Any]:
@@ -226,6 +250,7 @@ def measure(bench: Bench) -> dict[str, Any]:
         "profile": {
             name: shares(lambda run=run: run(0)) for name, run in bench.variants().items() if "lim" not in name
         },
+        "loop_seconds_per_step": bench.loop(),
         "raw": times,
     }
 
@@ -272,6 +297,8 @@ def page(content: dict[str, Any]) -> str:
             f"- plain: {task['flops_per_row']['plain'] / 1e9:.3f} GFLOPs a row. Large square products: "
             f"{rates['large squares'] / 1e9:.0f} GFLOPs a second.",
             f"- The teacher's pass, done once: {1000 * task['teacher_pass_seconds_per_row']['wall']:.2f} ms a row.",
+            f"- transformers' loop around our step, not in the figures above: "
+            f"{1000 * task['loop_seconds_per_step'] / content['batch_size']:.2f} ms a row.",
             f"- A dense network's step alone, relative to the widest's: {alone}.",
             "",
             "Shares of the time by kind of operation (torch.profiler, which itself slows down short operations):",
