@@ -27,6 +27,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import torch
 from arithmetic import Replay, peak_rate, products_of_step
 from plain_protocol import PlainBert, PlainTraining, pad
 from profiling import shares
@@ -331,25 +332,24 @@ def main() -> None:
     tokenizer: Any = (
         padding_tokenizer() if options.shape else AutoTokenizer.from_pretrained(options.model or backbone_dir())
     )
-    found = {}
+    content: dict[str, Any] = {
+        "record": record(),
+        "shape": described(model),
+        "batch_size": options.batch_size,
+        "length": options.length,
+        "rounds": options.rounds,
+        "tasks": {},
+    }
     for name in options.tasks:
         with tempfile.TemporaryDirectory() as work:
             rows = rows_of(name, tokenizer, options.data_dir, options.length, Path(work))
             bench = Bench(model, rows, tokenizer, options.length, options.batch_size, options.rounds, Path(work))
-            found[name] = measure(bench)
-    content = {
-        "record": record(),
-        "shape": described(model),
-        "candidates": [spec.name for spec in bench.candidates],
-        "batch_size": options.batch_size,
-        "length": options.length,
-        "rounds": options.rounds,
-        "tasks": found,
-    }
+            content["candidates"] = [spec.name for spec in bench.candidates]
+            content["tasks"][name] = measure(bench)
+        if options.target:
+            write_json(options.target.with_suffix(".json"), content)
+            options.target.with_suffix(".md").write_text(page(content), encoding="utf-8")
     print(page(content))
-    if options.target:
-        write_json(options.target.with_suffix(".json"), content)
-        options.target.with_suffix(".md").write_text(page(content), encoding="utf-8")
 
 
 if __name__ == "__main__":
