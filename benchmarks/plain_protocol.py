@@ -4,7 +4,7 @@ What it does, as that code does it: every row is padded to the maximum length; t
 every candidate is trained at every step, as a slice of one network of the teacher's full width, embeddings and all;
 attention is written out, with dropout on its probabilities; the compared hidden states are stacked and those of
 non-padding tokens selected; the loss of each candidate is read back; AdamW goes through the parameters one by one.
-Dropout is on, at BERT's 0.1.
+Dropout is on, at BERT's 0.1. A layer that keeps no heads, or no neurons, loses the bias of its output map too.
 
 It shares no code with minidisc, so that it is also an independent truth for the loss of a candidate.
 """

@@ -23,6 +23,7 @@ from minidisc.architectures import Architecture, architecture_for
 from minidisc.config import CompressSettings, TrainingSettings
 from minidisc.demo.assets import backbone_dir
 from minidisc.extraction import extract
+from minidisc.layers import set_dropout
 from minidisc.losses import Truth, distillation_loss, distilled_layers
 from minidisc.measure import Shape
 from minidisc.outputs import OutputReader
@@ -181,10 +182,8 @@ class FloorStep:
         self._given = _Given()
         states = distilled_layers(teacher.config.num_hidden_layers)
         for network in self.networks.values():
+            set_dropout(network, 0.0)
             network.base_model.embeddings = self._given
-            for module in network.modules():
-                if isinstance(module, torch.nn.Dropout):
-                    module.p = 0.0
         self._readers = {
             spec: OutputReader(network, self._architecture, states, False) for spec, network in self.networks.items()
         }
