@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from dense import dense_networks
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import (
@@ -23,7 +24,6 @@ from minidisc.architectures import Architecture, architecture_for
 from minidisc.config import CompressSettings, TrainingSettings
 from minidisc.demo.assets import backbone_dir
 from minidisc.extraction import extract
-from minidisc.layers import set_dropout
 from minidisc.losses import Truth, distillation_loss, distilled_layers
 from minidisc.measure import Shape
 from minidisc.outputs import OutputReader
@@ -176,14 +176,9 @@ class FloorStep:
         self, teacher: Any, candidates: Sequence[SubnetworkSpec], rows: Any, tokenizer: Any, work: Path
     ) -> None:
         self._architecture: Architecture = architecture_for(teacher.config.model_type)
-        self.networks = {spec: extract(teacher, spec).train() for spec in candidates}
-        self.widest = min(candidates, key=lambda spec: spec.sparsity)
-        self._embeddings = self.networks[self.widest].base_model.embeddings
-        self._given = _Given()
         states = distilled_layers(teacher.config.num_hidden_layers)
-        for network in self.networks.values():
-            set_dropout(network, 0.0)
-            network.base_model.embeddings = self._given
+        self.networks, self._embeddings, self._given = dense_networks(teacher, candidates)
+        self.widest = min(candidates, key=lambda spec: spec.sparsity)
         self._readers = {
             spec: OutputReader(network, self._architecture, states, False) for spec, network in self.networks.items()
         }
@@ -210,16 +205,6 @@ class FloorStep:
         for network in (*self.networks.values(), self._embeddings):
             network.zero_grad()
         return total
-
-
-class _Given(torch.nn.Module):
-    """Stands where a network's embeddings were, and hands out what another has computed."""
-
-    value: Any = None
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What was computed."""
-        return self.value
 
 
 def step_flops(shape: Shape, candidates: Sequence[SubnetworkSpec], rows: int, length: int) -> float:
