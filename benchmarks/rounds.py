@@ -7,11 +7,13 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from minidisc.files import write_json
 from minidisc.measure import processor
 from minidisc.runs import versions
 
@@ -72,6 +74,13 @@ def record() -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "versions": versions(),
     }
+
+
+def write(target: Path | None, content: dict[str, Any], text: str) -> None:
+    """Write figures as TARGET.json and TARGET.md, if there is a target."""
+    if target:
+        write_json(target.with_suffix(".json"), content)
+        target.with_suffix(".md").write_text(text, encoding="utf-8")
 
 
 def shown(values: Mapping[str, float], scale: float = 1.0, digits: int = 2) -> str:

@@ -31,7 +31,7 @@ import torch
 from arithmetic import Replay, peak_rate, products_of_step
 from plain_protocol import PlainBert, PlainTraining, pad
 from profiling import shares
-from rounds import in_rounds, ratio, record, shown, spread
+from rounds import in_rounds, ratio, record, shown, spread, write
 from steps import (
     ALL,
     SAMPLED,
@@ -49,7 +49,6 @@ from transformers import AutoTokenizer, TrainerCallback
 from minidisc.architectures import architecture_for
 from minidisc.config import CompressSettings, DataSettings
 from minidisc.demo.assets import backbone_dir, write_splits
-from minidisc.files import write_json
 from minidisc.measure import Shape
 from minidisc.resumable import LengthGroupedOrder
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities
@@ -202,7 +201,11 @@ class Bench:
         batch = self.drawn[0][STRATA // 2]
 
         def run(spec: SubnetworkSpec) -> Callable[[int], float]:
-            return lambda number: [self.floor(batch, [spec])] and len(batch)
+            def step(number: int) -> int:
+                self.floor(batch, [spec])
+                return len(batch)
+
+            return step
 
         return {spec.name: run(spec) for spec in self.candidates}
 
@@ -346,9 +349,7 @@ def main() -> None:
             bench = Bench(model, rows, tokenizer, options.length, options.batch_size, options.rounds, Path(work))
             content["candidates"] = [spec.name for spec in bench.candidates]
             content["tasks"][name] = measure(bench)
-        if options.target:
-            write_json(options.target.with_suffix(".json"), content)
-            options.target.with_suffix(".md").write_text(page(content), encoding="utf-8")
+        write(options.target, content, page(content))
     print(page(content))
 
 

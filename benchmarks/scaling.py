@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rounds import CLOCKS, in_rounds, record, shown, spread
+from rounds import CLOCKS, in_rounds, record, shown, spread, write
 from steps import ALL, OurStep, padding_tokenizer, random_bert, random_rows, specs_of, step_flops
 
-from minidisc.files import write_json
 from minidisc.measure import Shape
 
 HEAD, FFN, VOCABULARY = 32, 4, 1000
@@ -118,9 +117,7 @@ def main() -> None:
     content: dict[str, Any] = {"record": record(), "base": base, "rounds": options.rounds}
     content["things"] = {thing: measure(thing, base, options.rounds) for thing in options.things}
     print(page(content))
-    if options.target:
-        write_json(options.target.with_suffix(".json"), content)
-        options.target.with_suffix(".md").write_text(page(content), encoding="utf-8")
+    write(options.target, content, page(content))
 
 
 if __name__ == "__main__":

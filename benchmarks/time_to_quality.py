@@ -41,7 +41,7 @@ import numpy as np
 import torch
 from main_job import BATCH_SIZE, TASKS
 from plain_protocol import PlainBert, PlainTraining, logits_of, pad
-from rounds import record
+from rounds import record, write
 from tasks import Cell, Printer, prepare
 
 from minidisc.config import CompressSettings, DataSettings, settings_from
@@ -291,9 +291,7 @@ def main() -> None:
     about = record()
     text = page(found, {name: cell.title for name, cell in tasks.items()}, about)
     print(text)
-    if options.target:
-        write_json(options.target.with_suffix(".json"), {"record": about, "tasks": found})
-        options.target.with_suffix(".md").write_text(text, encoding="utf-8")
+    write(options.target, {"record": about, "tasks": found}, text)
 
 
 if __name__ == "__main__":
