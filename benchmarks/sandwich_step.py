@@ -3,6 +3,8 @@
     OMP_NUM_THREADS=2 python benchmarks/sandwich_step.py --data-dir DIR --target results/sandwich_step
     python benchmarks/sandwich_step.py --tasks random --shape 3,32,4,64 --rounds 2       # seconds, to try it out
 
+Tasks that the target holds of an earlier run with the same shape stay there.
+
 DIR is as for ``benchmarks/tasks.py``; Rotten Tomatoes comes from the demo's data package. The model is that of the
 demo (``--model DIR`` for another BERT), with a classifier of random weights: time does not depend on them.
 
@@ -49,6 +51,7 @@ from transformers import AutoTokenizer, TrainerCallback
 from minidisc.architectures import architecture_for
 from minidisc.config import CompressSettings, DataSettings
 from minidisc.demo.assets import backbone_dir, write_splits
+from minidisc.files import read_json
 from minidisc.measure import Shape
 from minidisc.resumable import LengthGroupedOrder
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities
@@ -152,14 +155,19 @@ class Bench:
         """Tokens of each row of a batch, padding included."""
         return max(self.rows["length"][row] for row in batch)
 
-    def flops(self, rule: str) -> float:
-        """Of a row, on average over the rounds."""
-        steps = [
-            step_flops(self.shape, candidates, len(batch), self.padded(batch)) / len(batch)
+    def flops(self, rule: str) -> list[float]:
+        """Of a row, on average over each round's batches."""
+        return [
+            float(
+                np.mean(
+                    [
+                        step_flops(self.shape, candidates, len(batch), self.padded(batch)) / len(batch)
+                        for batch, candidates in zip(self.drawn[number], self.trained(rule, number), strict=True)
+                    ]
+                )
+            )
             for number in range(self.rounds)
-            for batch, candidates in zip(self.drawn[number], self.trained(rule, number), strict=True)
         ]
-        return float(np.mean(steps))
 
     def _plain(self, number: int) -> int:
         batch = self.drawn[number][number % STRATA]
@@ -233,8 +241,11 @@ def measure(bench: Bench) -> dict[str, Any]:
         }
         key = f"plain / ours, {rule}, with the teacher's pass spread over {epochs:g} epochs"
         ratios[key] = ratio({"plain": times["plain"], "ours": with_teacher}, "plain", "ours")
-    rates = {rule: bench.flops(rule) / float(np.mean(times[f"limit, {rule}"]["wall"])) for rule in bench.ours}
-    flops_of = {rule: bench.flops(rule) for rule in bench.ours}
+    flops = {rule: bench.flops(rule) for rule in bench.ours}
+    rates = {
+        rule: spread(np.divide(own, times[f"limit, {rule}"]["wall"]).tolist())["median"] for rule, own in flops.items()
+    }
+    flops_of = {rule: float(np.mean(own)) for rule, own in flops.items()}
     flops_of["plain"] = step_flops(bench.shape, bench.candidates, 1, bench.length) + bench.shape.forward_flops(
         bench.shape.full(), 1, bench.length
     )
@@ -261,24 +272,24 @@ def measure(bench: Bench) -> dict[str, Any]:
 
 def page(content: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    about = content["record"]
     lines = [
         "# A step of the sandwich against the plain protocol, the floor and the limit",
         "",
-        f"`{about['command']}`, {about['threads']} threads, {about['machine']}; other work on the machine at the same",
-        f"time (load {about['load']:.1f}), so all variants run in turns and ratios are of one round; medians and, in",
-        "brackets, the middle 80 % of the rounds. Processor time is that of all threads, spinning included.",
-        f"Model: {content['shape']}. Candidates: {', '.join(content['candidates'])}. Batches of",
-        f"{content['batch_size']} rows, maximum length {content['length']}, {content['rounds']} rounds.",
-        "What the variants are: the script's first lines.",
+        f"{content['shape']}; batches of {content['batch_size']} rows, maximum length {content['length']}. All",
+        "variants run in turns, since the machine has other work, and ratios are of one round; medians and, in",
+        "brackets, the middle 80 % of the rounds. Processor time is that of all threads, spinning included. What the",
+        "variants are: the script's first lines.",
     ]
     for name, task in content["tasks"].items():
+        about = task["record"]
         lines += [
             "",
             f"## {TITLES[name]}",
             "",
             f"{task['rows']:,} rows of {task['tokens']:.1f} tokens on average, {task['padded_tokens']:.1f} in batches "
-            "of similar length.",
+            f"of similar length. Candidates: {', '.join(task['candidates_alone'])}.",
+            f"`{about['command']}`, {about['threads']} threads, {about['machine']}, load {about['load']:.1f}, "
+            f"{task['rounds']} rounds.",
             "",
             "| variant | ms a row | processor ms a row |",
             "|---|---|---|",
@@ -335,20 +346,17 @@ def main() -> None:
     tokenizer: Any = (
         padding_tokenizer() if options.shape else AutoTokenizer.from_pretrained(options.model or backbone_dir())
     )
-    content: dict[str, Any] = {
-        "record": record(),
-        "shape": described(model),
-        "batch_size": options.batch_size,
-        "length": options.length,
-        "rounds": options.rounds,
-        "tasks": {},
-    }
+    about = {"shape": described(model), "batch_size": options.batch_size, "length": options.length}
+    content: dict[str, Any] = {**about, "tasks": {}}
+    if options.target and options.target.with_suffix(".json").is_file():
+        before = read_json(options.target.with_suffix(".json"))
+        if about.items() <= before.items():
+            content = before
     for name in options.tasks:
         with tempfile.TemporaryDirectory() as work:
             rows = rows_of(name, tokenizer, options.data_dir, options.length, Path(work))
             bench = Bench(model, rows, tokenizer, options.length, options.batch_size, options.rounds, Path(work))
-            content["candidates"] = [spec.name for spec in bench.candidates]
-            content["tasks"][name] = measure(bench)
+            content["tasks"][name] = {"record": record(), "rounds": options.rounds, **measure(bench)}
         write(options.target, content, page(content))
     print(page(content))
 
