@@ -117,7 +117,8 @@ class Bench:
         self.lengths = rows["length"][:]
         drawn = drawn_batches(self.lengths, batch_size, rounds + 1)
         used = sorted({int(row) for batches in drawn for batch in batches for row in batch})
-        self.rows = rows.select(used)
+        self.rows = rows.select(used).flatten_indices()
+        self._padded = [self.lengths[row] for row in used]
         place = {row: i for i, row in enumerate(used)}
         self.drawn = [[[place[int(row)] for row in batch] for batch in batches] for batches in drawn]
         begin = time.perf_counter(), time.process_time()
@@ -153,7 +154,7 @@ class Bench:
 
     def padded(self, batch: Sequence[int]) -> int:
         """Tokens of each row of a batch, padding included."""
-        return max(self.rows["length"][row] for row in batch)
+        return max(self._padded[row] for row in batch)
 
     def flops(self, rule: str) -> list[float]:
         """Of a row, on average over each round's batches."""
