@@ -16,11 +16,17 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu" / "billions.py"
 ABSENT = ("accelerate", "datasets", "jinja2", "matplotlib", "pandas", "pyarrow", "scipy", "seqeval", "sklearn")
 
 
-def test_bare_pytorch_and_transformers_are_enough(tmp_path):
+def run_bare(script, folder, *flags):
+    """Run a script where there is no more than PyTorch and transformers."""
     start = (
         f"import runpy, sys; sys.modules.update(dict.fromkeys({ABSENT})); sys.argv.pop(0); "
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([sys.executable, "-c", start, script, *map(str, flags)], check=True, cwd=folder, env=environment)
+
+
+def test_bare_pytorch_and_transformers_are_enough(tmp_path):
     flags = [
         "--device",
         "cpu",
@@ -33,9 +39,7 @@ def test_bare_pytorch_and_transformers_are_enough(tmp_path):
         "--target",
         tmp_path / "found.json",
     ]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-c", start, SCRIPT, *map(str, flags)]
-    subprocess.run(command, check=True, cwd=tmp_path, env=environment)
+    run_bare(SCRIPT, tmp_path, *flags)
     found = json.loads((tmp_path / "found.json").read_text())["shapes"]["tiny"]
     layers, hidden, _, _, neurons, vocabulary = SHAPES["tiny"]
     norms, classifier = (2 * layers + 1) * hidden, 2 * hidden
