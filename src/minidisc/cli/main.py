@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from minidisc import ranks
 from minidisc.cli.options import command_from
 from minidisc.cli.output import Output, metrics_line, quiet_libraries
 from minidisc.config import (
@@ -163,6 +164,7 @@ def _output() -> Output:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; exit code 0 done, 2 bad input, 130 interrupted, 1 anything else."""
     try:
+        _check_launcher(arguments or sys.argv[1:])
         app(arguments or sys.argv[1:] or ["--help"], standalone_mode=False)
     except UserError as error:
         _fail(str(error))
@@ -176,6 +178,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
+def _check_launcher(arguments: list[str]) -> None:
+    if ranks.world_size() > 1 and arguments[:1] != ["compress"]:
+        raise UserError("only 'minidisc compress' runs on several processes; start other commands without a launcher.")
+
+
 def _fail(message: str, code: int = 2) -> None:
-    print("minidisc: " + " ".join(message.split()), file=sys.stderr)
+    if ranks.rank() == 0:
+        print("minidisc: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(code)

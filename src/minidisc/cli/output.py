@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from minidisc import ranks
+
 if TYPE_CHECKING:
     from minidisc.comparison import Comparison
     from minidisc.pipeline import Plan
@@ -38,7 +40,7 @@ class Output:
     """Listens to a run and prints it; a context manager, so that the terminal is left in order."""
 
     def __init__(self) -> None:
-        self.console = Console(highlight=False)
+        self.console = Console(highlight=False, quiet=ranks.rank() > 0)
         if not self.console.is_terminal:
             # What reads a pipe has no width; the table must not be squeezed into a terminal's.
             self.console.width = 120
