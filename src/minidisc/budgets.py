@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 import tempfile
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ from minidisc.config import Budget, CompressSettings
 from minidisc.errors import UserError
 from minidisc.extraction import extract
 from minidisc.files import read_json, write_json
-from minidisc.latency import is_busy, one_thread, side_by_side
+from minidisc.latency import batch_of, is_busy, one_thread, side_by_side
 from minidisc.measure import processor
 from minidisc.preparation import Preparation
 from minidisc.schedules import Job
@@ -88,7 +87,8 @@ def reached(
         value = _weights(Path(student["path"]))
         text = f"{value:,} bytes"
     elif found["setting"] == "target_latency":
-        more = _timed({"student": model.cpu()}, _inputs(prepared, found["batch_size"], found["length"]))["student"]
+        inputs = batch_of(prepared.rows["train"], found["batch_size"], found["length"])
+        more = _timed({"student": model.cpu()}, inputs)["student"]
         value, text = more["processor_milliseconds"], _milliseconds(more)
     else:
         kinds = ("selection_metrics", "metrics")
@@ -176,8 +176,8 @@ def _within_size(prepared: Preparation, settings: CompressSettings, budget: Budg
 
 
 def _within_latency(prepared: Preparation, settings: CompressSettings, budget: Budget) -> dict[str, Any]:
-    length = settings.latency_length or round(sum(prepared.rows["train"]["length"]) / len(prepared.rows["train"]))
-    inputs = _inputs(prepared, settings.latency_batch_size, length)
+    length = settings.latency_length or prepared.mean_length
+    inputs = batch_of(prepared.rows["train"], settings.latency_batch_size, length)
     model = prepared.loaded.model
     prepared.listener.note(f"timing students of {len(_TIMED) - 1} sizes and the teacher on one thread")
 
@@ -279,14 +279,6 @@ def _within_drop(
 def _announced(prepared: Preparation, job: Job) -> Job:
     prepared.listener.estimated(prepared.estimate(job))
     return job
-
-
-def _inputs(prepared: Preparation, batch_size: int, length: int) -> dict[str, torch.Tensor]:
-    """A batch without padding, of the training rows' tokens one after the other."""
-    rows = prepared.rows["train"][: batch_size * length]["input_ids"]
-    tokens = itertools.chain.from_iterable(itertools.cycle(rows))
-    ids = torch.tensor(list(itertools.islice(tokens, batch_size * length))).reshape(batch_size, length)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def _timed(models: Mapping[Any, Any], inputs: dict[str, torch.Tensor]) -> dict[Any, dict[str, float]]:

@@ -1,4 +1,4 @@
-"""The model card of a saved student or assistant: its ``README.md``, as the Hugging Face Hub reads it."""
+"""Model cards, ``README.md`` as the Hugging Face Hub reads it, and that of a saved student or assistant."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ _HUB_METRICS = {
 _PIPELINES = {"token-classification": "token-classification", "causal-lm": "text-generation"}
 _AUTO_CLASSES = {"token-classification": "AutoModelForTokenClassification", "causal-lm": "AutoModelForCausalLM"}
 _CORRELATIONS = ("pearson", "spearman")
+TAGS = ("minidisc", "model-compression", "arxiv:2205.14570")
+"""What a search on the Hub finds every model of minidisc's by."""
 
 
 def write_card(results: dict[str, Any], model: dict[str, Any], folder: Path | None = None) -> None:
@@ -35,15 +37,29 @@ def write_card(results: dict[str, Any], model: dict[str, Any], folder: Path | No
             size, whose metrics are those on the selection rows.
         folder: where it is written, if not to the model's ``path``.
     """
+    write_markdown(
+        "card.md.jinja", _variables(results, model), _metadata(results, model), folder or Path(model["path"])
+    )
+
+
+def write_markdown(template: str, variables: dict[str, Any], data: Any, folder: Path) -> None:
+    """Write a folder's card, atomically.
+
+    Args:
+        template: a file of the package, which may use the filters of `minidisc.report.formats`.
+        variables: what it uses.
+        data: metadata, a ``huggingface_hub.ModelCardData``.
+        folder: where ``README.md`` is put.
+    """
     import jinja2
     from huggingface_hub import ModelCard
 
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {name: getattr(formats, name) for name in formats.FILTERS}
-    source = resources.files("minidisc").joinpath("card.md.jinja").read_text(encoding="utf-8")
-    body = environment.from_string(source).render(_variables(results, model))
-    card = ModelCard(f"---\n{_metadata(results, model).to_yaml()}\n---\n\n{body}\n", ignore_metadata_errors=False)
-    with new_file((folder or Path(model["path"])) / "README.md") as temporary:
+    source = resources.files("minidisc").joinpath(template).read_text(encoding="utf-8")
+    body = environment.from_string(source).render(variables)
+    card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n", ignore_metadata_errors=False)
+    with new_file(folder / "README.md") as temporary:
         # File names on Linux need not be valid Unicode.
         temporary.write_text(str(card), encoding="utf-8", errors="backslashreplace")
 
@@ -67,14 +83,21 @@ def sampling_error(metric: str, value: float, rows: int) -> float | None:
     return None
 
 
-def _metadata(results: dict[str, Any], model: dict[str, Any]) -> Any:
+def metadata(task: dict[str, Any], settings: dict[str, Any], metrics: dict[str, float] | None, **changes: Any) -> Any:
+    """Metadata of a card, a ``huggingface_hub.ModelCardData``.
+
+    Args:
+        task: ``name``, ``kind`` and ``metrics`` of a `minidisc.tasks.Task`.
+        settings: those that say where the rows come from.
+        metrics: on the validation rows; None where there are none that others could compute too.
+        changes: other fields, ``base_model`` and ``model_name`` among them; a ``base_model`` that is not on the Hub
+            is left out.
+    """
     from huggingface_hub import EvalResult, ModelCardData
 
-    task, settings = results["task"], results["settings"]
-    tag = _PIPELINES.get(task["kind"], "text-classification")
+    tag = pipeline_of(task["kind"])
     dataset = _dataset(settings)
     found = [
-        # The selection rows of another size are no split that others could evaluate on.
         EvalResult(
             task_type=tag,
             dataset_type=dataset or "own",
@@ -83,20 +106,51 @@ def _metadata(results: dict[str, Any], model: dict[str, Any]) -> Any:
             dataset_split="validation",
             metric_type=_HUB_METRICS.get(name, name),
             metric_name=name,
-            metric_value=round(model["metrics"][name], 6),
+            metric_value=round(value, 6),
         )
-        for name in (task["metrics"] if "metrics" in model else [])
+        for name, value in (metrics or {}).items()
+        if name in task["metrics"]
     ]
+    base = hub_id(changes.pop("base_model"))
+    relation = changes.pop("base_model_relation", "finetune")
     return ModelCardData(
-        library_name="transformers",
-        pipeline_tag=tag,
-        base_model=_hub_id(settings["teacher"]),
-        base_model_relation="finetune" if _hub_id(settings["teacher"]) else None,
-        datasets=[dataset] if dataset else None,
-        metrics=sorted({_HUB_METRICS.get(name, name) for name in task["metrics"]}),
-        tags=["minidisc", "distillation", "pruning", "model-compression", "arxiv:2205.14570"],
+        **{
+            "library_name": "transformers",
+            "pipeline_tag": tag,
+            "base_model": base,
+            "base_model_relation": relation if base else None,
+            "datasets": [dataset] if dataset else None,
+            "metrics": sorted({_HUB_METRICS.get(name, name) for name in task["metrics"]}),
+            "eval_results": found or None,
+            **changes,
+        }
+    )
+
+
+def pipeline_of(kind: str) -> str:
+    """The Hub's name for a kind of task, which is that of transformers' pipeline for it."""
+    return _PIPELINES.get(kind, "text-classification")
+
+
+def auto_class_of(kind: str) -> str:
+    """The Auto class of transformers that loads models for a kind of task."""
+    return _AUTO_CLASSES.get(kind, "AutoModelForSequenceClassification")
+
+
+def errors_of(metrics: dict[str, float], rows: int) -> dict[str, float | None]:
+    """`sampling_error` of each of several metrics."""
+    return {name: sampling_error(name, value, rows) for name, value in metrics.items()}
+
+
+def _metadata(results: dict[str, Any], model: dict[str, Any]) -> Any:
+    return metadata(
+        results["task"],
+        results["settings"],
+        # The selection rows of another size are no split that others could evaluate on.
+        model.get("metrics"),
+        base_model=results["settings"]["teacher"],
+        tags=[*TAGS, "distillation", "pruning"],
         model_name=_name(results, model),
-        eval_results=found or None,
     )
 
 
@@ -114,8 +168,8 @@ def _variables(results: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]
     return {
         "name": _name(results, model),
         "model": model,
-        "teacher": _hub_id(settings["teacher"]) or Path(settings["teacher"]).name,
-        "on_hub": _hub_id(settings["teacher"]) is not None,
+        "teacher": hub_id(settings["teacher"]) or Path(settings["teacher"]).name,
+        "on_hub": hub_id(settings["teacher"]) is not None,
         "task": task,
         "rows": results["rows"],
         "split": split,
@@ -124,13 +178,9 @@ def _variables(results: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]
         "assistants": [a["sparsity"] for a in results["assistants"]],
         "is_student": model is results["student"],
         "models": models,
-        "errors": {
-            (name, metric): sampling_error(metric, each["metrics"][metric], rows["count"])
-            for name, each in models
-            for metric in task["metrics"]
-        },
-        "auto_class": _AUTO_CLASSES.get(task["kind"], "AutoModelForSequenceClassification"),
-        "pipeline": _PIPELINES.get(task["kind"], "text-classification"),
+        "errors": {name: errors_of(each["metrics"], rows["count"]) for name, each in models},
+        "auto_class": auto_class_of(task["kind"]),
+        "pipeline": pipeline_of(task["kind"]),
         "plain": not (Path(model["path"]) / CODE_FILE).exists(),
         "versions": results["versions"],
         "warnings": results["warnings"],
@@ -149,16 +199,16 @@ def _name(results: dict[str, Any], model: dict[str, Any]) -> str:
     return f"assistant {1 + next(i for i, a in enumerate(results['assistants']) if a is model)}"
 
 
-def _hub_id(teacher: str) -> str | None:
-    """The teacher's name on the Hub, if it came from there."""
-    on_hub = not Path(teacher).exists() and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", teacher)
-    return teacher if on_hub else None
+def hub_id(model: str) -> str | None:
+    """A model's name on the Hub, if it came from there."""
+    on_hub = not Path(model).exists() and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model)
+    return model if on_hub else None
 
 
 def _dataset(settings: dict[str, Any]) -> str | None:
     """The data set's name on the Hub, if the rows are one's."""
     task = settings["task"]
-    own = settings["train_file"] or settings["validation_file"] or settings["train_text"]
+    own = settings.get("train_file") or settings["validation_file"] or settings.get("train_text")
     if own or task is None or (settings["data_dir"] and task not in BENCHMARKS):
         return None
     return hub_arguments(task)[0]

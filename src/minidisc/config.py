@@ -324,6 +324,11 @@ class CompressSettings(DataSettings, TrainingSettings):
     examples: bool = option(
         True, "keep a few validation rows' texts, on which teacher and student differ, in results and report"
     )
+    report_to: tuple[str, ...] | None = option(
+        None,
+        "experiment trackers that are told candidates' metrics and tradeoffs as they are trained, comma-separated: "
+        "tensorboard (into RUN/tensorboard), wandb, mlflow and others that transformers knows",
+    )
     keep_checkpoints: bool = option(False, "keep RUN/checkpoints after the run is complete")
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ import torch
 from minidisc.config import FinetuneSettings
 from minidisc.errors import UserError
 from minidisc.files import new_folder
+from minidisc.finetuned_card import write_finetuned_card
 from minidisc.losses import task_loss
 from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
@@ -84,12 +85,13 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     trainer.validation_rows = encode_for(task, data.validation, loaded.tokenizer, settings.max_length)
     trainer.fit()
     loaded.model.load_state_dict(trainer.best_state(0))
+    best = trainer.best[0]
+    assert best is not None
     with new_folder(folder) as temporary:
         loaded.model.save_pretrained(temporary)
         loaded.tokenizer.save_pretrained(temporary)
+        write_finetuned_card(settings, data, best.metrics, temporary)
     shutil.rmtree(work)
-    best = trainer.best[0]
-    assert best is not None
     return FinetuneResult(folder, best.metrics, trainer.cost)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,29 +27,33 @@ def one_thread() -> Iterator[None]:
 
 
 @torch.no_grad()
-def side_by_side(models: Mapping[str, Any], inputs: dict[str, torch.Tensor]) -> dict[str, dict[str, float]]:
+def side_by_side(
+    models: Mapping[str, Any], inputs: dict[str, torch.Tensor], rounds: int = ROUNDS, seconds: float = SECONDS
+) -> dict[str, dict[str, float]]:
     """Time each model on the same batch, in turns.
 
     Args:
         models: by name; the first is what the others are compared with.
         inputs: a batch, (rows, length) each.
+        rounds: how often each is timed.
+        seconds: after which no further round begins; five there are in any case.
 
     Returns:
         For each model the medians over the rounds of ``milliseconds`` and ``processor_milliseconds``, the ``low`` and
         ``high`` ends of the middle 80 % of the latter, and ``speedup``, the first model's processor time divided by
         its own: on one thread and an idle machine both times are the same,
-        and where the machine is busy (`is_busy`) only the processor's says anything. There are 51 rounds, or as many,
-        at least 5, as fit into 10 seconds, and one before them that does not count.
+        and where the machine is busy (`is_busy`) only the processor's says anything. One round before the others
+        does not count.
     """
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
     started = time.perf_counter()
-    for round in range(ROUNDS + 1):
+    for number in range(rounds + 1):
         # There and back, so that none always follows the same one.
-        for name in list(models) if round % 2 else reversed(list(models)):
+        for name in list(models) if number % 2 else reversed(list(models)):
             begin = time.perf_counter(), time.process_time()
             models[name](**inputs)
             times[name].append((time.perf_counter() - begin[0], time.process_time() - begin[1]))
-        if round >= FEWEST_ROUNDS and time.perf_counter() - started > SECONDS:
+        if number >= FEWEST_ROUNDS and time.perf_counter() - started > seconds:
             break
     wall, processor = (
         {name: [1000 * pair[clock] for pair in pairs[1:]] for name, pairs in times.items()} for clock in (0, 1)
@@ -65,6 +70,20 @@ def side_by_side(models: Mapping[str, Any], inputs: dict[str, torch.Tensor]) -> 
             "speedup": first / median,
         }
     return found
+
+
+def batch_of(rows: Any, batch_size: int, length: int) -> dict[str, torch.Tensor]:
+    """A batch of encoded rows without padding: each cut, or its inner tokens repeated, up to its last one.
+
+    Args:
+        rows: encoded rows, with ``input_ids``.
+        batch_size: how many are taken, from the first on.
+        length: tokens of each.
+    """
+    taken = [rows[i % len(rows)]["input_ids"] for i in range(batch_size)]
+    # The last token stays last, and appears once: T5 reads a sentence's class there, and wants as many in every row.
+    ids = [[*itertools.islice(itertools.cycle(row[:-1] or row), length - 1), row[-1]] for row in taken]
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.ones(batch_size, length, dtype=torch.long)}
 
 
 def is_busy(timings: Iterable[Mapping[str, float]]) -> bool:

@@ -23,11 +23,13 @@ from minidisc.measure import Cost, Sizes, highest_memory, processor
 from minidisc.preflight import Estimate, check_disk, disk_needed
 from minidisc.preparation import Preparation
 from minidisc.report import write_report
+from minidisc.report.formats import assistant_name
 from minidisc.results import CompressionResult, ModelResult, plain, read_result
 from minidisc.runs import open_run, versions
-from minidisc.schedules import SCHEDULES, Outcome, planned
+from minidisc.schedules import SCHEDULES, Job, Outcome, planned
 from minidisc.selection import Candidate, lambda_sweeps
 from minidisc.subnetworks import SubnetworkSpec
+from minidisc.timings import timings
 
 
 def compress(
@@ -84,7 +86,7 @@ def compress(
             shutil.rmtree(folder)
         raise
     outcome = SCHEDULES[settings.schedule](job)
-    return ranks.by_zero(lambda: _save(prepared, job.settings, outcome, folder, budget))
+    return ranks.by_zero(lambda: _save(prepared, job, outcome, folder, budget))
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,8 @@ def plan(
     listener, budget = listener or LoggingListener(), settings.budget()
     settings = budgets.widest(settings)
     if budget is not None:
-        listener.note(
-            f"{budget.flag}: a run solves for the sparsity; what follows is for {settings.target_sparsity:g}"
-        )
+        sparsity = f"{100 * settings.target_sparsity:g} %"
+        listener.note(f"{budget.flag}: the run itself solves for the sparsity; this is for {sparsity}")
     prepared = Preparation(settings, listener)
     prepared.rank_evenly()
     job = prepared.job(settings, Path(settings.output_dir))
@@ -151,8 +152,9 @@ def plan(
 
 
 def _save(
-    prepared: Preparation, settings: CompressSettings, outcome: Outcome, folder: Path, budget: dict[str, Any] | None
+    prepared: Preparation, job: Job, outcome: Outcome, folder: Path, budget: dict[str, Any] | None
 ) -> CompressionResult:
+    settings = job.settings
     tokenizer = prepared.loaded.tokenizer
     chosen = [assistant.candidate for assistant in outcome.assistants]
     rows = [
@@ -184,6 +186,10 @@ def _save(
         outcome.selection_metrics,
     )
     teacher = prepared.teacher_result()
+    prepared.listener.note("timing them, and the candidates, on one thread")
+    sizes = dict.fromkeys(candidate.spec for table in outcome.candidates[:1] for candidate in table)
+    made = {assistant_name(i, len(assistants)): a.model for i, a in enumerate(outcome.assistants, start=1)}
+    latency = timings(prepared, {**made, "student": outcome.student}, list(sizes))
     if budget is not None:
         budget["reached"] = budgets.reached(prepared, budget, plain(teacher), plain(student), outcome.student)
         if not budget["reached"]["kept"]:
@@ -204,6 +210,7 @@ def _save(
         "student": plain(student),
         "candidates": rows,
         "lambda_sweep": [[part._asdict() for part in sweep] for sweep in lambda_sweeps(rows)],
+        "latency": latency,
         "contrast": prepared.contrast(outcome.student),
         "trials": outcome.trials,
         "kept": outcome.kept,
@@ -211,6 +218,7 @@ def _save(
         "cost": {
             "total": asdict(total),
             "stages": {name: asdict(cost) for name, cost in costs.items()},
+            "all_trials_flops": prepared.flops_of_all_trials(job),
         },
         "machine": f"{processor()}, {prepared.device.type}, torch threads {torch.get_num_threads()}",
         "settings": dataclasses.asdict(settings),
@@ -218,8 +226,8 @@ def _save(
         "versions": versions(),
         "warnings": prepared.warnings,
     }
-    for made in (*results["assistants"], results["student"]):
-        write_card(results, made)
+    for model in (*results["assistants"], results["student"]):
+        write_card(results, model)
     write_report(folder / "report.html", results)
     # Last: a folder with results.json is a finished run.
     write_json(folder / "results.json", results)

@@ -267,18 +267,64 @@ def _flops(
     stored: bool,
 ) -> float:
     """FLOPs of importance, of teachers and of training, as a run's costs count them."""
-    count, length = len(rows["train"]), int(np.mean(rows["train"]["length"]))
-    trained = _trained_rows(settings, count)
+    parts = _Flops(settings, shape, rows, stored)
     teacher = shape.full()
-    total = shape.forward_flops(teacher, 1, length) * len(rows["calibration"])
-    total *= 2 + (settings.importance_on == "teacher")
+    total = parts.importance()
     for candidates in stages:
-        chances = _chances(candidates, settings.candidates_per_step)
-        if settings.loss not in WITHOUT_TEACHER:
-            total += shape.forward_flops(teacher, 1, length) * (count if stored else trained)
-        total += 3 * trained * sum(chance * shape.forward_flops(spec, 1, length) for spec, chance in chances)
-        teacher = chances[len(chances) // 2][0]
+        total += parts.teaching(teacher) + parts.training(candidates)
+        teacher = sorted(candidates, key=lambda spec: spec.sparsity)[len(candidates) // 2]
     return total
+
+
+def flops_of_all_trials(
+    settings: CompressSettings,
+    shape: Shape,
+    candidates: Sequence[SubnetworkSpec],
+    rows: Mapping[str, Any],
+    stored: bool,
+) -> float:
+    """FLOPs of distilling every candidate alone, and a student from each, instead of the one trial of a sandwich.
+
+    With as many steps in every stage, importance computed once, and the teacher's outputs too if they are ``stored``.
+
+    Args:
+        settings: of the run.
+        shape: the teacher's.
+        candidates: the assistants to try; the last is the student's size.
+        rows: see `estimate`.
+        stored: see `estimate`.
+    """
+    parts = _Flops(settings, shape, rows, stored)
+    *assistants, student = candidates
+    total = parts.importance() + parts.teaching(shape.full()) * (1 if stored else len(assistants))
+    for spec in assistants:
+        total += parts.training([spec]) + parts.teaching(spec) + parts.training([student])
+    return total
+
+
+class _Flops:
+    """FLOPs of a run's parts, as its costs count them."""
+
+    def __init__(self, settings: CompressSettings, shape: Shape, rows: Mapping[str, Any], stored: bool) -> None:
+        self._settings, self._shape, self._calibration = settings, shape, len(rows["calibration"])
+        self._length = int(np.mean(rows["train"]["length"]))
+        count = len(rows["train"])
+        self._trained = _trained_rows(settings, count)
+        self._taught = 0 if settings.loss in WITHOUT_TEACHER else count if stored else self._trained
+
+    def _row(self, spec: SubnetworkSpec) -> float:
+        return self._shape.forward_flops(spec, 1, self._length)
+
+    def importance(self) -> float:
+        passes = 2 + (self._settings.importance_on == "teacher")
+        return passes * self._calibration * self._row(self._shape.full())
+
+    def teaching(self, teacher: SubnetworkSpec) -> float:
+        return self._taught * self._row(teacher)
+
+    def training(self, candidates: Sequence[SubnetworkSpec]) -> float:
+        chances = _chances(candidates, self._settings.candidates_per_step)
+        return 3 * self._trained * sum(chance * self._row(spec) for spec, chance in chances)
 
 
 def disk_needed(shape: Shape, settings: CompressSettings, stored: bool) -> int:

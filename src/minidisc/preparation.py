@@ -30,7 +30,7 @@ from minidisc.measure import Cost, Shape, Sizes, measured
 from minidisc.memory import free_weights, give_weights, is_freed, release_memory
 from minidisc.nested import order_by_importance
 from minidisc.prediction import batches_by_length, model_inputs, predict
-from minidisc.preflight import Estimate, check_length, estimate, teacher_warnings
+from minidisc.preflight import Estimate, check_length, estimate, flops_of_all_trials, teacher_warnings
 from minidisc.results import ModelResult
 from minidisc.runs import TEXT
 from minidisc.schedules import Job, Network, planned
@@ -38,6 +38,7 @@ from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_gri
 from minidisc.tasks import CAUSAL_LM, TaskData, collator, encode_for, hold_out, label_array, load_data, model_outputs
 from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_config, load_model
 from minidisc.teaching import stored_bytes
+from minidisc.tracking import check_trackers
 from minidisc.vocabulary import dropped, needed_pieces, trim_model, trim_tokenizer
 from minidisc.writing import open_texts, write_documents
 
@@ -79,6 +80,7 @@ class Preparation:
     ) -> None:
         self.settings, self.listener = settings, listener
         self._begun = time.perf_counter(), time.process_time()
+        check_trackers(settings.report_to or ())
         config = load_config(settings.teacher, settings.trust_remote_code)
         self.architecture = architecture_for(config.model_type)
         check_length(config, self.architecture, settings.max_length)
@@ -134,6 +136,11 @@ class Preparation:
     def rank_evenly(self) -> None:
         """Take all layers for equally important, where it is only to be known what a run will take."""
         self._importance_of_teacher = Importance(*map(torch.from_numpy, even_scores(self.full)))
+
+    @property
+    def mean_length(self) -> int:
+        """Tokens of a training row, on average."""
+        return round(float(np.mean(self.rows["train"]["length"])))
 
     def need_teacher(self) -> None:
         """Bring the ordered teacher back into memory, if it is not there."""
@@ -254,6 +261,13 @@ class Preparation:
             job.stored,
             ranked=self._ranked,
         )
+
+    def flops_of_all_trials(self, job: Job) -> float | None:
+        """What trying every candidate as the assistant would take; None where the run chooses none."""
+        settings = job.settings
+        if settings.schedule != "minidisc" or settings.assistants or settings.stages != 2 or len(job.candidates) < 2:
+            return None
+        return flops_of_all_trials(settings, self.shape, job.candidates, self.rows, job.stored)
 
     def logits(self, model: Any, rows: str) -> np.ndarray:
         """What a model gives for ``selection`` or ``validation`` rows, as `minidisc.tasks.Task.evaluate` takes it."""

@@ -220,6 +220,7 @@ class ResumableTrainer(Trainer):
         self.history.append({"step": step, "metrics": dict(zip(self.networks, scores, strict=True))})
         metrics = {name: values["metric"] for name, values in zip(self.networks, scores, strict=True)}
         self._progress(step, self.state.max_steps, None, metrics)
+        self.log(self._to_log(scores))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -237,6 +238,16 @@ class ResumableTrainer(Trainer):
             average_gradients(cast(torch.nn.Module, self.model).parameters())
         self.last_loss = loss
         return loss
+
+    def _to_log(self, scores: Sequence[dict[str, float]]) -> dict[str, float]:
+        """What experiment trackers are told of an evaluation, with the prefix by which they know one."""
+        logs = {
+            f"eval_{metric}/{network}": value
+            for network, metrics in zip(self.networks, scores, strict=True)
+            for metric, value in metrics.items()
+            if metric != "metric"
+        }
+        return logs if self.last_loss is None else {"loss": self.last_loss.item(), **logs}
 
     _micro_of, _micro = -1, 0
 

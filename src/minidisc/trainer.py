@@ -31,6 +31,7 @@ from minidisc.nested import NestedNetwork
 from minidisc.outputs import OutputReader
 from minidisc.prediction import model_inputs, predict_subnetworks
 from minidisc.resumable import Best, ResumableArguments, ResumableTrainer
+from minidisc.selection import tradeoff
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task, label_array
 from minidisc.teaching import OutputStore, StoredOutputs, keep_largest
@@ -48,6 +49,9 @@ class SandwichArguments(ResumableArguments):
     loss: str = field(default="hidden+logits", metadata={"help": "a key of minidisc.losses.LOSSES"})
     teacher_top_k: int | None = field(
         default=None, metadata={"help": "the teacher's logits of a token that count; all if not given"}
+    )
+    tradeoff_lambda: float | None = field(
+        default=None, metadata={"help": "weight of sparsity in the tradeoffs that experiment trackers are told"}
     )
 
 
@@ -223,6 +227,15 @@ class SandwichTrainer(ResumableTrainer):
         """Metrics of every candidate on the selection rows."""
         labels = self.selection_labels()
         return [self.task.evaluate(logits, labels) for logits in self._predict(self.candidates)]
+
+    def _to_log(self, scores: Sequence[dict[str, float]]) -> dict[str, float]:
+        weight = cast(SandwichArguments, self.args).tradeoff_lambda
+        tradeoffs = {
+            f"eval_t_lambda/{spec.name}": tradeoff(metrics["metric"], spec.sparsity, weight)
+            for spec, metrics in zip(self.candidates, scores, strict=True)
+            if weight is not None
+        }
+        return {**super()._to_log(scores), **tradeoffs}
 
     def selection_labels(self) -> np.ndarray:
         """Labels of the selection rows, as `minidisc.tasks.Task.evaluate` takes them."""

@@ -1,6 +1,9 @@
 """The commands as a user gives them, in this process; `test_bad_input` has their errors."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -68,6 +71,16 @@ def test_a_dry_run_tells_the_plan_and_leaves_nothing(workplace, tmp_path, capsys
     assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
 
 
+@pytest.mark.parametrize("budget", [("--target-size", "20kB"), ("--max-drop", "1%")])
+def test_a_dry_run_of_a_budget_is_for_all_that_it_may_lead_to(tmp_path, capsys, small, budget):
+    at = small.index("--target-sparsity")
+    flags = [*small[:at], *small[at + 2 :], *budget, "--output-dir", tmp_path / "run", "--dry-run"]
+    out = run(capsys, "compress", *flags)
+    assert f"{' '.join(budget)}: the run itself solves for the sparsity; this is for 50 %" in out
+    assert "stage 1: 25 %, 50 %" in out
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_runs_own_settings_repeat_it_and_flags_win(tmp_path, capsys, small):
     run(capsys, "compress", *small, "--output-dir", tmp_path / "one", "--schedule", "direct")
     config = tmp_path / "one" / "run.yaml"
@@ -82,7 +95,62 @@ def test_a_runs_own_settings_repeat_it_and_flags_win(tmp_path, capsys, small):
     assert settings[0] == settings[1]
 
 
+def test_json_is_all_of_stdout_and_progress_goes_to_stderr(tmp_path, capsys, small):
+    main(["compress", *small, "--output-dir", str(tmp_path / "run"), "--json"])
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == json.loads((tmp_path / "run" / "results.json").read_text())
+    assert "estimate: about " in shown.err
+    assert "sandwich-1 step 0: " in shown.err
+
+    answer = json.loads(
+        run(capsys, "extract", tmp_path / "run", "--sparsity", "0.5", *_to(tmp_path / "half"), "--json")
+    )
+    assert answer["sparsity"] == 0.5
+    assert (tmp_path / "half" / "model.safetensors").is_file()
+    assert json.loads(run(capsys, "report", tmp_path / "run", "--json")) == {
+        "report": str(tmp_path / "run" / "report.html")
+    }
+
+
+def test_quiet_prints_the_result_alone(workplace, tmp_path, capsys, small):
+    main(["compress", *small, "--output-dir", str(tmp_path / "run"), "--quiet"])
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert shown.out.startswith("candidates: ")
+    assert "step 0" not in shown.out
+
+    flags = ("--model", workplace / "backbone", "--epochs", "1", "--device", "cpu", *_to(tmp_path / "teacher"))
+    rows = ("--train-file", workplace / "train.csv", "--validation-file", workplace / "validation.csv")
+    main([str(part) for part in ("finetune", *flags, *rows, "--quiet", "--json")])
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    answer = json.loads(shown.out)
+    assert answer["output_dir"] == str(tmp_path / "teacher")
+    assert 0 <= answer["metrics"]["accuracy"] <= 1
+
+
+def _to(folder):
+    return "--output-dir", folder
+
+
+def test_the_shell_completes_commands_and_options():
+    def completed(words):
+        position = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+        run = [
+            sys.executable,
+            "-c",
+            "import sys; sys.argv[0] = 'minidisc'; from minidisc.cli.main import main; main()",
+        ]
+        environment = {**os.environ, "_MINIDISC_COMPLETE": "complete_bash", **position}
+        return subprocess.run(run, capture_output=True, text=True, env=environment).stdout.split()
+
+    assert completed("minidisc comp") == ["compress", "compare"]
+    assert completed("minidisc compress --target-p") == ["--target-params"]
+
+
 def test_help_lists_only_what_works(capsys):
     out = run(capsys, "--help")
     commands = [line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.startswith("  ")]
-    assert {"finetune", "compress", "compare", "evaluate", "export", "extract", "report", "demo"} == set(commands)
+    assert {"finetune", "compress", "compare", "evaluate", "export", "extract", "report", "push", "demo"} == set(
+        commands
+    )

@@ -275,7 +275,9 @@ def test_a_teacher_that_was_fine_tuned_raises_no_warning(workplace, tmp_path, ca
     assert not [record for record in caplog.records if record.name == "minidisc"]
 
 
-@pytest.mark.parametrize("changes", [{}, {"second_teacher": "both"}, {"schedule": "maxidisc", "epochs": 2}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"second_teacher": "both", "trim_vocabulary": True}, {"schedule": "maxidisc", "epochs": 2}]
+)
 def test_a_teacher_that_is_dropped_makes_the_same_student(workplace, tmp_path, monkeypatch, changes):
     freed = []
     step = SandwichTrainer.train_batch
@@ -302,6 +304,27 @@ def test_less_memory_makes_as_good_a_student(run, workplace, tmp_path):
         **tiny.settings(workplace, tmp_path / "lean", gradient_checkpointing=True, optimizer="adafactor")
     )
     assert lean.student.metrics["accuracy"] > run.teacher.metrics["accuracy"] - 0.2
+
+
+def test_the_cost_of_all_trials_is_that_of_running_them(workplace, tmp_path):
+    # Every row is cut to as many tokens, and nothing stops early.
+    settings = tiny.settings(workplace, "", max_length=5, patience=99, epochs=2)
+    tried = minidisc.compress(**{**settings, "output_dir": str(tmp_path / "all")}, schedule="maxidisc").cost
+    one = minidisc.compress(**{**settings, "output_dir": str(tmp_path / "one")}).results["cost"]
+    assert one["all_trials_flops"] == pytest.approx(tried.flops, rel=0.03)
+    assert one["total"]["flops"] < tried.flops
+
+
+def test_every_network_of_a_run_is_timed(run, workplace):
+    latency = run.results["latency"]
+    sizes = [f"{100 * row['sparsity']:g} %" for row in run.candidates]
+    assert list(latency["networks"]) == ["teacher", *["assistant"] * len(run.assistants), "student", *sizes]
+    for times in latency["networks"].values():
+        assert 0 < times["low"] <= times["processor_milliseconds"] <= times["high"]
+    words = [len(text.split()) for text in read_table(workplace / "train.csv")["text"]]
+    assert latency["batch_size"] == 1
+    # With [CLS] and [SEP]; some rows are kept for selection.
+    assert latency["length"] == pytest.approx(np.mean(words) + 2, abs=1)
 
 
 @pytest.mark.parametrize("schedule", ["direct", "minidisc"])

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from transformers import AutoTokenizer, BertConfig, BertForTokenClassification
 
 import minidisc
@@ -73,6 +74,18 @@ def test_what_is_in_the_folder(exported):
     assert config["id2label"] == {"0": "contra", "1": "pro"}
     assert "auto_map" not in config
     onnx.checker.check_model(str(exported / "model.onnx"))
+
+
+def test_the_card_says_what_export_json_says(exported):
+    card = ModelCard.load(exported / "README.md")
+    assert (card.data.library_name, card.data.pipeline_tag) == ("onnx", "text-classification")
+    record = read_json(exported / "export.json")
+    for name, engine in record["engines"].items():
+        (line,) = [line for line in card.text.splitlines() if line.startswith(f"| {name} |")]
+        assert f" {engine['metrics']['accuracy']:.4f} " in line
+        assert f" {engine['latency']['32']['milliseconds']:.2f} " in line
+    (result,) = card.data.eval_results
+    assert result.metric_value == round(record["engines"]["onnx int8"]["metrics"]["accuracy"], 6)
 
 
 def test_empty_layers_are_not_in_the_graph(exported):

@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 import minidisc
 from minidisc.cli.main import main
+from minidisc.errors import UserError
+from minidisc.preparation import Preparation
 from minidisc.trainer import SandwichTrainer
 from tests.integration import tiny
 
@@ -145,6 +147,36 @@ def test_every_size_can_be_taken_out(written, place, tmp_path):
 
 def test_the_teacher_ran_once_on_every_row(written):
     assert "outputs of teacher" in written.results["cost"]["stages"]
+
+
+def test_a_teacher_that_is_dropped_makes_the_same_student(place, written, tmp_path, monkeypatch):
+    """Embeddings and output layer are one, also where the weights are dropped and come back."""
+    dropped = []
+    monkeypatch.setattr(Preparation, "drop_teacher", lambda _: dropped.append(1))
+    options = settings(place, tmp_path / "run", train_file=None, train_text="generate:100", teacher_top_k=5)
+    kept = minidisc.compress(**options)
+    assert dropped
+    weights = [result.student.path / "model.safetensors" for result in (kept, written)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert kept.teacher.metrics == written.teacher.metrics
+
+
+@pytest.mark.parametrize("top_k", [None, 5])
+def test_planned_flops_are_those_that_are_spent(place, tmp_path, top_k):
+    # Every row has as many tokens, and no candidate is drawn: nothing is left to chance.
+    options = settings(
+        place, tmp_path / "run", schedule="direct", patience=99, candidates_per_step="all", teacher_top_k=top_k
+    )
+    planned = minidisc.plan(**options)
+    assert not (tmp_path / "run").exists()
+    assert planned.estimate.flops == pytest.approx(minidisc.compress(**options).cost.flops, rel=0.03)
+
+
+def test_a_dry_run_has_no_text_of_the_teacher(place, tmp_path):
+    options = settings(place, tmp_path / "run", train_file=None, train_text="generate:100")
+    with pytest.raises(UserError, match="--dry-run writes nothing"):
+        minidisc.plan(**options)
+    assert not (tmp_path / "run").exists()
 
 
 def test_writing_goes_on_where_it_was_killed(place, written, tmp_path, monkeypatch):

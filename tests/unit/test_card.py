@@ -160,3 +160,28 @@ def test_no_sampling_error_where_there_is_no_formula():
     assert sampling_error("f1", 0.5, 100) is None
     assert sampling_error("accuracy", 1.0, 100) is None
     assert sampling_error("pearson", 0.5, 1) is None
+
+
+def test_what_the_card_of_a_fine_tuned_model_says(tmp_path):
+    from datasets import Dataset
+
+    from minidisc.config import FinetuneSettings
+    from minidisc.finetuned_card import write_finetuned_card
+    from minidisc.tasks import GLUE, TaskData
+
+    rows = {name: Dataset.from_dict({"sentence": ["a"] * n}) for name, n in (("train", 9), ("validation", 400))}
+    data = TaskData(task=GLUE["glue/sst2"], **rows, splits={"train": "train", "validation": "dev"}, fingerprint="x")
+    settings = FinetuneSettings(model="who/bert", output_dir="unused", task="glue/sst2")
+    write_finetuned_card(settings, data, {"accuracy": 0.8, "metric": 0.8}, tmp_path)
+    found = ModelCard.load(tmp_path / "README.md")
+    assert (found.data.base_model, found.data.datasets) == ("who/bert", ["nyu-mll/glue"])
+    (result,) = found.data.eval_results
+    assert (result.dataset_config, result.dataset_split, result.metric_value) == ("sst2", "validation", 0.8)
+    assert "400 validation rows (dev)" in found.text
+    assert "- accuracy: 0.8000 ± 0.0200" in found.text.splitlines()
+    assert "optimistic" in found.text
+    assert "trust_remote_code" not in found.text
+    # A form of T5 brings its code.
+    (tmp_path / "modeling_x.py").touch()
+    write_finetuned_card(settings, data, {"accuracy": 0.8, "metric": 0.8}, tmp_path)
+    assert "trust_remote_code=True" in (tmp_path / "README.md").read_text()

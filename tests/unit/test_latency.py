@@ -18,11 +18,9 @@ def test_models_take_turns_and_medians_are_compared(monkeypatch):
 
         return call
 
-    monkeypatch.setattr(latency, "ROUNDS", 5)
     monkeypatch.setattr(latency.time, "perf_counter", lambda: 2 * clock[0])
     monkeypatch.setattr(latency.time, "process_time", lambda: clock[0])
-    monkeypatch.setattr(latency, "SECONDS", 1e9)
-    found = latency.side_by_side({name: model(name) for name in seconds}, {"input_ids": torch.ones(1, 2)})
+    found = latency.side_by_side({name: model(name) for name in seconds}, {"input_ids": torch.ones(1, 2)}, 5, 1e9)
     assert calls == ["fast", "slow", "slow", "fast"] * 3
     assert found == {
         "slow": {
@@ -63,3 +61,10 @@ def test_threads_are_given_back():
     with latency.one_thread():
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == before
+
+
+def test_a_batch_has_whole_rows_last_tokens_and_no_padding():
+    rows = [{"input_ids": ids} for ids in ([2, 7, 8, 3], [2, 9, 9, 9, 9, 9, 3], [5])]
+    batch = latency.batch_of(rows, batch_size=4, length=6)
+    assert batch["input_ids"].tolist() == [[2, 7, 8, 2, 7, 3], [2, 9, 9, 9, 9, 3], [5] * 6, [2, 7, 8, 2, 7, 3]]
+    assert batch["attention_mask"].tolist() == [[1] * 6] * 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +11,7 @@ import typer
 
 from minidisc import ranks
 from minidisc.cli.options import command_from
-from minidisc.cli.output import Output, metrics_line, quiet_libraries
+from minidisc.cli.output import Output, quiet_libraries
 from minidisc.config import (
     TARGETS,
     CompareSettings,
@@ -30,20 +30,28 @@ _NOT_COMPARED = (
     *("schedule", "assistants", "student", "keep_sizes", "examples"),
     *("latency_batch_size", "latency_length"),
 )
+_INTERRUPTED = 130
+_RESUMABLE = ("finetune", "compress", "compare")
+
+_QUIET = "print the result alone, without progress"
+_JSON = "print the result as one JSON object on stdout; progress goes to stderr"
+# Options of every command that prints a result, in the two forms that commands are made from.
+_SHOWN: dict[str, Any] = {"quiet": (bool, False, _QUIET), "as_json": (bool, False, _JSON)}
+_Quiet = Annotated[bool, typer.Option("--quiet", help=_QUIET)]
+_Json = Annotated[bool, typer.Option("--json", help=_JSON)]
 
 app = typer.Typer(
     name="minidisc",
     help="Compress a fine-tuned Hugging Face transformer in one run, through the best teacher assistant.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _compress(settings: CompressSettings, resume: bool, dry_run: bool) -> None:
+def _compress(settings: CompressSettings, resume: bool, dry_run: bool, **shown: bool) -> None:
     """Compress a fine-tuned model: find the assistant in one trial, distil the student through it."""
-    with _output() as output:
+    with _output(**shown) as output:
         from minidisc.pipeline import compress, plan
 
         if dry_run:
@@ -51,38 +59,33 @@ def _compress(settings: CompressSettings, resume: bool, dry_run: bool) -> None:
         output.result(compress(settings=settings, resume=resume, listener=output))
 
 
-def _finetune(settings: FinetuneSettings, resume: bool) -> None:
+def _finetune(settings: FinetuneSettings, resume: bool, **shown: bool) -> None:
     """Fine-tune a pre-trained model on labelled rows: the teacher."""
-    with _output() as output:
+    with _output(**shown) as output:
         from minidisc.finetuning import finetune
 
-        result = finetune(settings, output.stage("teacher"), resume)
-        output.note(f"teacher: {metrics_line(result.metrics)} on the validation rows; saved in {result.output_dir}")
+        output.finetuned(finetune(settings, output.stage("teacher"), resume))
 
 
-def _evaluate(settings: EvaluateSettings, as_json: bool) -> None:
+def _evaluate(settings: EvaluateSettings, **shown: bool) -> None:
     """Evaluate a fine-tuned or compressed model on validation rows."""
-    quiet_libraries()
-    from minidisc.evaluation import evaluate
+    with _output(**shown) as output:
+        from minidisc.evaluation import evaluate
 
-    result = evaluate(settings)
-    if as_json:
-        print(json.dumps(result))
-    else:
-        print(f"{settings.model}: {metrics_line(result['metrics'])} on {result['rows']} rows of {result['source']}")
+        output.evaluated(evaluate(settings), settings.model)
 
 
-def _export(settings: ExportSettings) -> None:
+def _export(settings: ExportSettings, **shown: bool) -> None:
     """Export a model to ONNX, with its parity, metric, latency and size beside PyTorch's."""
-    with _output() as output:
+    with _output(**shown) as output:
         from minidisc.exporting import export
 
         output.exported(export(settings, output.note), settings.output_dir)
 
 
-def _compare(settings: CompareSettings, resume: bool) -> None:
+def _compare(settings: CompareSettings, resume: bool, **shown: bool) -> None:
     """Compare methods of compression on one teacher: a table over targets and seeds."""
-    with _output() as output:
+    with _output(**shown) as output:
         from minidisc.comparison import compare
 
         comparison = compare(settings=settings, resume=resume, listener=output)
@@ -93,7 +96,10 @@ def _compare(settings: CompareSettings, resume: bool) -> None:
 
 app.command("finetune")(
     command_from(
-        FinetuneSettings, _finetune, resume=(bool, False, "go on with a training for --output-dir that was cut short")
+        FinetuneSettings,
+        _finetune,
+        resume=(bool, False, "go on with a training for --output-dir that was cut short"),
+        **_SHOWN,
     )
 )
 app.command("compress")(
@@ -102,6 +108,7 @@ app.command("compress")(
         _compress,
         resume=(bool, False, "go on with the run in --output-dir where it was cut short"),
         dry_run=(bool, False, "say what the run would train and take; train nothing, write nothing"),
+        **_SHOWN,
     )
 )
 app.command("compare")(
@@ -110,12 +117,11 @@ app.command("compare")(
         _compare,
         (*TARGETS, *_NOT_COMPARED),
         resume=(bool, False, "go on with the comparison in --output-dir; methods and seeds may be added"),
+        **_SHOWN,
     )
 )
-app.command("evaluate")(
-    command_from(EvaluateSettings, _evaluate, as_json=(bool, False, "print one JSON object instead of a line"))
-)
-app.command("export")(command_from(ExportSettings, _export))
+app.command("evaluate")(command_from(EvaluateSettings, _evaluate, **_SHOWN))
+app.command("export")(command_from(ExportSettings, _export, **_SHOWN))
 
 
 @app.command("extract")
@@ -123,9 +129,11 @@ def _extract(
     run: Annotated[str, typer.Argument(metavar="RUN", help="folder of a finished run of 'minidisc compress'")],
     sparsity: Annotated[float, typer.Option(help="one that the run has trained, such as 0.7")],
     output_dir: Annotated[str, typer.Option(help="where the model is put")],
+    quiet: _Quiet = False,
+    as_json: _Json = False,
 ) -> None:
     """Take any other size that a run has trained out of it, without training."""
-    with _output() as output:
+    with _output(quiet, as_json) as output:
         from minidisc.sizes import extract_size
 
         output.extracted(extract_size(Path(run), sparsity, Path(output_dir)))
@@ -136,13 +144,29 @@ def _report(
     runs: Annotated[list[str], typer.Argument(metavar="RUN [RUN …]", help="folders of finished runs")],
     output: Annotated[str | None, typer.Option(help="the HTML file (for one run: RUN/report.html)")] = None,
     no_examples: Annotated[bool, typer.Option("--no-examples", help="show no rows of text")] = False,
+    quiet: _Quiet = False,
+    as_json: _Json = False,
 ) -> None:
     """Write a finished run's report anew from its files, or one page that compares several runs."""
-    with _output() as out:
+    with _output(quiet, as_json) as out:
         from minidisc.reporting import report
 
-        file = report([Path(run) for run in runs], Path(output) if output else None, not no_examples)
-        out.note(f"report    {file}")
+        out.reported(report([Path(run) for run in runs], Path(output) if output else None, not no_examples))
+
+
+@app.command("push")
+def _push(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="a model that minidisc has saved, or an export")],
+    repo_id: Annotated[str, typer.Argument(metavar="NAME/MODEL", help="its name on the Hugging Face Hub")],
+    private: Annotated[bool, typer.Option("--private", help="make the repository private, if it is made")] = False,
+    quiet: _Quiet = False,
+    as_json: _Json = False,
+) -> None:
+    """Upload a saved model with its card to the Hugging Face Hub; log in with 'hf auth login' before."""
+    with _output(quiet, as_json) as output:
+        from minidisc.hub import push
+
+        output.pushed(push(Path(folder), repo_id, private))
 
 
 @app.command("demo")
@@ -156,16 +180,19 @@ def _demo(
         demo(Path(output_dir), output)
 
 
-def _output() -> Output:
+def _output(quiet: bool = False, as_json: bool = False) -> Output:
     quiet_libraries()
-    return Output()
+    return Output(quiet, as_json)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; exit code 0 done, 2 bad input, 130 interrupted, 1 anything else."""
+    arguments = arguments or sys.argv[1:] or ["--help"]
     try:
-        _check_launcher(arguments or sys.argv[1:])
-        app(arguments or sys.argv[1:] or ["--help"], standalone_mode=False)
+        _check_launcher(arguments)
+        # typer turns Ctrl-C into this exit code, which it returns; older ones into Abort.
+        if app(arguments, standalone_mode=False) == _INTERRUPTED:
+            raise KeyboardInterrupt
     except UserError as error:
         _fail(str(error))
     except _USAGE_ERROR as error:
@@ -174,8 +201,16 @@ def main(arguments: list[str] | None = None) -> None:
     except (FloatingPointError, CheckFailed) as error:
         _fail(str(error), code=1)
     except (KeyboardInterrupt, typer.Abort):
-        print("\nminidisc: interrupted; finetune, compress and compare go on with --resume.", file=sys.stderr)
-        sys.exit(130)
+        print(f"minidisc: interrupted{_how_to_go_on(arguments)}", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+
+
+def _how_to_go_on(arguments: list[str]) -> str:
+    """The command that takes up again what an interrupted one has done, where there is one."""
+    if arguments[0] not in (*_RESUMABLE, "demo"):
+        return ""
+    flag = [] if arguments[0] == "demo" or "--resume" in arguments else ["--resume"]
+    return f"; go on with: {shlex.join(['minidisc', *arguments, *flag])}"
 
 
 def _check_launcher(arguments: list[str]) -> None:

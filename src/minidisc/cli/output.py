@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from minidisc import ranks
 
 if TYPE_CHECKING:
     from minidisc.comparison import Comparison
+    from minidisc.finetuning import FinetuneResult
     from minidisc.pipeline import Plan
     from minidisc.preflight import Estimate
     from minidisc.results import CompressionResult, ModelResult
@@ -37,20 +40,29 @@ def quiet_libraries() -> None:
 
 
 class Output:
-    """Listens to a run and prints it; a context manager, so that the terminal is left in order."""
+    """Listens to a run and prints it; a context manager, so that the terminal is left in order.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: print results and warnings alone, the warnings to stderr.
+        as_json: print a result as one JSON object, and all else to stderr.
+    """
+
+    def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
+        self._json = as_json
         self.console = Console(highlight=False, quiet=ranks.rank() > 0)
         if not self.console.is_terminal:
             # What reads a pipe has no width; the table must not be squeezed into a terminal's.
             self.console.width = 120
+        aside = Console(stderr=True, highlight=False) if quiet or as_json else self.console
+        self._warnings = aside
+        self._progress = Console(quiet=True) if quiet else aside
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
+            console=self._progress,
+            disable=quiet or not self._progress.is_terminal,
         )
 
     def __enter__(self) -> Output:
@@ -62,22 +74,20 @@ class Output:
 
     def note(self, message: str) -> None:
         """Print a line."""
-        self._print(message)
+        self._print(message, console=self._progress)
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self._print(f"warning: {message}", style="yellow")
+        self._print(f"warning: {message}", style="yellow", console=self._warnings)
 
     def estimated(self, value: Estimate) -> None:
         """Print the preflight's estimate."""
-        self._print(
-            f"estimate: about {_duration(value.seconds)} ({_duration(value.cpu_seconds)} of processor time) on this "
-            f"machine, {value.flops:.2g} FLOPs, {value.memory / 2**30:.2f} GiB of memory, "
-            f"{value.disk / 2**30:.1f} GiB of disk while it runs"
-        )
+        self.note(_estimate_line(value))
 
     def plan(self, plan: Plan) -> None:
         """Print what a run would do."""
+        if self._answered(asdict(plan)):
+            return
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
         for heading in ("size", "heads", "neurons", "prunable", "no emb.", "all"):
             table.add_column(heading, justify="right", no_wrap=True)
@@ -93,19 +103,20 @@ class Output:
             self._print(f"stage {number}: {', '.join(names)}; at most {plan.steps} steps")
         phases = (f"{name} {size / 2**30:.2f}" for name, size in plan.estimate.phases.items())
         self._print(f"tensors of each phase, GiB: {', '.join(phases)}")
-        self.estimated(plan.estimate)
+        self._print(_estimate_line(plan.estimate))
 
     def cell(self, title: str, number: int, of: int, seconds_left: float | None) -> None:
         """Print which cell of a comparison begins, and how long all will take."""
         left = f", about {_duration(seconds_left)} left" if seconds_left is not None else ""
-        self._print(f"cell {number}/{of}: {title}{left}")
+        self.note(f"cell {number}/{of}: {title}{left}")
 
     def comparison(self, comparison: Comparison) -> None:
         """Print the table of a comparison, and what failed."""
         from minidisc.comparison.table import HEADINGS, cells_of
 
-        self._bar.stop()
         content = comparison.content
+        if self._answered(content):
+            return
         metrics = content["task"]["metrics"]
         table = Table(title="mean ± standard error over seeds, on the validation rows", title_justify="left")
         for heading in ("method", "target", "seeds", *metrics, *HEADINGS):
@@ -120,8 +131,32 @@ class Output:
             self._print(f"failed: {cell}: {reason}")
         self._print(f"table     {comparison.output_dir / 'compare.md'}, {comparison.output_dir / 'compare.json'}")
 
+    def finetuned(self, result: FinetuneResult) -> None:
+        """Print what `minidisc.finetuning.finetune` has made."""
+        if self._answered({**asdict(result), "output_dir": str(result.output_dir)}):
+            return
+        self._print(f"teacher: {metrics_line(result.metrics)} on the validation rows; saved in {result.output_dir}")
+
+    def evaluated(self, result: dict[str, Any], model: str) -> None:
+        """Print what `minidisc.evaluation.evaluate` has found."""
+        if self._answered(result):
+            return
+        self._print(f"{model}: {metrics_line(result['metrics'])} on {result['rows']} rows of {result['source']}")
+
+    def reported(self, file: Path) -> None:
+        """Print where a report is."""
+        if not self._answered({"report": str(file)}):
+            self._print(f"report    {file}")
+
+    def pushed(self, address: str) -> None:
+        """Print where a model is on the Hub."""
+        if not self._answered({"url": address}):
+            self._print(f"pushed    {address}")
+
     def extracted(self, model: dict[str, Any]) -> None:
         """Print what `minidisc.sizes.extract_size` has taken out of a run."""
+        if self._answered(model):
+            return
         self._print(
             f"extracted {_percent(model['sparsity'])}: {metrics_line(model['selection_metrics'])} on the selection "
             f"rows; {model['sizes']['all'] / 1e6:.2f} M parameters; {model['path']}"
@@ -129,7 +164,8 @@ class Output:
 
     def exported(self, record: dict[str, Any], folder: str) -> None:
         """Print what `minidisc.exporting.export` has found."""
-        self._bar.stop()
+        if self._answered(record):
+            return
         engines = record["engines"]
         tokens = record["timing"]["tokens"]
         metrics = [name for name in engines["pytorch"]["metrics"] if name != "metric"]
@@ -176,19 +212,20 @@ class Output:
             now = time.monotonic()
             if metrics is not None:
                 shown = "  ".join(f"{network} {metric:.3f}" for network, metric in metrics.items())
-                self._print(f"{name} step {step}: {shown}")
+                self.note(f"{name} step {step}: {shown}")
             elif first is None:
                 first = step, now
-            elif not self.console.is_terminal and now - last >= PLAIN_SECONDS:
+            elif not self._progress.is_terminal and now - last >= PLAIN_SECONDS:
                 last = now
                 left = (now - first[1]) / (step - first[0]) * (total - step)
-                self._print(f"{name} step {step}/{total}, loss {float(loss):.4f}, {_duration(left)} left")
+                self.note(f"{name} step {step}/{total}, loss {float(loss):.4f}, {_duration(left)} left")
 
         return progress
 
     def result(self, result: CompressionResult) -> None:
         """Print the candidate table, what was chosen from it and how surely, and the three-line summary."""
-        self._bar.stop()
+        if self._answered(result.results):
+            return
         if result.candidates:
             self.console.print(_candidate_table(result))
             if result.stages == 1:
@@ -210,9 +247,16 @@ class Output:
         self._print(f"student   {_described(result.student)}")
         self._print(f"report    {result.report}")
 
-    def _print(self, message: str, style: str | None = None) -> None:
+    def _answered(self, result: Any) -> bool:
+        """Print a result as JSON, if that was asked for; whether it was."""
+        self._bar.stop()
+        if self._json:
+            print(json.dumps(result))
+        return self._json
+
+    def _print(self, message: str, style: str | None = None, console: Console | None = None) -> None:
         # No wrapping and no markup: the lines are also read by other programs, and paths hold brackets.
-        self.console.print(message, style=style, markup=False, soft_wrap=True)
+        (console or self.console).print(message, style=style, markup=False, soft_wrap=True)
 
 
 def metrics_line(values: dict[str, float]) -> str:
@@ -279,6 +323,14 @@ def _described(model: ModelResult) -> str:
     return (
         f"{metrics_line(model.metrics)} on validation; {sizes.prunable / 1e6:.2f} M prunable, "
         f"{sizes.without_embeddings / 1e6:.2f} M without embeddings, {sizes.all / 1e6:.2f} M parameters; {model.path}"
+    )
+
+
+def _estimate_line(value: Estimate) -> str:
+    return (
+        f"estimate: about {_duration(value.seconds)} ({_duration(value.cpu_seconds)} of processor time) on this "
+        f"machine, {value.flops:.2g} FLOPs, {value.memory / 2**30:.2f} GiB of memory, "
+        f"{value.disk / 2**30:.1f} GiB of disk while it runs"
     )
 
 

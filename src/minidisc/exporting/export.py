@@ -13,6 +13,7 @@ import torch
 from minidisc.config import ExportSettings
 from minidisc.errors import CheckFailed, UserError
 from minidisc.evaluation import Evaluation
+from minidisc.exporting.card import write_export_card
 from minidisc.exporting.engines import Engine, check_packages
 from minidisc.exporting.graph import write_int8, write_onnx, write_openvino
 from minidisc.files import new_folder, write_json
@@ -70,6 +71,7 @@ def export(settings: ExportSettings, note: Callable[[str], None] = lambda line: 
         evaluation.loaded.tokenizer.save_pretrained(temporary)
         write_json(temporary / "config.json", _config(evaluation.loaded.model))
         _write_example(settings, evaluation, files, temporary)
+        write_export_card(settings, evaluation.task, record, temporary)
         write_json(temporary / "export.json", record)
     return record
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from minidisc.report import formats
+from minidisc.report.plots import front_plot
 
 _Cell = tuple[float, str] | str | None
 _SIZES = (("prunable", "prunable"), ("without_embeddings", "without embeddings"), ("all", "all"))
@@ -18,12 +19,39 @@ def variables(runs: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
         runs: the name of each, and its results.
     """
     results = [content for _, content in runs]
+    differences = _differences(results)
     return {
         "names": [name for name, _ in runs],
         "series": [],
-        "differences": _differences(results),
+        "differences": differences,
+        # Points of different rows have no place in one plot.
+        "fronts": [] if differences else _fronts(runs),
         "tables": [table for table in _tables(results) if table["rows"]],
     }
+
+
+def _fronts(runs: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+    """The teacher's and the students' metric on the validation rows over all parameters, and over latency."""
+    first = runs[0][1]
+    networks = [("teacher", first["teacher"], first, "teacher")]
+    networks += [(name, content["student"], content, "student") for name, content in runs]
+    sizes = [(name, model["sizes"]["all"] / 1e6, model["metrics"]["metric"]) for name, model, _, _ in networks]
+    plots = [_front("size", "all parameters, millions", sizes)]
+    timed = [content.get("latency") or {} for _, content in runs]
+    shapes = {(latency.get("batch_size"), latency.get("length")) for latency in timed}
+    if all(timed) and len(shapes) == 1:
+        label = "processor time of {} × {} tokens, ms".format(*shapes.pop())
+        times = [
+            (name, content["latency"]["networks"][role]["processor_milliseconds"], model["metrics"]["metric"])
+            for name, model, content, role in networks
+        ]
+        plots.append(_front("latency", label, times))
+    return plots
+
+
+def _front(name: str, label: str, points: Sequence[tuple[str, float, float]]) -> str:
+    text = f"metric over {label}: " + ", ".join(f"{who} {formats.score(y)} at {x:.3g}" for who, x, y in points)
+    return front_plot(f"front-{name}", [], points, label, "metric on the validation rows", text)
 
 
 def _differences(results: Sequence[dict[str, Any]]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from minidisc.confidence import RESAMPLES
 from minidisc.report import formats
+from minidisc.report.fronts import fronts, networks_of
 from minidisc.report.plots import candidates_plot, curves_plot, series_colours
 from minidisc.selection import best_row, lambda_sweeps, range_of, tables_of
 
@@ -42,7 +43,7 @@ def variables(results: dict[str, Any], examples: bool) -> dict[str, Any]:
     if len(keys) > 1 and "next_token_accuracy" not in keys:
         metrics.append(("metric", "mean"))
     models = _models(results)
-    colours = _series(results)
+    networks, colours = networks_of(results, models), _series(results)
     return {
         "task": results["task"],
         "teacher": models[0],
@@ -60,6 +61,9 @@ def variables(results: dict[str, Any], examples: bool) -> dict[str, Any]:
         "selects_on_validation": settings["select_on"] == "validation",
         "assistants": _choice_in_words(results),
         "sandwiches": _sandwiches(results, metrics),
+        "latency": results.get("latency"),
+        "networks": networks,
+        "fronts": fronts(networks, results.get("latency"), _axis(metrics)),
         "lam": settings["tradeoff_lambda"],
         "resamples": RESAMPLES,
         "layers": _layers(models),
@@ -67,6 +71,8 @@ def variables(results: dict[str, Any], examples: bool) -> dict[str, Any]:
         "series": series_colours(len(colours)),
         "curves": _curves(results, colours),
         "total": results["cost"]["total"],
+        "all_trials": results["cost"].get("all_trials_flops"),
+        "trials_count": len({row["sparsity"] for row in results["candidates"]}) - 1,
         "costs": [(_stage_title(results, name), cost) for name, cost in results["cost"]["stages"].items()],
         "settings": sorted(settings.items()),
         "machine": results["machine"],
@@ -77,16 +83,13 @@ def variables(results: dict[str, Any], examples: bool) -> dict[str, Any]:
 def _models(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Teacher, assistants, student, each with its role and short name."""
     assistants = results["assistants"]
-    roles = ["teacher", *(_assistant_name(i, len(assistants)) for i in range(1, len(assistants) + 1)), "student"]
+    numbers = range(1, len(assistants) + 1)
+    roles = ["teacher", *(formats.assistant_name(i, len(assistants)) for i in numbers), "student"]
     models = zip(roles, [results["teacher"], *assistants, results["student"]], strict=True)
     return [
         {**model, "role": role, "name": model["path"].rstrip("/").rsplit("/")[-1] or model["path"]}
         for role, model in models
     ]
-
-
-def _assistant_name(number: int, of: int) -> str:
-    return "assistant" if of == 1 else f"assistant {number}"
 
 
 def _sandwiches(results: dict[str, Any], metrics: list[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -102,7 +105,7 @@ def _sandwiches(results: dict[str, Any], metrics: list[tuple[str, str]]) -> list
             f"t_λ is largest at {formats.percent(best['sparsity'])}. The table holds the same numbers."
         )
         marks = [
-            _assistant_name(number, len(assistants))
+            formats.assistant_name(number, len(assistants))
             if row["chosen"]
             else "student's size" * (row["sparsity"] == student)
             for row in table
@@ -278,5 +281,5 @@ def _stage_title(results: dict[str, Any], name: str) -> str:
         return f"Sandwich {name.removeprefix('sandwich-')}"
     if name == "student":
         count = len(results["assistants"])
-        return f"Student from {_assistant_name(count, count) if count else 'teacher'}"
+        return f"Student from {formats.assistant_name(count, count) if count else 'teacher'}"
     return name[0].upper() + name[1:]

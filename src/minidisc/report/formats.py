@@ -5,7 +5,10 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-FILTERS = ("score", "signed", "percent", "lam", "count", "parameters", "times", "flops", "duration", "size", "setting")
+FILTERS = (
+    *("score", "signed", "percent", "lam", "count", "parameters", "times", "milliseconds"),
+    *("flops", "duration", "size", "setting"),
+)
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -30,6 +33,16 @@ def percent(value: float) -> str:
 def lam(value: float) -> str:
     """A λ, three digits: ``0.125``."""
     return f"{value:.3g}"
+
+
+def milliseconds(value: float) -> str:
+    """A time, three digits: ``1.23 ms``."""
+    return f"{value:.3g} ms"
+
+
+def assistant_name(number: int, of: int) -> str:
+    """Role of the assistant of a number from 1 on, among so many."""
+    return "assistant" if of == 1 else f"assistant {number}"
 
 
 def count(value: int) -> str:

@@ -7,6 +7,7 @@ page's text colour, and every series a CSS variable that the page defines for li
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from html import escape
@@ -84,6 +85,39 @@ def candidates_plot(
         axes.set_title(f"{metric}, and t_λ", loc="left", fontsize=10)
 
     return _svg(name, draw, text, columns=2)
+
+
+def front_plot(
+    name: str,
+    candidates: Sequence[tuple[float, float]],
+    models: Sequence[tuple[str, float, float]],
+    size: str,
+    metric: str,
+    text: str,
+) -> str:
+    """Metric over what a network takes.
+
+    Args:
+        name: prefix of the ids in the SVG, unique in the page.
+        candidates: of each what it takes, and its metric.
+        models: of teacher, assistants and student the role, what it takes, and its metric.
+        size: label of the axis of what they take, with its unit.
+        metric: name of the metric, with its range.
+        text: what the plot shows, for who cannot see it.
+    """
+
+    def draw(axes: Any) -> None:
+        if candidates:
+            axes.plot(*zip(*candidates, strict=True), "o-", color=_METRIC, label="candidates", gid="candidates")
+        for (role, x, y), marker in zip(models, itertools.cycle("*Ds^vPX<>"), strict=False):
+            style = {"color": _INK, "markerfacecolor": "none", "markersize": 11, "markeredgewidth": 1.5}
+            axes.plot([x], [y], marker, linestyle="none", label=role, gid=role.replace(" ", "-"), **style)
+        axes.margins(x=0.08, y=0.12)
+        axes.set_xlim(left=0)
+        axes.set_xlabel(size)
+        axes.set_title(metric, loc="left", fontsize=10)
+
+    return _svg(name, draw, text, columns=4)
 
 
 def curves_plot(

@@ -29,6 +29,7 @@ from minidisc.selection import Candidate, tradeoff
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task
 from minidisc.teaching import OutputStore
+from minidisc.tracking import trackers
 from minidisc.trainer import SandwichArguments, SandwichTrainer
 
 _STAGE_SETTINGS = (
@@ -153,6 +154,8 @@ class Job:
                 train_embeddings=settings.train_embeddings,
                 loss=settings.loss,
                 teacher_top_k=settings.teacher_top_k,
+                tradeoff_lambda=settings.tradeoff_lambda,
+                run_name=f"{Path(settings.output_dir).name} {folder.name}",
             ),
             teacher=[network.model for network in teachers],
             candidates=candidates,
@@ -166,6 +169,8 @@ class Job:
             stores=list(stores.values()),
             stored=self.drop_teacher,
         )
+        for tracker in trackers(settings.report_to or (), self.folder / "tensorboard" / folder.name):
+            trainer.add_callback(tracker)
         trainer.fit()
         # Whatever is wanted of it is in its files.
         free_weights(trainer.model)

@@ -86,3 +86,22 @@ def test_with_one_stage_nothing_is_chosen(capsys):
     text = printed(capsys, one_table(chosen=False, probability=0.3), stages=1)
     assert "no assistant: --stages is 1\n" in text
     assert "coin toss" not in text
+
+
+def test_colours_unless_no_color_says_otherwise(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    Output().warn("look")
+    assert "\x1b[33m" in capsys.readouterr().out
+    monkeypatch.setenv("NO_COLOR", "1")
+    Output().warn("look")
+    assert "\x1b[3" not in capsys.readouterr().out
+
+
+def test_warnings_are_not_lost_where_progress_is(capsys):
+    output = Output(quiet=True)
+    output.note("progress")
+    output.warn("look")
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "warning: look\n")

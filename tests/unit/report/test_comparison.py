@@ -41,6 +41,8 @@ def test_runs_side_by_side(tmp_path):
     assert tables["settings"]["schedule"] == ["minidisc", "direct"]
     assert "seed" not in tables["settings"]
     assert "Mind:" not in text
+    for plot in ("front-size", "front-latency"):
+        assert {f"{plot}-teacher", f"{plot}-runs/one"} <= set(found.ids)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,7 @@ def test_what_cannot_be_compared_is_said(tmp_path, change, warning):
     one = {**make(schedule="direct"), "fingerprints": {"rows": "r", "teacher_weights": "t"}}
     text, _ = page(tmp_path, write_comparison, [("one", one), ("two", {**one, **change})])
     assert text.count("Mind:") == 1
+    assert "<svg" not in text
     assert warning in text
 
 

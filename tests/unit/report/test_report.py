@@ -113,7 +113,20 @@ def make(stages=2, schedule="minidisc", names=("accuracy",), base=0.8, kind="cla
     if stages > 1 or schedule == "direct":
         history["student"] = [{"step": step, "metrics": {"90 %": scores(names, base)}} for step in (0, 20)]
     cost = {"steps": 1_234, "flops": 5.3e12, "seconds": 75.5, "cpu_seconds": 70.25, "peak_memory": 2_056_634_368}
+    picks = [formats.assistant_name(i, len(picked)) for i in range(1, len(picked) + 1)]
+    first = [formats.percent(row["sparsity"]) for row in tables[0]] if tables else []
+    times = {
+        name: {
+            "milliseconds": 9.0 + i,
+            "processor_milliseconds": 8.0 + i,
+            "low": 7.0 + i,
+            "high": 9.5 + i,
+            "speedup": 1.5,
+        }
+        for i, name in enumerate(["teacher", *picks, "student", *first])
+    }
     return {
+        "latency": {"batch_size": 1, "length": 27, "busy": False, "networks": times},
         "task": {"name": "glue/x", "kind": kind, "metrics": list(names)},
         "rows": {
             name: {"source": f"{name} file", "count": count}
@@ -124,7 +137,11 @@ def make(stages=2, schedule="minidisc", names=("accuracy",), base=0.8, kind="cla
         "student": model("run/student", 0.9, names, base - 0.05),
         "candidates": [row for table in tables for row in table],
         "history": history,
-        "cost": {"total": cost, "stages": {name: cost for name in ("importance", *history)}},
+        "cost": {
+            "total": cost,
+            "stages": {name: cost for name in ("importance", *history)},
+            "all_trials_flops": 1.06e13 if sandwiches == 1 and stages > 1 else None,
+        },
         "machine": "processor, 2 cores",
         "versions": {"torch": "2.13.0"},
         "warnings": [],
@@ -178,6 +195,7 @@ def usual(pages):
 def no_plots(monkeypatch):
     for name in ("candidates_plot", "curves_plot"):
         monkeypatch.setattr(content, name, lambda *_: "")
+    monkeypatch.setattr(content, "fronts", lambda *_: [])
 
 
 def test_the_page_is_well_formed_and_self_contained(case):
@@ -234,6 +252,46 @@ def test_the_tables_hold_the_numbers_given(case):
     assert [row[2] for row in page.rows("rows")] == [row["count"] for row in results["rows"].values()]
     cost = list(results["cost"]["total"].values())
     assert [row[1:] for row in page.rows("cost")] == [cost] * (len(results["cost"]["stages"]) + 1)
+
+
+def test_every_network_stands_with_what_it_takes(case):
+    results, text, page = case
+    models = [results["teacher"], *results["assistants"], results["student"]]
+    roles = [
+        "teacher",
+        *(["assistant"] if len(models) == 3 else ["assistant 1", "assistant 2"][: len(models) - 2]),
+        "student",
+    ]
+    expected = [
+        [role, m["selection_metrics"]["metric"], m["sizes"]["all"]] for role, m in zip(roles, models, strict=True)
+    ]
+    candidates = [c for c in results["candidates"] if c["stage"] == 1]
+    expected[1:1] = [[f"{100 * c['sparsity']:g} %", c["metric"], c["sizes"]["all"]] for c in candidates]
+    times = results["latency"]["networks"]
+    keys = ("processor_milliseconds", "low", "high", "speedup")
+    assert page.rows("networks") == [[*row, *(times[row[0]][key] for key in keys)] for row in expected]
+    for plot in ("front-size", "front-latency"):
+        assert {f"{plot}-{role.replace(' ', '-')}" for role in roles} <= set(page.ids)
+    assert "8 ms" in text
+
+
+def test_runs_without_times_say_so(tmp_path, no_plots):
+    results = copy.deepcopy(CASES["one assistant"])
+    for latency in (None, "missing"):
+        if latency:
+            del results["latency"], results["cost"]["all_trials_flops"]
+        else:
+            results["latency"] = None
+        text = render(results, tmp_path)
+        assert "Latency was not measured." in text
+        assert [len(row) for row in Page(text).rows("networks")] == [3] * 8
+
+
+def test_the_cost_of_trying_every_candidate(usual, pages):
+    _, text, _ = usual
+    assert "Trying every one of the 4 candidates as the assistant instead" in text
+    assert "1.06 × 10¹³ FLOPs (counted, not run), 2 × as many." in text
+    assert "Trying every one" not in pages("direct")
 
 
 def test_widths_per_layer(usual):

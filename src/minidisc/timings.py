@@ -1,0 +1,48 @@
+"""How fast teacher, assistants, student and candidates are, on one thread of this machine's CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from minidisc.extraction import extract
+from minidisc.latency import batch_of, is_busy, one_thread, side_by_side
+from minidisc.preparation import Preparation
+from minidisc.subnetworks import SubnetworkSpec
+
+_ROUNDS, _SECONDS = 21, 2.0  # for each network
+_LARGEST = 5e8  # parameters of a teacher; bringing a larger one back to memory might take more than training did
+
+
+def timings(
+    prepared: Preparation, models: Mapping[str, Any], sizes: Sequence[SubnetworkSpec]
+) -> dict[str, Any] | None:
+    """Time networks, each side by side with the teacher, so that no more than two are in memory.
+
+    Args:
+        prepared: of the run; the teacher is brought back to memory if it is not there.
+        models: those that the run has made, by name.
+        sizes: of further networks; a network's time does not depend on its weights.
+
+    Returns:
+        ``batch_size`` and ``length`` of what they were given, ``busy`` (see `minidisc.latency.is_busy`), and
+        ``networks``: for the teacher, each model and each size, by its name, what `side_by_side` gives. None for
+        teachers of more than half a billion parameters.
+    """
+    if prepared.shape.all_parameters > _LARGEST:
+        return None
+    settings = prepared.settings
+    length = settings.latency_length or prepared.mean_length
+    inputs = batch_of(prepared.rows["train"], settings.latency_batch_size, length)
+    prepared.need_teacher()
+    teacher = prepared.loaded.model.cpu()
+    networks: dict[str, Any] = {}
+    busy = False
+    with one_thread():
+        for name, source in {**models, **{spec.name: spec for spec in sizes}}.items():
+            model = extract(teacher, source) if isinstance(source, SubnetworkSpec) else source.cpu()
+            found = side_by_side({"teacher": teacher, name: model}, inputs, _ROUNDS, _SECONDS)
+            busy = busy or is_busy(found.values())
+            networks.setdefault("teacher", found["teacher"])
+            networks[name] = found[name]
+    return {"batch_size": settings.latency_batch_size, "length": length, "busy": busy, "networks": networks}
