@@ -220,7 +220,8 @@ def _save(
             "stages": {name: asdict(cost) for name, cost in costs.items()},
             "all_trials_flops": prepared.flops_of_all_trials(job),
         },
-        "machine": f"{processor()}, {prepared.device.type}, torch threads {torch.get_num_threads()}",
+        "machine": f"{processor()}, {prepared.device.type}, torch threads {torch.get_num_threads()}"
+        + f", {ranks.world_size()} processes" * (ranks.world_size() > 1),
         "settings": dataclasses.asdict(settings),
         "fingerprints": prepared.fingerprints,
         "versions": versions(),
