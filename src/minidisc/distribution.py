@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -79,7 +79,7 @@ def weights_to_save(model: nn.Module, accelerator: Any) -> dict[str, Tensor]:
         from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        return state_to_save(model, get_model_state_dict(model, options=options))
+        return state_to_save(model, cast(dict[str, Tensor], get_model_state_dict(model, options=options)))
     engine = getattr(accelerator, "deepspeed_engine_wrapped", None)
     if engine is not None:
         return state_to_save(model, accelerator.get_state_dict(engine.engine) or {})
@@ -94,4 +94,4 @@ def load_weights(model: nn.Module, saved: dict[str, Tensor]) -> None:
         return
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
-    set_model_state_dict(model, state, options=StateDictOptions(full_state_dict=True))
+    set_model_state_dict(model, dict[str, Any](state), options=StateDictOptions(full_state_dict=True))

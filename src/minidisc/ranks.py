@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from minidisc.errors import CheckFailed, UserError
 
@@ -71,11 +71,12 @@ def by_zero(make: Callable[[], T]) -> T:
 
     barrier()
     failure, made = _attempt(make) if rank() == 0 else (None, None)
-    told = [_portable(failure), made]
+    told: list[Any] = [_portable(failure), made]
     broadcast_object_list(told)
-    if failure or told[0]:
-        raise failure or told[0]
-    return told[1]
+    failed = failure or told[0]
+    if failed is not None:
+        raise failed
+    return cast(T, told[1])
 
 
 @contextmanager

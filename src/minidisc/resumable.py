@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
 from safetensors.torch import load_file, save_file
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -261,7 +261,7 @@ class ResumableTrainer(Trainer):
         accelerate would hand out whole batches in turn, and repeat rows to make the last ones even.
         """
         loader = DataLoader(
-            self.train_dataset,
+            cast(Dataset, self.train_dataset),
             batch_size=self.args.per_device_train_batch_size,
             sampler=self._get_train_sampler(),
             collate_fn=self.data_collator,

@@ -279,7 +279,7 @@ class SandwichTrainer(ResumableTrainer):
         )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> float:  # type: ignore[override]
-        """This process's FLOPs of the step: each sub-network forward and (twice that) backward, and what teachers ran."""
+        """This process's FLOPs of a step: each sub-network forward and (twice that) backward, and running teachers."""
         rows, length = inputs["input_ids"].shape
         trained = self.step_candidates(self.state.global_step)
         running = [] if self._stored else self._teacher_widths

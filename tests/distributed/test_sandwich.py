@@ -53,6 +53,8 @@ def test_two_processes_train_what_one_does(folders, case):
         assert (two[name] - weight).norm() <= 1e-6 * weight.norm(), name
     figures = [json.loads((folder / case / "figures.json").read_text()) for folder in folders]
     assert figures[0]["flops"] == figures[1]["flops"]
+    # Gradients are sent once a step, and nothing else has sent them before: a rank has those of its own rows alone.
+    assert figures[1]["sent"] == [{"step": step, "own": True} for step in range(20)]
     assert [row["step"] for row in figures[0]["history"]] == [row["step"] for row in figures[1]["history"]]
 
 

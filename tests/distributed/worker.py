@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 
-from minidisc import ranks
+from minidisc import ranks, resumable
 from minidisc.errors import UserError
 from minidisc.layers import state_to_save
 from minidisc.teaching import OutputStore
@@ -37,10 +38,23 @@ def train(folder: Path, stored: bool, **changes: Any) -> None:
         stores=[OutputStore(folder / "outputs", 2**30)] if stored else [],
         **changes,
     )
+    average, sent = resumable.average_gradients, []
+
+    def watched(parameters: Iterable[torch.nn.Parameter]) -> None:
+        parameters = list(parameters)
+        own = torch.stack([p.grad.norm() for p in parameters if p.grad is not None])
+        others = [torch.zeros_like(own) for _ in range(ranks.world_size())]
+        torch.distributed.all_gather(others, own)
+        sent.append({"step": trainer.state.global_step, "own": not torch.allclose(*others)})
+        average(parameters)
+
+    resumable.average_gradients = watched
     trainer.fit()
+    resumable.average_gradients = average
     if ranks.rank() == 0:
         save_file(state_to_save(trainer.model), folder / "final.safetensors")
-        (folder / "figures.json").write_text(json.dumps({"flops": trainer.cost.flops, "history": trainer.history}))
+        figures = {"flops": trainer.cost.flops, "history": trainer.history, "sent": sent}
+        (folder / "figures.json").write_text(json.dumps(figures))
 
 
 def fail(file: Path) -> None:

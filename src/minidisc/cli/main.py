@@ -201,8 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (FloatingPointError, CheckFailed) as error:
         _fail(str(error), code=1)
     except (KeyboardInterrupt, typer.Abort):
-        print(f"minidisc: interrupted{_how_to_go_on(arguments)}", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
+        _fail(f"interrupted{_how_to_go_on(arguments)}", code=_INTERRUPTED)
 
 
 def _how_to_go_on(arguments: list[str]) -> str:
@@ -214,7 +213,7 @@ def _how_to_go_on(arguments: list[str]) -> str:
 
 
 def _check_launcher(arguments: list[str]) -> None:
-    if ranks.world_size() > 1 and arguments[:1] != ["compress"]:
+    if ranks.world_size() > 1 and (arguments[0] != "compress" or "--dry-run" in arguments):
         raise UserError("only 'minidisc compress' runs on several processes; start other commands without a launcher.")
 
 
