@@ -82,6 +82,11 @@ def read_config(path: Path) -> dict[str, Any]:
     return dict(content.get("settings", content))
 
 
+def read_fingerprints(folder: Path) -> dict[str, str]:
+    """What a run's folder says of the teacher's weights and the rows that its settings only name."""
+    return dict(_read(folder / "run.yaml").get("fingerprints") or {})
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))

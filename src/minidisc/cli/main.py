@@ -124,6 +124,20 @@ app.command("evaluate")(command_from(EvaluateSettings, _evaluate, **_SHOWN))
 app.command("export")(command_from(ExportSettings, _export, **_SHOWN))
 
 
+@app.command("gather")
+def _gather(
+    folders: Annotated[list[str], typer.Argument(metavar="FOLDER [FOLDER …]", help="--output-dir of comparisons")],
+    output_dir: Annotated[str, typer.Option(help="where the table is put")],
+    quiet: _Quiet = False,
+    as_json: _Json = False,
+) -> None:
+    """Put comparisons that ran apart, such as one for each seed, into one table."""
+    with _output(quiet, as_json) as output:
+        from minidisc.comparison import gather
+
+        output.comparison(gather([Path(folder) for folder in folders], Path(output_dir)))
+
+
 @app.command("extract")
 def _extract(
     run: Annotated[str, typer.Argument(metavar="RUN", help="folder of a finished run of 'minidisc compress'")],
