@@ -66,6 +66,16 @@ def _average(gradients: list[Tensor]) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
+def shard_layers(accelerator: Any, layers: Iterable[nn.Module]) -> None:
+    """Have FSDP, where it is on, shard a model layer by layer.
+
+    By itself accelerate shards every module that transformers would not split, and in BERT one lies in another.
+    """
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is not None:
+        plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers})
+
+
 def weights_to_save(model: nn.Module, accelerator: Any) -> dict[str, Tensor]:
     """What `minidisc.layers.state_to_save` gives, also of a model of which each process holds a part.
 

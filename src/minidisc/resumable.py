@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,7 +29,7 @@ from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.checkpointing import checkpointed
 from minidisc.config import TrainingSettings
 from minidisc.devices import resolve_device
-from minidisc.distribution import average_gradients, load_weights, weights_to_save
+from minidisc.distribution import average_gradients, load_weights, shard_layers, weights_to_save
 from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
 from minidisc.layers import state_to_save, whole_state
@@ -122,6 +123,8 @@ class ResumableTrainer(Trainer):
         progress: Any = None,
     ) -> None:
         super().__init__(model=model, args=args, train_dataset=train_rows, data_collator=collator(tokenizer))
+        self._family = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
+        shard_layers(self.accelerator, attrgetter(self._family.layers)(model.base_model))
         self.model_accepts_loss_kwargs = False
         self.networks = list(networks)
         self.best: list[Best | None] = [None] * len(self.networks)
@@ -151,8 +154,7 @@ class ResumableTrainer(Trainer):
             self.before_training()
             self._started = (time.perf_counter(), time.process_time())
             model: Any = self.model
-            family = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
-            with measured(self.cost), checkpointed(model, family, self._arguments.checkpointed):
+            with measured(self.cost), checkpointed(model, self._family, self._arguments.checkpointed):
                 self._train_from(checkpoints[-1] if checkpoints else None)
             self._forget_training()
             # What is written is what counts, also when it is read again.

@@ -20,6 +20,9 @@ CASES = {
     "one-row": {"stored": False, "batch_size": 5, "loss": "labels"},
     "pkd": {"stored": False, "loss": "pkd", "gradient_accumulation_steps": 2},
     "minilm": {"stored": False, "loss": "minilm"},
+    "interrupted": {"stored": False, "interrupted": 8},
+    "fsdp2": {"stored": False, "sharded": True},
+    "fsdp2-interrupted": {"stored": True, "sharded": True, "gradient_accumulation_steps": 2, "interrupted": 8},
 }
 
 
@@ -47,19 +50,25 @@ def folders(tmp_path_factory):
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_what_one_does(folders, case):
-    one, two = (load_file(folder / case / "final.safetensors") for folder in folders)
+    one, two = (load_file(folder / case / "checkpoint-20" / "model.safetensors") for folder in folders)
     assert one.keys() == two.keys()
     for name, weight in one.items():
         assert (two[name] - weight).norm() <= 1e-6 * weight.norm(), name
     figures = [json.loads((folder / case / "figures.json").read_text()) for folder in folders]
     assert figures[0]["flops"] == figures[1]["flops"]
-    # Gradients are sent once a step, and nothing else has sent them before: a rank has those of its own rows alone.
-    assert figures[1]["sent"] == [{"step": step, "own": True} for step in range(20)]
+    if "fsdp2" in case:
+        assert "DTensor (Shard(dim=0),)" in figures[1]["placed"]
+    else:
+        # Gradients are sent once a step, and nothing else has sent them before: a rank has those of its rows alone.
+        # What was interrupted at step 8 goes on from the checkpoint at step 6.
+        steps = [*range(8), *range(6, 20)] if case == "interrupted" else range(20)
+        assert figures[1]["sent"] == [{"step": step, "own": True} for step in steps]
     assert [row["step"] for row in figures[0]["history"]] == [row["step"] for row in figures[1]["history"]]
 
 
 def test_the_cases_differ_and_move(folders):
-    finals = [load_file(folders[0] / case / "final.safetensors") for case in CASES]
+    different = ("plain", "stored", "accumulated", "one-row", "pkd", "minilm")
+    finals = [load_file(folders[0] / case / "checkpoint-20" / "model.safetensors") for case in different]
     name = "bert.encoder.layer.0.intermediate.dense.weight"
     for i, weights in enumerate(finals):
         for other in finals[:i]:
