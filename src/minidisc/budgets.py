@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from minidisc import ranks
 from minidisc.confidence import drops
 from minidisc.config import Budget, CompressSettings
 from minidisc.errors import UserError
@@ -51,15 +52,14 @@ def aimed(prepared: Preparation, settings: CompressSettings, folder: Path) -> tu
     if budget.name == "max_drop":
         job, found = _within_drop(prepared, settings, budget, folder)
     else:
-        if file.is_file():
-            found = read_json(file)
-        else:
-            solve = {"target_params": _within_params, "target_size": _within_size, "target_latency": _within_latency}
-            found = solve[budget.name](prepared, settings, budget)
+        solve = {"target_params": _within_params, "target_size": _within_size, "target_latency": _within_latency}
+        found = ranks.by_zero(
+            lambda: read_json(file) if file.is_file() else solve[budget.name](prepared, settings, budget)
+        )
         prepared.aim(settings.at(found["sparsity"]))
         job = _announced(prepared, prepared.job(prepared.settings, folder))
     found = {"setting": budget.name, "asked": budget.text, "limit": budget.limit, **found}
-    write_json(file, found)
+    ranks.by_zero(lambda: write_json(file, found))
     prepared.listener.note(f"{budget.flag}: {found['why']}")
     return job, found
 
@@ -248,14 +248,9 @@ def _within_drop(
     job = _announced(prepared, prepared.job(prepared.settings, folder))
     stage = job.train("sandwich-1", [job.teacher], job.teacher, job.pool)
     table = stage.table(job)
-    losses = drops(
-        job.task,
-        prepared.teacher_logits("selection"),
-        stage.trainer.best_logits([row.spec for row in table]),
-        stage.trainer.selection_labels(),
-        budget.limit,
-        settings.seed,
-    )
+    logits = prepared.teacher_logits("selection"), stage.trainer.best_logits([row.spec for row in table])
+    labels = stage.trainer.selection_labels()
+    losses = ranks.by_zero(lambda: drops(job.task, *logits, labels, budget.limit, settings.seed))
     rows: list[dict[str, Any]] = [
         {"sparsity": row.spec.sparsity, "drop": drop, "interval": interval, "probability": probability}
         for row, (drop, interval, probability) in zip(table, losses, strict=True)

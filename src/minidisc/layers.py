@@ -93,10 +93,15 @@ def embedding_modules(model: Any, architecture: Architecture) -> list[Any]:
     return [attrgetter(path)(model.base_model) for path in (architecture.embeddings, *architecture.tables)]
 
 
-def state_to_save(model: nn.Module) -> dict[str, Tensor]:
-    """A model's weights, those that have two names, such as an output layer that is the embeddings, once."""
-    twice = _second_names(model)
-    return {name: weight.contiguous() for name, weight in model.state_dict().items() if name not in twice}
+def state_to_save(model: nn.Module, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """A model's weights, those that have two names, such as an output layer that is the embeddings, once.
+
+    Args:
+        model: the model.
+        state: weights of it to use instead of its own.
+    """
+    twice, state = _second_names(model), model.state_dict() if state is None else state
+    return {name: weight.contiguous() for name, weight in state.items() if name not in twice}
 
 
 def whole_state(model: nn.Module, saved: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -26,16 +26,30 @@ class Outputs:
 
 
 @dataclass(frozen=True)
+class Share:
+    """What a mean over the rows, tokens or labels that this process has of a batch counts for.
+
+    Each is their number over the mean number of all processes. So the mean over processes of share · mean is the
+    mean over the whole batch.
+    """
+
+    rows: float = 1.0
+    tokens: float = 1.0
+    labels: float = 1.0
+
+
+@dataclass(frozen=True)
 class Truth:
     """What is known of a batch: ``mask`` (rows, tokens), 1 for tokens and 0 for padding; ``labels`` or None.
 
     Labels are as `task_loss` takes them. ``classes`` are the logits, in the order of the labels' integers; None for
-    all of them.
+    all of them. ``share`` says what part of the step's batch it is.
     """
 
     mask: Tensor
     labels: Tensor | None
     classes: Sequence[int] | None
+    share: Share = Share()
 
 
 def of_classes(logits: Tensor, classes: Sequence[int] | None) -> Tensor:
@@ -100,13 +114,14 @@ def hidden_state_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask
 
 def distillation_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
     """(hidden-state loss + logit loss) / 2: the loss of a candidate (arXiv 2205.14570, section 3); needs no labels."""
-    states = hidden_state_loss(student.states, teacher.states, truth.mask)
-    return (states + logit_loss(student.logits, teacher.logits, truth.mask)) / 2
+    states = hidden_state_loss(student.states, teacher.states, truth.mask) * truth.share.tokens
+    return (states + logits_only(student, teacher, truth)) / 2
 
 
-def logits_only(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
+def logits_only(student: Outputs, teacher: Outputs, truth: Truth, temperature: float = 1.0) -> Tensor:
     """Knowledge distillation on the logits alone (arXiv 1503.02531, temperature 1)."""
-    return logit_loss(student.logits, teacher.logits, truth.mask)
+    share = truth.share.tokens if teacher.logits.dim() == 3 else truth.share.rows
+    return logit_loss(student.logits, teacher.logits, truth.mask, temperature) * share
 
 
 def pkd_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
@@ -115,12 +130,11 @@ def pkd_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
     (1 − α) · task loss + α · logit loss + β · Σ over states ‖s/‖s‖ − t/‖t‖‖² (arXiv 1908.09355, equations 6 to 8),
     with α = 0.5, β = 100 and temperature 10, the middle of the values that the paper searches.
     """
-    assert truth.labels is not None
     pairs = zip(student.states, teacher.states, strict=True)
     distances = [F.mse_loss(F.normalize(s[:, 0], dim=-1), F.normalize(t[:, 0], dim=-1)) for s, t in pairs]
-    labels = task_loss(of_classes(student.logits, truth.classes), truth.labels)
-    logits = logit_loss(student.logits, teacher.logits, truth.mask, temperature=10.0)
-    return 0.5 * labels + 0.5 * logits + 100 * torch.stack(distances).sum()
+    labels = label_loss(student, None, truth)
+    logits = logits_only(student, teacher, truth, temperature=10.0)
+    return 0.5 * labels + 0.5 * logits + 100 * torch.stack(distances).sum() * truth.share.rows
 
 
 def minilm_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
@@ -130,10 +144,11 @@ def minilm_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
     the teacher's cross-entropy on the student's, averaged over tokens and heads (arXiv 2012.15828, equation 7). A
     student's last layer is the last one that kept a head.
     """
-    loss = logit_loss(student.logits, teacher.logits, truth.mask)
+    loss = logits_only(student, teacher, truth)
     if student.relations:
         pairs = zip(student.relations, teacher.relations, strict=True)
-        loss = loss + torch.stack([relation_loss(s, t, truth.mask) for s, t in pairs]).mean()
+        relations = torch.stack([relation_loss(s, t, truth.mask) for s, t in pairs]).mean()
+        loss = loss + relations * truth.share.tokens
     return loss
 
 
@@ -160,7 +175,8 @@ def relation_loss(student: Tensor, teacher: Tensor, mask: Tensor, heads: int = 3
 def label_loss(student: Outputs, teacher: Outputs | None, truth: Truth) -> Tensor:
     """No distillation: the task loss on labels."""
     assert truth.labels is not None
-    return task_loss(of_classes(student.logits, truth.classes), truth.labels)
+    share = truth.share.rows if truth.labels.is_floating_point() else truth.share.labels
+    return task_loss(of_classes(student.logits, truth.classes), truth.labels) * share
 
 
 LOSSES: dict[str, Callable[[Outputs, Outputs, Truth], Tensor]] = {

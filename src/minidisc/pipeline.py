@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from minidisc import budgets
+from minidisc import budgets, ranks
 from minidisc.card import write_card
 from minidisc.confidence import coin_toss
 from minidisc.config import CompressSettings, settings_from
+from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.extraction import save_small
 from minidisc.files import write_json
@@ -63,14 +64,16 @@ def compress(
         given = {"teacher": teacher, "task": task, "target_sparsity": target_sparsity, "output_dir": output_dir}
         settings = settings_from(CompressSettings, {**given, **options})
     listener = listener or LoggingListener()
-    prepared = Preparation(settings, listener)
+    ranks.join(resolve_device(settings.device).type)
     folder = Path(settings.output_dir)
-    check_disk(folder, disk_needed(prepared.shape, budgets.widest(settings), prepared.storable(settings)))
-    fresh = not (folder / "run.yaml").is_file()
-    # A drop that no candidate kept within may be raised; the candidates are trained already.
-    free = ("max_drop",) if settings.max_drop and not (folder / budgets.FILE).is_file() else ()
-    # Only what has passed every check above gets a folder.
-    folder = open_run(settings, prepared.fingerprints, resume, free)
+    with ranks.zero_first():
+        prepared = Preparation(settings, listener)
+        check_disk(folder, disk_needed(prepared.shape, budgets.widest(settings), prepared.storable(settings)))
+        fresh = not (folder / "run.yaml").is_file()
+        # A drop that no candidate kept within may be raised; the candidates are trained already.
+        free = ("max_drop",) if settings.max_drop and not (folder / budgets.FILE).is_file() else ()
+        # Only what has passed every check above gets a folder. Ranks other than 0 find it made.
+        folder = open_run(settings, prepared.fingerprints, resume or ranks.rank() > 0, free)
     if (folder / "results.json").is_file():
         listener.note(f"{folder} is complete already.")
         return read_result(folder)
@@ -83,7 +86,7 @@ def compress(
             shutil.rmtree(folder)
         raise
     outcome = SCHEDULES[settings.schedule](job)
-    return _save(prepared, job, outcome, folder, budget)
+    return ranks.by_zero(lambda: _save(prepared, job, outcome, folder, budget))
 
 
 @dataclass(frozen=True)
@@ -217,7 +220,8 @@ def _save(
             "stages": {name: asdict(cost) for name, cost in costs.items()},
             "all_trials_flops": prepared.flops_of_all_trials(job),
         },
-        "machine": f"{processor()}, {prepared.device.type}, torch threads {torch.get_num_threads()}",
+        "machine": f"{processor()}, {prepared.device.type}, torch threads {torch.get_num_threads()}"
+        + f", {ranks.world_size()} processes" * (ranks.world_size() > 1),
         "settings": dataclasses.asdict(settings),
         "fingerprints": prepared.fingerprints,
         "versions": versions(),

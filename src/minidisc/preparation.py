@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
+from minidisc import ranks
 from minidisc.architectures import architecture_for
 from minidisc.config import CompressSettings, DataSettings, documents_to_write, fingerprint
 from minidisc.contrast import contrast
@@ -404,6 +406,10 @@ class Preparation:
 
     def _importance(self, model: Any, spec: SubnetworkSpec, file: Path) -> tuple[Importance, Cost]:
         """Scores of a network of the widths ``spec``, and what they cost; read from ``file`` if they are there."""
+        # The order must be the same everywhere, and another processor may round otherwise.
+        return ranks.by_zero(partial(self._scores, model, spec, file))
+
+    def _scores(self, model: Any, spec: SubnetworkSpec, file: Path) -> tuple[Importance, Cost]:
         if file.is_file():
             with safe_open(file, "pt") as stored:
                 return Importance.load(file), Cost(**json.loads(stored.metadata()["cost"]))

@@ -12,20 +12,24 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate.data_loader import prepare_data_loader
 from safetensors.torch import load_file, save_file
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from minidisc import ranks
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.checkpointing import checkpointed
 from minidisc.config import TrainingSettings
 from minidisc.devices import resolve_device
+from minidisc.distribution import average_gradients, load_weights, shard_layers, weights_to_save
 from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
 from minidisc.layers import state_to_save, whole_state
@@ -51,9 +55,10 @@ class ResumableArguments(TrainingArguments):
         super().__post_init__()
         # transformers would otherwise wrap the model in nn.DataParallel as soon as it sees two GPUs.
         self._n_gpu = min(self.n_gpu, 1)
-        if self.world_size > 1:
+        if self.world_size > 1 and not ranks.have_joined():
             raise UserError(
-                "minidisc was started on several processes, which it cannot use yet; start it without a launcher."
+                "only 'minidisc compress' runs on several processes, started by accelerate launch or torchrun; start "
+                "it that way, or without a launcher."
             )
 
 
@@ -118,6 +123,8 @@ class ResumableTrainer(Trainer):
         progress: Any = None,
     ) -> None:
         super().__init__(model=model, args=args, train_dataset=train_rows, data_collator=collator(tokenizer))
+        self._family = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
+        shard_layers(self.accelerator, attrgetter(self._family.layers)(model.base_model))
         self.model_accepts_loss_kwargs = False
         self.networks = list(networks)
         self.best: list[Best | None] = [None] * len(self.networks)
@@ -147,8 +154,7 @@ class ResumableTrainer(Trainer):
             self.before_training()
             self._started = (time.perf_counter(), time.process_time())
             model: Any = self.model
-            family = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
-            with measured(self.cost), checkpointed(model, family, self._arguments.checkpointed):
+            with measured(self.cost), checkpointed(model, self._family, self._arguments.checkpointed):
                 self._train_from(checkpoints[-1] if checkpoints else None)
             self._forget_training()
             # What is written is what counts, also when it is read again.
@@ -163,6 +169,11 @@ class ResumableTrainer(Trainer):
         self.callback_handler.optimizer = self.callback_handler.lr_scheduler = None
         self.accelerator.free_memory()
         release_memory()
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether FSDP or DeepSpeed trains the model, which then syncs gradients itself and may hold it in parts."""
+        return self.is_fsdp_enabled or self.is_deepspeed_enabled
 
     def before_training(self) -> None:
         """What has to be there before the first step, at a cost of its own; nothing by default."""
@@ -183,17 +194,22 @@ class ResumableTrainer(Trainer):
     def _train_from(self, checkpoint: Path | None) -> None:
         if checkpoint is None:
             self.evaluate()
-            for step in self._referenced():
-                self._folder.mkdir(parents=True, exist_ok=True)
-                self._write_weights(self._snapshot(step))
+            ranks.by_zero(self._write_first_snapshot)
         self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    def _write_first_snapshot(self) -> None:
+        for step in self._referenced():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._write_weights(self._snapshot(step), state_to_save(cast(torch.nn.Module, self.model)))
 
     # What transformers' Trainer calls.
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score the tracked networks, note improvements, and stop when there was none for too long."""
         step = self.state.global_step
+        # Another processor may round otherwise, and all have to stop at the same step.
         scores = self.score()
+        scores = ranks.by_zero(lambda: scores)
         improved = False
         for i, metrics in enumerate(scores):
             best = self.best[i]
@@ -216,9 +232,12 @@ class ResumableTrainer(Trainer):
         if self.state.global_step != self._micro_of:
             self._micro_of, self._micro = self.state.global_step, 0
         self._micro += 1
-        seed = np.random.SeedSequence((self.args.seed, self.state.global_step, self._micro)).generate_state(1)
+        own = [ranks.rank()] if ranks.rank() else []
+        seed = np.random.SeedSequence((self.args.seed, self.state.global_step, self._micro, *own)).generate_state(1)
         torch.manual_seed(int(seed[0]))
         loss = self.train_batch(model, inputs)
+        if self.accelerator.sync_gradients and ranks.world_size() > 1 and not self.is_sharded:
+            average_gradients(cast(torch.nn.Module, self.model).parameters())
         self.last_loss = loss
         return loss
 
@@ -238,6 +257,19 @@ class ResumableTrainer(Trainer):
         """Backward pass of one (micro-)batch; returns the loss, detached, divided by the accumulation steps."""
         return super().training_step(model, inputs)
 
+    def get_train_dataloader(self) -> DataLoader:
+        """Whole batches for every process, which trains its own rows of each (see `minidisc.distribution.own_rows`).
+
+        accelerate would hand out whole batches in turn, and repeat rows to make the last ones even.
+        """
+        loader = DataLoader(
+            cast(Dataset, self.train_dataset),
+            batch_size=self.args.per_device_train_batch_size,
+            sampler=self._get_train_sampler(),
+            collate_fn=self.data_collator,
+        )
+        return prepare_data_loader(loader, num_processes=1, process_index=0)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler:
         return LengthGroupedOrder(
             self._lengths,
@@ -246,10 +278,13 @@ class ResumableTrainer(Trainer):
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        ranks.by_zero(lambda: shutil.rmtree(self._staging, ignore_errors=True))
+        super()._save_checkpoint(model, trial)
+        ranks.by_zero(self._finish_checkpoint)
+
+    def _finish_checkpoint(self) -> None:
         step = self.state.global_step
         final = self._folder / f"checkpoint-{step}"
-        shutil.rmtree(self._staging, ignore_errors=True)
-        super()._save_checkpoint(model, trial)
         staged = self._staging / final.name
         write_json(
             staged / "minidisc.json",
@@ -263,9 +298,10 @@ class ResumableTrainer(Trainer):
                 "peak_memory": max(self.cost.peak_memory, peak_memory()),
             },
         )
-        for file in staged.iterdir():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
+        for file in staged.rglob("*"):
+            if file.is_file():
+                with file.open("rb") as handle:
+                    os.fsync(handle.fileno())
         if step in self._referenced():
             _link(staged / "model.safetensors", self._snapshot(step))
         shutil.rmtree(final, ignore_errors=True)
@@ -281,15 +317,18 @@ class ResumableTrainer(Trainer):
         # transformers writes a checkpoint in place, file by file; it is renamed to its real place when whole.
         return str(self._staging)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the weights, whole also where they are sharded; all processes have to call it."""
         assert output_dir is not None
-        Path(output_dir).mkdir(parents=True, exist_ok=True)
-        self._write_weights(Path(output_dir) / "model.safetensors")
+        weights = weights_to_save(cast(torch.nn.Module, self.model), self.accelerator)
+        if self.args.should_save:
+            Path(output_dir).mkdir(parents=True, exist_ok=True)
+            self._write_weights(Path(output_dir) / "model.safetensors", weights)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # transformers would miss, and say so, the second names of weights that have two.
         model = self.model if model is None else model
-        model.load_state_dict(whole_state(model, load_file(Path(resume_from_checkpoint) / "model.safetensors")))
+        load_weights(model, load_file(Path(resume_from_checkpoint) / "model.safetensors"))
 
     # Files.
 
@@ -307,9 +346,9 @@ class ResumableTrainer(Trainer):
         found = self._folder.glob("checkpoint-*")
         return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
-    def _write_weights(self, path: Path) -> None:
+    def _write_weights(self, path: Path, weights: dict[str, torch.Tensor]) -> None:
         temporary = path.with_name(f".{path.name}.tmp")
-        save_file(state_to_save(cast(torch.nn.Module, self.model)), temporary)
+        save_file(weights, temporary)
         os.replace(temporary, path)
 
     def _restore(self, checkpoint: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from minidisc import ranks
 from minidisc.config import CompressSettings, FinetuneSettings
 from minidisc.errors import UserError
 from minidisc.files import new_file
@@ -53,7 +54,7 @@ def open_run(
                 f"--output-dir {folder} already holds a run; add --resume to go on with it, or give another."
             )
         _require_same(_read(file), record, folder, (*_FREE, *free))
-        if not free:
+        if not free or ranks.rank() > 0:
             return folder
     elif folder.exists() and any(entry.name != TEXT for entry in folder.iterdir()):
         raise UserError(f"--output-dir {folder} is not empty and holds no run; give another folder.")
@@ -79,6 +80,11 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"--config {path} does not exist; give a YAML file of settings.")
     content = _read(path)
     return dict(content.get("settings", content))
+
+
+def read_fingerprints(folder: Path) -> dict[str, str]:
+    """What a run's folder says of the teacher's weights and the rows that its settings only name."""
+    return dict(_read(folder / "run.yaml").get("fingerprints") or {})
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,17 +7,22 @@ largest, the smallest and a few random ones are trained in a step (the sandwich 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
+from torch.distributed.fsdp import FSDPModule
 
+from minidisc import ranks
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.config import random_candidates
+from minidisc.distribution import own_rows
 from minidisc.errors import UserError
+from minidisc.extraction import extract
 from minidisc.layers import embedding_modules, set_dropout
 from minidisc.losses import LOSSES, WITH_RELATIONS, WITH_STATES, WITHOUT_TEACHER, Outputs, Truth, distilled_layers
 from minidisc.measure import Shape
@@ -109,9 +114,9 @@ class SandwichTrainer(ResumableTrainer):
         self._always = {self._by_size[0], self._by_size[-1], *always}
         self._random = random_candidates(args.candidates_per_step)
         self._shape = Shape.of(model, architecture)
-        own = _spec_of(model, self._shape)
+        self._architecture, self._width = architecture, _spec_of(model, self._shape)
         for spec in self.candidates:
-            if not own.contains(spec):
+            if not self._width.contains(spec):
                 raise UserError(f"candidate {spec.name} is wider than the model in some layer; extract a wider model.")
         self._loss = LOSSES[args.loss]
         states = distilled_layers(self._shape.depth, self._shape.decoder_depth) if args.loss in WITH_STATES else []
@@ -135,6 +140,10 @@ class SandwichTrainer(ResumableTrainer):
         """Train to the end, from the newest checkpoint in ``output_dir`` if there is one."""
         try:
             super().fit()
+            if isinstance(self.model, FSDPModule) or self.is_deepspeed_enabled:
+                # What is done with it from here on needs it whole, and whatever is wanted of it is in its files.
+                self.model = extract(self.model, self._width, self.best_state(0))
+                self.network = NestedNetwork(self.model, self._architecture)
         finally:
             for reader in (self._read, *self._read_teachers):
                 reader.close()
@@ -147,25 +156,28 @@ class SandwichTrainer(ResumableTrainer):
         for store, read, (shape, spec) in zip(
             self._stores, self._read_teachers, self._teacher_widths, strict=bool(self._stores)
         ):
+            fill = partial(
+                store.fill,
+                read,
+                rows,
+                self.data_collator,
+                self.args.per_device_eval_batch_size,
+                self.args.device,
+                partial(shape.forward_flops, spec),
+            )
             with self.compute_loss_context_manager():
-                store.fill(
-                    read,
-                    rows,
-                    self.data_collator,
-                    self.args.per_device_eval_batch_size,
-                    self.args.device,
-                    partial(shape.forward_flops, spec),
-                )
+                ranks.by_zero(fill)
             self._stored.append(store.read(self._lengths))
         if self._stores:
             self._all_stored()
 
     def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """One batch through the teachers and the step's sub-networks, each sent backward at once, largest last."""
+        inputs, share = own_rows(inputs)
         labels = inputs["labels"].to(self.args.device) if "labels" in inputs else None
         rows = inputs["row"].tolist() if self._stored else []
         inputs = model_inputs(inputs, self.args.device)
-        truth = Truth(inputs["attention_mask"], labels, self._outputs)
+        truth = Truth(inputs["attention_mask"], labels, self._outputs, share)
         chosen = self.step_candidates(self.state.global_step)
         model.train()
         total = torch.zeros((), device=self.args.device)
@@ -173,16 +185,31 @@ class SandwichTrainer(ResumableTrainer):
             with torch.no_grad():
                 targets = [stored(rows, truth.mask) for stored in self._stored]
                 targets = targets or [self._largest_of(read(inputs)) for read in self._read_teachers]
-            with self.network.shared_embeddings():
+            # Engines that sync gradients send them off in the last backward pass, so that has to be the largest's.
+            with nullcontext() if self.is_sharded else self.network.shared_embeddings():
                 for spec in chosen:
                     self.network.activate(spec)
-                    output = self._read(inputs)
-                    losses = [self._loss(output, target, truth) for target in targets or [output]]
-                    loss = torch.stack(losses).mean() / (len(chosen) * self.current_gradient_accumulation_steps)
-                    self.accelerator.backward(loss)
+                    with self._synced(model, spec is chosen[-1]):
+                        output = self._read(inputs)
+                        losses = [self._loss(output, target, truth) for target in targets or [output]]
+                        loss = torch.stack(losses).mean() / (len(chosen) * self.current_gradient_accumulation_steps)
+                        self.accelerator.backward(loss)
                     total += loss.detach()
         self.network.activate(None)
         return total
+
+    @contextmanager
+    def _synced(self, model: Any, last: bool) -> Iterator[None]:
+        """A pass at whose end an engine sends gradients off, if the step ends with it; else it only adds them up."""
+        state = self.accelerator.gradient_state
+        if last or not state.sync_gradients:
+            yield
+            return
+        # Both: FSDP asks the model, DeepSpeed the state. The model's must not be entered twice.
+        state._set_sync_gradients(False)
+        with self.accelerator.no_sync(model):
+            yield
+        state._set_sync_gradients(True)
 
     def _largest_of(self, outputs: Outputs) -> Outputs:
         count = cast(SandwichArguments, self.args).teacher_top_k
@@ -251,14 +278,15 @@ class SandwichTrainer(ResumableTrainer):
             self._outputs,
         )
 
-    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
-        """FLOPs of the step just done: each sub-network forward and (twice that) backward, and what teachers ran."""
+    def floating_point_ops(self, inputs: dict[str, Any]) -> float:  # type: ignore[override]
+        """This process's FLOPs of a step: each sub-network forward and (twice that) backward, and running teachers."""
         rows, length = inputs["input_ids"].shape
         trained = self.step_candidates(self.state.global_step)
         running = [] if self._stored else self._teacher_widths
         targets = sum(shape.forward_flops(spec, rows, length) for shape, spec in running)
         forward = sum(self._shape.forward_flops(spec, rows, length) for spec in trained)
-        return int(targets + 3 * forward)
+        # transformers adds up what the processes report.
+        return int(targets + 3 * forward) / ranks.world_size()
 
 
 def _spec_of(model: Any, shape: Shape) -> SubnetworkSpec:

@@ -10,12 +10,12 @@ ROOT = Path(__file__).parents[2] / "src" / "minidisc"
 # Lowest first. A module imports from lower layers and from its own package, never from its own layer's other members.
 LAYERS: list[set[str]] = [
     {"errors", "memory"},
-    {"files", "quantities"},
+    {"files", "quantities", "ranks"},
     {"config"},
     {"architectures", "tasks", "subnetworks"},
     {"modeling", "losses", "devices", "latency"},
     {"layers", "checkpointing"},
-    {"measure", "importance"},
+    {"measure", "importance", "distribution"},
     {"nested", "footprint"},
     {"extraction", "prediction", "outputs", "layer_dropping", "vocabulary"},
     {"selection", "resumable", "teachers", "teaching", "runs", "probing", "contrast", "tracking"},

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from minidisc import ranks
 from minidisc.cli.options import command_from
 from minidisc.cli.output import Output, quiet_libraries
 from minidisc.config import (
@@ -123,6 +124,20 @@ app.command("evaluate")(command_from(EvaluateSettings, _evaluate, **_SHOWN))
 app.command("export")(command_from(ExportSettings, _export, **_SHOWN))
 
 
+@app.command("gather")
+def _gather(
+    folders: Annotated[list[str], typer.Argument(metavar="FOLDER [FOLDER …]", help="--output-dir of comparisons")],
+    output_dir: Annotated[str, typer.Option(help="where the table is put")],
+    quiet: _Quiet = False,
+    as_json: _Json = False,
+) -> None:
+    """Put comparisons that ran apart, such as one for each seed, into one table."""
+    with _output(quiet, as_json) as output:
+        from minidisc.comparison import gather
+
+        output.comparison(gather([Path(folder) for folder in folders], Path(output_dir)))
+
+
 @app.command("extract")
 def _extract(
     run: Annotated[str, typer.Argument(metavar="RUN", help="folder of a finished run of 'minidisc compress'")],
@@ -188,6 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a command; exit code 0 done, 2 bad input, 130 interrupted, 1 anything else."""
     arguments = arguments or sys.argv[1:] or ["--help"]
     try:
+        _check_launcher(arguments)
         # typer turns Ctrl-C into this exit code, which it returns; older ones into Abort.
         if app(arguments, standalone_mode=False) == _INTERRUPTED:
             raise KeyboardInterrupt
@@ -199,8 +215,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (FloatingPointError, CheckFailed) as error:
         _fail(str(error), code=1)
     except (KeyboardInterrupt, typer.Abort):
-        print(f"minidisc: interrupted{_how_to_go_on(arguments)}", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
+        _fail(f"interrupted{_how_to_go_on(arguments)}", code=_INTERRUPTED)
 
 
 def _how_to_go_on(arguments: list[str]) -> str:
@@ -211,6 +226,12 @@ def _how_to_go_on(arguments: list[str]) -> str:
     return f"; go on with: {shlex.join(['minidisc', *arguments, *flag])}"
 
 
+def _check_launcher(arguments: list[str]) -> None:
+    if ranks.world_size() > 1 and (arguments[0] != "compress" or "--dry-run" in arguments):
+        raise UserError("only 'minidisc compress' runs on several processes; start other commands without a launcher.")
+
+
 def _fail(message: str, code: int = 2) -> None:
-    print("minidisc: " + " ".join(message.split()), file=sys.stderr)
+    if ranks.rank() == 0:
+        print("minidisc: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(code)

@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from minidisc import ranks
+
 if TYPE_CHECKING:
     from minidisc.comparison import Comparison
     from minidisc.finetuning import FinetuneResult
@@ -47,11 +49,13 @@ class Output:
 
     def __init__(self, quiet: bool = False, as_json: bool = False) -> None:
         self._json = as_json
-        self.console = Console(highlight=False)
+        # Rank 0 speaks for all.
+        silent = ranks.rank() > 0
+        self.console = Console(highlight=False, quiet=silent)
         if not self.console.is_terminal:
             # What reads a pipe has no width; the table must not be squeezed into a terminal's.
             self.console.width = 120
-        aside = Console(stderr=True, highlight=False) if quiet or as_json else self.console
+        aside = Console(stderr=True, highlight=False, quiet=silent) if quiet or as_json else self.console
         self._warnings = aside
         self._progress = Console(quiet=True) if quiet else aside
         self._bar = Progress(
@@ -248,7 +252,7 @@ class Output:
     def _answered(self, result: Any) -> bool:
         """Print a result as JSON, if that was asked for; whether it was."""
         self._bar.stop()
-        if self._json:
+        if self._json and ranks.rank() == 0:
             print(json.dumps(result))
         return self._json
 

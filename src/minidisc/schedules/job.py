@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors.torch import save_file
 
+from minidisc import ranks
 from minidisc.architectures import Architecture
 from minidisc.confidence import bootstrap
 from minidisc.config import CompressSettings, TrainingSettings, fingerprint
@@ -242,7 +243,7 @@ class Stage:
         for file in {row["file"] for row in self.kept}:
             widest = min((row for row in self.kept if row["file"] == file), key=lambda row: row["sparsity"])
             spec = SubnetworkSpec(widest["sparsity"], widest["heads"], widest["neurons"])
-            if not (run / file).is_file():
+            if ranks.rank() == 0 and not (run / file).is_file():
                 with new_file(run / file) as temporary:
                     save_file(state_to_save(self.network(spec).model), temporary)
 

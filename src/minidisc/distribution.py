@@ -1,0 +1,107 @@
+"""How one model is trained by several processes: who takes which rows, and how gradients and weights come together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+
+from minidisc import ranks
+from minidisc.layers import state_to_save, whole_state
+from minidisc.losses import Share
+
+_BUCKET = 25 * 2**20  # bytes of gradients that are sent together, as in torch's DistributedDataParallel
+
+
+def own_rows(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Share]:
+    """The rows of a step's batch that this process trains, and what they count for.
+
+    A batch of fewer rows than processes leaves some without any; these train a row that counts nothing, so that all
+    wait for each other equally often.
+
+    Args:
+        batch: tensors with the rows first, among them ``attention_mask`` and perhaps ``labels``, negative where a
+            token has none.
+    """
+    rank, size = ranks.rank(), ranks.world_size()
+    if size == 1:
+        return batch, Share()
+    mine = {name: values[rank::size] for name, values in batch.items()}
+    if not len(mine["attention_mask"]):
+        return {name: values[:1] for name, values in batch.items()}, Share(0.0, 0.0, 0.0)
+
+    def share(counted: Tensor) -> float:
+        return size * counted[rank::size].sum().item() / max(1, counted.sum().item())
+
+    mask = batch["attention_mask"]
+    labels = share(batch["labels"] >= 0) if "labels" in batch else 1.0
+    return mine, Share(share(torch.ones(len(mask))), share(mask), labels)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Make every gradient the mean over all processes, which must have gradients of the same parameters.
+
+    Each is sent once. The reducer of DistributedDataParallel would not do: it counts on one backward pass that reaches
+    every parameter once, and in a sandwich there are several, some of which reach the embeddings again.
+    """
+    bucket: list[Tensor] = []
+    for gradient in (p.grad for p in parameters if p.grad is not None):
+        if bucket and (gradient.dtype != bucket[0].dtype or sum(g.nbytes for g in bucket) + gradient.nbytes > _BUCKET):
+            _average(bucket)
+            bucket = []
+        bucket.append(gradient)
+    if bucket:
+        _average(bucket)
+
+
+def _average(gradients: list[Tensor]) -> None:
+    # Not ReduceOp.AVG, which gloo lacks.
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(flat)
+    flat /= ranks.world_size()
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def shard_layers(accelerator: Any, layers: Iterable[nn.Module]) -> None:
+    """Have FSDP, where it is on, shard a model layer by layer.
+
+    By itself accelerate shards every module that transformers would not split, and in BERT one lies in another.
+    """
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    if plugin is not None:
+        plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers})
+
+
+def weights_to_save(model: nn.Module, accelerator: Any) -> dict[str, Tensor]:
+    """What `minidisc.layers.state_to_save` gives, also of a model of which each process holds a part.
+
+    All processes have to call it; the weights of such a model are handed to rank 0 alone.
+
+    Args:
+        model: whole, or sharded by FSDP2 or by DeepSpeed.
+        accelerator: accelerate's, which has sharded it.
+    """
+    if isinstance(model, FSDPModule):
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        return state_to_save(model, cast(dict[str, Tensor], get_model_state_dict(model, options=options)))
+    engine = getattr(accelerator, "deepspeed_engine_wrapped", None)
+    if engine is not None:
+        return state_to_save(model, accelerator.get_state_dict(engine.engine) or {})
+    return state_to_save(model)
+
+
+def load_weights(model: nn.Module, saved: dict[str, Tensor]) -> None:
+    """Put what `weights_to_save` gave into a model like that one, whole or sharded by FSDP2."""
+    state = whole_state(model, saved)
+    if not isinstance(model, FSDPModule):
+        model.load_state_dict(state)
+        return
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+    set_model_state_dict(model, dict[str, Any](state), options=StateDictOptions(full_state_dict=True))

@@ -1,0 +1,122 @@
+"""The processes of one run, where a launcher (``accelerate launch``, torchrun) has started several.
+
+Started without a launcher there is one, and everything here does nothing. A rank is a process's number; rank 0 alone
+writes files and speaks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+from minidisc.errors import CheckFailed, UserError
+
+# Rank 0 may work for hours while the others wait; when a process dies, the launcher ends the others.
+_PATIENCE = timedelta(days=1)
+
+T = TypeVar("T")
+
+
+def world_size() -> int:
+    """How many processes the launcher has started."""
+    return int(os.environ.get("WORLD_SIZE", 1)) if "RANK" in os.environ else 1
+
+
+def rank() -> int:
+    """The number of this process."""
+    return int(os.environ["RANK"]) if world_size() > 1 else 0
+
+
+def join(device: str) -> None:
+    """Meet the other processes of the run, before anything else here is called.
+
+    Args:
+        device: ``cpu``, or ``cuda``, of which each process then uses its own.
+
+    Raises:
+        UserError: weights are to be sharded on CPUs.
+    """
+    if world_size() == 1:
+        return
+    for engine in ("FSDP", "DEEPSPEED"):
+        if device == "cpu" and os.environ.get(f"ACCELERATE_USE_{engine}") == "true":
+            raise UserError(
+                f"accelerate has no {engine} on CPUs and would silently run another engine; launch with "
+                "examples/accelerate/ddp-cpu.yaml, or on GPUs."
+            )
+    from accelerate import PartialState
+
+    PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+
+
+def have_joined() -> bool:
+    """Whether `join` was called, or there is nobody to meet."""
+    import torch
+
+    return world_size() == 1 or torch.distributed.is_initialized()
+
+
+def by_zero(make: Callable[[], T]) -> T:
+    """What rank 0 makes, once all have come here, handed to all; its failure is everyone's.
+
+    Raises:
+        UserError, CheckFailed, FloatingPointError: what ``make`` raised; RuntimeError in the others for anything else.
+    """
+    if world_size() == 1:
+        return make()
+    from torch.distributed import barrier, broadcast_object_list
+
+    barrier()
+    failure, made = _attempt(make) if rank() == 0 else (None, None)
+    told: list[Any] = [_portable(failure), made]
+    broadcast_object_list(told)
+    failed = failure or told[0]
+    if failed is not None:
+        raise failed
+    return cast(T, told[1])
+
+
+@contextmanager
+def zero_first() -> Iterator[None]:
+    """A block that rank 0 runs before the others, who find what it has written; if it fails in one, it fails in all.
+
+    Nothing in the block may wait for other ranks.
+    """
+    if world_size() == 1:
+        yield
+        return
+    from torch.distributed import all_gather_object
+
+    failures: list[Exception | None] = [None] * world_size()
+    own: Exception | None = None
+    if rank() > 0:
+        all_gather_object(failures, None)
+    if failures[0] is None:
+        try:
+            yield
+        except Exception as error:
+            own = error
+    if rank() == 0:
+        all_gather_object(failures, _portable(own))
+    if failures[0] is None:
+        all_gather_object(failures, _portable(own))
+    for failure in (own, *failures):
+        if failure is not None:
+            raise failure
+
+
+def _attempt(make: Callable[[], Any]) -> tuple[Exception | None, Any]:
+    try:
+        return None, make()
+    except Exception as error:
+        return error, None
+
+
+def _portable(failure: Exception | None) -> Exception | None:
+    """An exception that can be sent to other processes."""
+    if failure is None or isinstance(failure, UserError | CheckFailed | FloatingPointError):
+        return failure
+    return RuntimeError(f"rank {rank()}: {type(failure).__name__}: {failure}")

@@ -1,0 +1,135 @@
+"""Sandwiches trained by one of several processes; rank 0 writes their weights and figures.
+
+torchrun --standalone --nproc-per-node 2 tests/distributed/worker.py FOLDER CASES
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.distributed.fsdp
+from accelerate import PartialState
+from accelerate.utils import DistributedType
+from torch.distributed.device_mesh import init_device_mesh
+
+from minidisc import ranks, resumable
+from minidisc.errors import UserError
+from minidisc.teaching import OutputStore
+from tests.unit.test_trainer import trainer_for
+
+
+@contextmanager
+def fsdp2() -> Iterator[None]:
+    """Let accelerate shard on CPUs, which it does not by itself: it calls them something else, and asks for GPUs."""
+    variables = {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_RESHARD_AFTER_FORWARD": "true",
+        "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+    }
+    shard, join = torch.distributed.fsdp.fully_shard, PartialState.__init__
+
+    def shard_cpus(module: Any, **options: Any) -> Any:
+        mesh = options.pop("mesh", None) or init_device_mesh("cpu", (ranks.world_size(),))
+        return shard(module, mesh=mesh, **options)
+
+    def join_as_gpus(state: Any, *args: Any, **options: Any) -> None:
+        join(state, *args, **options)
+        if state.distributed_type is DistributedType.MULTI_CPU:
+            state.distributed_type = DistributedType.MULTI_GPU
+
+    with (
+        patch.dict(os.environ, variables),
+        patch.object(torch.distributed.fsdp, "fully_shard", shard_cpus),
+        patch.object(PartialState, "__init__", join_as_gpus),
+    ):
+        yield
+
+
+def train(folder: Path, stored: bool, sharded: bool = False, interrupted: int = 0, **changes: Any) -> None:
+    """Train for twenty steps and write what came out.
+
+    Args:
+        folder: of the checkpoints and of ``figures.json``.
+        stored: whether the teacher's outputs are computed once.
+        sharded: by FSDP2, if there are several processes.
+        interrupted: the step at which training ends, to be taken up again.
+        changes: of `tests.unit.test_trainer.trainer_for`.
+    """
+    average, sent, placed = resumable.average_gradients, [], set()
+
+    def watched(parameters: Iterable[torch.nn.Parameter]) -> None:
+        parameters = list(parameters)
+        own = torch.stack([p.grad.norm() for p in parameters if p.grad is not None])
+        others = [torch.zeros_like(own) for _ in range(ranks.world_size())]
+        torch.distributed.all_gather(others, own)
+        sent.append({"step": trainer.state.global_step, "own": not torch.allclose(*others)})
+        average(parameters)
+
+    def progress(step: int, _: int, loss: Any, metrics: Any) -> None:
+        weight = trainer.model.bert.encoder.layer[1].attention.self.query.weight
+        placed.add(f"{type(weight).__name__} {getattr(weight, 'placements', '')}")
+        if step == interrupted and metrics is None:
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with fsdp2() if sharded and ranks.world_size() > 1 else nullcontext():
+            trainer = trainer_for(
+                folder,
+                # Rounding errors are then too small for AdamW to make steps of them where a gradient is zero.
+                double=True,
+                max_steps=20,
+                patience=99,
+                stores=[OutputStore(folder / "outputs", 2**30)] if stored else [],
+                progress=progress,
+                **changes,
+            )
+            with patch.object(resumable, "average_gradients", watched), suppress(KeyboardInterrupt):
+                trainer.fit()
+        if not interrupted:
+            break
+        interrupted = 0
+    if ranks.rank() == 0:
+        figures = {"flops": trainer.cost.flops, "history": trainer.history, "sent": sent, "placed": sorted(placed)}
+        (folder / "figures.json").write_text(json.dumps(figures))
+
+
+def fail(file: Path) -> None:
+    """Write down what a rank sees of failures on any of them, and of what rank 0 alone makes."""
+
+    def refuse() -> None:
+        raise UserError("no such file")
+
+    def first(action: Callable[[], Any]) -> None:
+        with ranks.zero_first():
+            action()
+
+    told = []
+    for attempt in (
+        lambda: ranks.by_zero(refuse),
+        lambda: first(refuse),
+        lambda: first(lambda: {}["x"] if ranks.rank() == 1 else None),
+    ):
+        try:
+            attempt()
+            told.append("nothing")
+        except Exception as error:
+            told.append(f"{type(error).__name__}: {error}")
+    made = [ranks.by_zero(lambda: 4 + ranks.rank()) for _ in range(2)]
+    file.write_text("\n".join([*told, "{} {}".format(*made)]))
+
+
+if __name__ == "__main__":
+    ranks.join("cpu")
+    fail(Path(sys.argv[1]) / f"rank-{ranks.rank()}.txt")
+    for name, case in json.loads(sys.argv[2]).items():
+        train(Path(sys.argv[1]) / name, **case)

@@ -1,0 +1,74 @@
+import copy
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from minidisc.comparison import gather
+from minidisc.errors import UserError
+from tests.unit.comparison.test_table import cell
+
+
+def write(folder, cells, rows="r", **settings):
+    """A comparison's folder as `compare` leaves it."""
+    content = {
+        "task": {"name": "t", "kind": "classification", "metrics": ["accuracy"]},
+        "rows": {name: {"count": 10, "source": "dev"} for name in ("train", "selection", "validation")},
+        "teacher": {"metrics": {"accuracy": 0.9}, "sizes": {"prunable": 1e6, "without_embeddings": 2e6, "all": 3e6}},
+        "table": [],
+        "cells": cells,
+        "failures": {},
+        "settings": {
+            **{"methods": ["a", "b"], "seeds": sorted({c["seed"] for c in cells}), "target_sparsities": [0.9]},
+            **{"max_steps": 5, "batch_size": 4, "learning_rate": 1e-4, "output_dir": str(folder), **settings},
+        },
+        "versions": {},
+    }
+    folder.mkdir()
+    (folder / "compare.json").write_text(json.dumps(content))
+    (folder / "run.yaml").write_text(yaml.safe_dump({"fingerprints": {"rows": rows, "teacher_weights": "w"}}))
+    return folder
+
+
+SCORES = {0: 0.7, 1: 0.72, 4: 0.77}
+
+
+def folders(tmp_path):
+    return [
+        write(tmp_path / str(seed), [cell("b", 0.9, seed, 0.6), cell("a", 0.9, seed, score)])
+        for seed, score in SCORES.items()
+    ]
+
+
+def test_the_table_is_over_all_seeds(tmp_path):
+    found = gather(folders(tmp_path), tmp_path / "all")
+    assert [(row["method"], row["seeds"]) for row in found.rows] == [("a", [0, 1, 4]), ("b", [0, 1, 4])]
+    scores = list(SCORES.values())
+    expected = np.mean(scores), np.std(scores, ddof=1) / 3**0.5
+    assert found.rows[0]["metrics"]["accuracy"] == pytest.approx(expected)
+    assert json.loads((tmp_path / "all" / "compare.json").read_text())["settings"]["seeds"] == [0, 1, 4]
+    assert "| a | 90 % | 3 | 0.730 ± 0.021 |" in (tmp_path / "all" / "compare.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": "others"}, "differs from .*0 in rows"),
+        ({"learning_rate": 1.0}, "in learning_rate"),
+        ({}, "seed 1, once more"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(tmp_path, changes, message):
+    seed = 1 if not changes else 9
+    other = write(tmp_path / "other", [cell("a", 0.9, seed, 0.5)], **copy.deepcopy(changes))
+    with pytest.raises(UserError, match=message):
+        gather([*folders(tmp_path), other], tmp_path / "all")
+    assert not (tmp_path / "all").exists()
+
+
+def test_folders_without_a_comparison_and_those_that_are_there(tmp_path):
+    with pytest.raises(UserError, match="holds no comparison"):
+        gather([tmp_path], tmp_path / "all")
+    with pytest.raises(UserError, match="exists; give a folder"):
+        gather(folders(tmp_path), tmp_path)
