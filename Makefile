@@ -41,7 +41,7 @@ demo: $(STAMP) ## compress a small model from end to end, into runs/demo
 
 test: lint ## lint, then all tests
 	@echo "[test] Running pytest in two processes"
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(STAMP) ## ruff check, ruff format --check, mypy
 	@echo "[lint] ruff check, ruff format --check, mypy"

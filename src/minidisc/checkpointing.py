@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.checkpoint import checkpoint
 
 from minidisc.architectures import Architecture
-from minidisc.modeling.narrow import modules_at
+from minidisc.layers import layers_of
 
 
 @contextmanager
@@ -24,9 +24,7 @@ def checkpointed(model: Any, architecture: Architecture, on: bool = True) -> Ite
         architecture: its family.
         on: whether anything is to be done at all.
     """
-    # A layer is a member of the last list on the way to its attention or FFN.
-    paths = (parts.path[: parts.path.rindex("*") + 1] for parts in (*architecture.attentions, *architecture.ffns))
-    layers = modules_at(model, tuple(dict.fromkeys(paths))) if on else []
+    layers = layers_of(model, architecture) if on else []
     configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")} if on else {}
     caching = [config for config in configs.values() if getattr(config, "use_cache", False)]
     for layer in layers:

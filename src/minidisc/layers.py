@@ -82,6 +82,12 @@ def ffns_of(model: Any, architecture: Architecture) -> list[Part]:
     ]
 
 
+def layers_of(model: Any, architecture: Architecture) -> list[Any]:
+    """The members of the last list on the way to an attention or FFN of ``model``, decoders' layers too."""
+    paths = (parts.path[: parts.path.rindex("*") + 1] for parts in (*architecture.attentions, *architecture.ffns))
+    return modules_at(model, tuple(dict.fromkeys(paths)))
+
+
 def split_rows(parameter: Tensor, sizes: Sequence[int]) -> Sequence[Tensor]:
     """Views of the blocks of rows of a map in which a head or neuron has so many rows of each."""
     count = len(parameter) // sum(sizes)

@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +31,7 @@ from minidisc.devices import resolve_device
 from minidisc.distribution import average_gradients, load_weights, shard_layers, weights_to_save
 from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
-from minidisc.layers import state_to_save, whole_state
+from minidisc.layers import layers_of, state_to_save, whole_state
 from minidisc.measure import Cost, measured, peak_memory
 from minidisc.memory import release_memory
 from minidisc.tasks import collator
@@ -124,7 +123,7 @@ class ResumableTrainer(Trainer):
     ) -> None:
         super().__init__(model=model, args=args, train_dataset=train_rows, data_collator=collator(tokenizer))
         self._family = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
-        shard_layers(self.accelerator, attrgetter(self._family.layers)(model.base_model))
+        shard_layers(self.accelerator, layers_of(model, self._family))
         self.model_accepts_loss_kwargs = False
         self.networks = list(networks)
         self.best: list[Best | None] = [None] * len(self.networks)

@@ -5,6 +5,7 @@ torchrun --standalone --nproc-per-node 2 tests/distributed/worker.py FOLDER CASE
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -129,6 +130,7 @@ def fail(file: Path) -> None:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # as in tests/conftest.py
     ranks.join("cpu")
     fail(Path(sys.argv[1]) / f"rank-{ranks.rank()}.txt")
     for name, case in json.loads(sys.argv[2]).items():

@@ -151,6 +151,15 @@ def test_the_shell_completes_commands_and_options():
 def test_help_lists_only_what_works(capsys):
     out = run(capsys, "--help")
     commands = [line.split()[0] for line in out.partition("Commands:")[2].splitlines() if line.startswith("  ")]
-    assert {"finetune", "compress", "compare", "evaluate", "export", "extract", "report", "push", "demo"} == set(
-        commands
-    )
+    assert {
+        "finetune",
+        "compress",
+        "compare",
+        "evaluate",
+        "export",
+        "extract",
+        "gather",
+        "report",
+        "push",
+        "demo",
+    } == set(commands)

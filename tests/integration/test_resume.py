@@ -1,5 +1,6 @@
 """A run that is killed again and again ends with the very weights of one that is left alone."""
 
+import gc
 import multiprocessing
 import os
 import random
@@ -18,6 +19,7 @@ from tests.integration import tiny
 
 
 def _child(settings):
+    gc.freeze()  # as in tests/conftest.py
     # On this easy task the student's own size may win, and then there is no second stage to be killed in.
     schedule = sys.modules["minidisc.schedules.minidisc"]
     schedule.choose_assistant = lambda candidates: candidates[0]
@@ -28,7 +30,9 @@ def _child(settings):
 def context():
     # A server that has imported everything once: a new process then starts in a moment, and without this one's state.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["minidisc.pipeline", "minidisc.trainer", "tests.integration.tiny"])
+    context.set_forkserver_preload(
+        ["minidisc.pipeline", "minidisc.trainer", "matplotlib.figure", "tests.integration.tiny"]
+    )
     return context
 
 
