@@ -5,20 +5,25 @@
 MiniLM on Rotten Tomatoes (the demo's data and backbone). One student for each of the four budgets, measured afterwards
 in a fresh process that does not import minidisc: size of the weights' file, parameters as
 transformers counts them, latency in a loop of its own. Then one student step by step: sparsity, trimmed vocabulary,
-ONNX, int8. Finished runs are not run again; TARGET.md and TARGET.json are written at the end.
+ONNX, int8. Last, the ONNX files in a process that has only onnxruntime and tokenizers (``--engine-python``: of an
+environment that holds nothing else), against PyTorch. Finished runs are not run again; TARGET.md and TARGET.json are
+written at the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tasks import Cell, Printer, prepare
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from minidisc import compress
 from minidisc.config import CompressSettings, ExportSettings
@@ -29,6 +34,7 @@ from minidisc.results import CompressionResult
 
 BUDGETS = {"target_params": "13M", "target_size": "60MB", "target_latency": "8ms", "max_drop": "5%"}
 LENGTH = 32
+TEXTS = 200
 MEASURE = """
 import json, os, pathlib, statistics, sys, time
 import torch
@@ -68,6 +74,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--sparsities", nargs="*", type=float, default=[0.9])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine-python", default=sys.executable)
     options = parser.parse_args()
     cell = Cell("Rotten Tomatoes", 2, 1e-4, 32, options.steps, 3e-4)
     shared = prepare("rotten", cell, options.work, None, options.backbone)
@@ -83,6 +90,7 @@ def main() -> None:
         "budgets": {name: budget(made) for name, made in runs.items()},
         "measured": measured(folders),
         "steps": {f"{sparsity:g}": value for sparsity, value in steps.items()},
+        "alone": alone(options, shared),
     }
     options.target.parent.mkdir(parents=True, exist_ok=True)
     write_json(options.target.with_suffix(".json"), content)
@@ -137,6 +145,47 @@ def smaller(options: argparse.Namespace, shared: dict[str, Any], sparsity: float
             export(ExportSettings(model=folder, output_dir=str(exported), int8=True, max_drop=0.99, **rows))
         found[name] = read_json(exported / "export.json")
     found["vocabulary"] = made[True].results["vocabulary"]
+    return found
+
+
+def alone(options: argparse.Namespace, shared: dict[str, Any]) -> dict[str, Any]:
+    """Logits of ONNX Runtime in a process without PyTorch against PyTorch's, of all students that were exported.
+
+    One more student is of 98 %, hardly trained: so small that whole attentions and FFNs are gone.
+    """
+    tiny = run(options, shared, "98-hardly-trained", 20, target_sparsity=0.98)
+    exported = options.work / "98-onnx-hardly-trained"
+    if not (exported / "export.json").is_file():
+        rows = {key: shared[key] for key in ("validation_file", "max_length")}
+        export(ExportSettings(model=str(tiny.student.path), output_dir=str(exported), **rows))
+    with open(shared["validation_file"], encoding="utf-8", newline="") as file:
+        every = sorted({row["text"] for row in csv.DictReader(file)}, key=lambda text: (len(text), text))
+    texts = [every[i] for i in np.linspace(0, len(every) - 1, TEXTS).astype(int)]
+    found = {}
+    for folder in sorted(options.work.glob("*-onnx-*")):
+        source = read_json(folder / "export.json")["model"]
+        model = AutoModelForSequenceClassification.from_pretrained(source, trust_remote_code=True).eval()
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        encoded = [
+            tokenizer(text, truncation=True, max_length=shared["max_length"], return_tensors="pt") for text in texts
+        ]
+        with torch.no_grad():
+            expected = np.concatenate([model(**each).logits.numpy() for each in encoded])
+        differences = []
+        for rows in (1, 8):
+            command = [options.engine_python, str(Path(__file__).with_name("onnx_alone.py"))]
+            command += [str(folder), str(shared["max_length"]), str(rows)]
+            done = subprocess.run(command, input=json.dumps(texts), capture_output=True, text=True, check=True)
+            differences.append(float(np.abs(np.array(json.loads(done.stdout)) - expected).max()))
+        heads, neurons = (getattr(model.config, name, None) for name in ("heads_per_layer", "neurons_per_layer"))
+        lengths = [each["input_ids"].shape[1] for each in encoded]
+        found[folder.name.replace("onnx-", "")] = {
+            "texts": len(texts),
+            "tokens": [min(lengths), max(lengths)],
+            "heads": heads,
+            "neurons": neurons,
+            "largest_difference": dict(zip(("1", "8"), differences, strict=True)),
+        }
     return found
 
 
@@ -211,7 +260,22 @@ def markdown(content: dict[str, Any]) -> str:
                     f"{whole['latency']['1']['processor_milliseconds'] / milliseconds:.1f} |"
                 )
         lines.append("")
-    return "\n".join(lines)
+    first = next(iter(content["alone"].values()))
+    lines += [
+        "## ONNX Runtime alone",
+        "",
+        f"Largest difference of a logit from PyTorch's, of {first['texts']} sentences of the test rows, from the "
+        f"shortest to the longest ({first['tokens'][0]} to {first['tokens'][1]} tokens); in a process that has only "
+        "onnxruntime and tokenizers, one sentence at a time and eight.",
+        "",
+        "| model | heads of the layers | neurons of the layers | one at a time | eight |",
+        "|---|---|---|---|---|",
+    ]
+    for name, figures in content["alone"].items():
+        widths = [", ".join(map(str, figures[part])) if figures[part] else "all" for part in ("heads", "neurons")]
+        differences = [f"{value:.1e}" for value in figures["largest_difference"].values()]
+        lines.append(f"| {' | '.join([name, *widths, *differences])} |")
+    return "\n".join([*lines, ""])
 
 
 def _measured(name: str, sparsity: str, told: str, kept: str, accuracy: float, own: dict[str, Any]) -> str:
