@@ -205,7 +205,8 @@ class ExportSettings(DataSettings):
         _require(
             self.format != "gguf",
             "--format gguf is not possible: GGUF's engines run architectures they know by name, and a model with its "
-            "own width in every layer is none of them; use --format onnx.",
+            "own width in every layer is none of them; use --format onnx. A language model's student of --widths "
+            "uniform is a plain checkpoint, which llama.cpp's own convert_hf_to_gguf.py takes.",
         )
         _choice("format", self.format, get_args(ExportFormat))
         _require(not self.int8 or self.format == "onnx", f"--int8 goes with --format onnx, not {self.format}.")

@@ -97,7 +97,8 @@ def write_openvino(source: Path, target: Path) -> None:
     """
     import openvino
 
-    openvino.save_model(openvino.convert_model(source), target, compress_to_fp16=False)
+    # Not `convert_model`, which calls home where openvino-telemetry is installed.
+    openvino.save_model(openvino.Core().read_model(source), target, compress_to_fp16=False)
 
 
 class _Logits(nn.Module):
