@@ -87,6 +87,11 @@ class DataSettings:
         "(causal-lm)",
     )
     max_train_rows: int | None = option(None, "use only this many training rows, drawn with --seed")
+    stream: bool = option(
+        False,
+        "read training rows one after another until there are --max-train-rows, of a corpus that need not fit on the "
+        "disk: --train-file may be a pattern or URL of JSONL, Parquet or text (a row a line), or --task a Hub id",
+    )
 
     def __post_init__(self) -> None:
         _require(self.max_length >= 4, f"--max-length is {self.max_length}; it must be at least 4.")
@@ -97,6 +102,10 @@ class DataSettings:
             )
         rows = self.max_train_rows
         _require(rows is None or rows >= 1, f"--max-train-rows is {rows}; it must be at least 1.")
+        _require(
+            not self.stream or rows is not None,
+            "--stream needs --max-train-rows; give steps times rows in a batch for one pass without repetition.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ def open_run(
     folder = Path(settings.output_dir)
     file = folder / "run.yaml"
     record = {
-        "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(settings).items()},
+        "settings": _plain(dataclasses.asdict(settings)),
         "fingerprints": fingerprints,
         "versions": versions(),
     }
@@ -53,7 +53,11 @@ def open_run(
             raise UserError(
                 f"--output-dir {folder} already holds a run; add --resume to go on with it, or give another."
             )
-        _require_same(_read(file), record, folder, (*_FREE, *free))
+        old = _read(file)
+        # An option that minidisc did not have yet was what it is by default now.
+        defaults = {field.name: field.default for field in dataclasses.fields(settings)}
+        old["settings"] = _plain(defaults) | (old.get("settings") or {})
+        _require_same(old, record, folder, (*_FREE, *free))
         if not free or ranks.rank() > 0:
             return folder
     elif folder.exists() and any(entry.name != TEXT for entry in folder.iterdir()):
@@ -85,6 +89,10 @@ def read_config(path: Path) -> dict[str, Any]:
 def read_fingerprints(folder: Path) -> dict[str, str]:
     """What a run's folder says of the teacher's weights and the rows that its settings only name."""
     return dict(_read(folder / "run.yaml").get("fingerprints") or {})
+
+
+def _plain(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import yaml
 from safetensors.torch import load_file
 
 import minidisc
@@ -146,6 +147,22 @@ def test_a_finished_run_is_read_again_not_repeated(workplace, tmp_path):
     again = minidisc.compress(**settings, resume=True)
     assert again == first
     assert before == {path: path.stat().st_mtime_ns for path in first.output_dir.rglob("*")}
+
+
+def test_an_option_that_came_after_the_run_was_made_was_its_default(workplace, tmp_path):
+    settings = tiny.settings(workplace, tmp_path / "run", epochs=1)
+    first = minidisc.compress(**settings)
+
+    def forget(name):
+        record = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())
+        del record["settings"][name]
+        (tmp_path / "run" / "run.yaml").write_text(yaml.safe_dump(record))
+
+    forget("stream")
+    assert minidisc.compress(**settings, resume=True) == first
+    forget("epochs")
+    with pytest.raises(UserError, match=r"epochs was 5\.0 and is now 1"):
+        minidisc.compress(**settings, resume=True)
 
 
 @pytest.mark.parametrize(

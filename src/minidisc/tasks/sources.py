@@ -13,6 +13,7 @@ from minidisc.config import DataSettings
 from minidisc.errors import UserError
 from minidisc.tasks.benchmarks import BENCHMARKS, hub_arguments
 from minidisc.tasks.reading import read_table
+from minidisc.tasks.streaming import stream_files, stream_hub
 from minidisc.tasks.task import Kind
 
 OWN_TASKS = get_args(Kind)
@@ -44,17 +45,31 @@ def find_source(settings: DataSettings, split: str) -> Source:
     """
     file = settings.train_file if split == "train" else settings.validation_file
     task = settings.task
+    if settings.stream and split == "train":
+        return _from_stream(settings)
     if file:
         return _from_file(Path(file))
     if task is None or task in OWN_TASKS:
         raise UserError(f"--{split}-file is missing; give the {split} rows, or name a data set with --task.")
     if settings.data_dir:
         return _from_folder(settings.data_dir, task, split)
+    if settings.stream:
+        raise UserError(f"--{split}-file is missing; with --stream the Hub's data set is not downloaded.")
     return _from_hub(task, split)
 
 
 def _from_file(path: Path) -> Source:
     return Source(read_table(path), str(path), path.name, {})
+
+
+def _from_stream(settings: DataSettings) -> Source:
+    draw = settings.max_train_rows or 0, getattr(settings, "seed", 0)
+    if settings.train_file:
+        return Source(stream_files(settings.train_file, *draw), settings.train_file, settings.train_file, {})
+    if settings.task is None or settings.task in OWN_TASKS or settings.data_dir:
+        raise UserError("--stream needs --train-file, or a data set of the Hub as --task (without --data-dir).")
+    table, features = stream_hub(hub_arguments(settings.task), *draw)
+    return Source(table, f"split 'train' of {settings.task}", "train", _label_names(features))
 
 
 def _from_folder(data_dir: str, task: str, split: str) -> Source:
@@ -94,10 +109,13 @@ def _from_hub(task: str, split: str) -> Source:
             datasets.enable_progress_bars()
     for name in _HUB_SPLITS[split]:
         if name in splits:
-            columns = splits[name].features.items()
-            label_names = {column: names for column, feature in columns if (names := _declared_names(feature))}
-            return Source(splits[name].to_pandas(), f"split {name!r} of {task}", name, label_names)
+            names = _label_names(splits[name].features)
+            return Source(splits[name].to_pandas(), f"split {name!r} of {task}", name, names)
     raise UserError(f"data set {task!r} has no {split} split, only {', '.join(splits)}; give --{split}-file.")
+
+
+def _label_names(features: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {column: names for column, feature in features.items() if (names := _declared_names(feature))}
 
 
 def _declared_names(feature: Any) -> tuple[str, ...]:

@@ -1,0 +1,72 @@
+"""Rows of a corpus that is neither copied nor read to its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import datasets
+import pandas as pd
+
+from minidisc.errors import UserError
+
+BUILDERS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".txt": "text"}
+# A row is drawn at random from so many that were read ahead: corpora are often sorted.
+_BUFFER = 10_000
+
+
+def stream_files(pattern: str, count: int, seed: int) -> pd.DataFrame:
+    """The first rows of files, which are shuffled, with rows shuffled within a window of them.
+
+    Args:
+        pattern: path, pattern of paths, or URL, of JSONL, Parquet or plain text (a row a line), packed or not.
+        count: how many rows.
+        seed: of the shuffling.
+
+    Raises:
+        UserError: there is no such file, or it cannot be read.
+    """
+    name = pattern.lower()
+    for packer in (".gz", ".bz2", ".zst"):
+        name = name.removesuffix(packer)
+    builder = next((builder for suffix, builder in BUILDERS.items() if name.endswith(suffix)), None)
+    if builder is None:
+        raise UserError(
+            f"--stream reads {', '.join(BUILDERS)}, and these with .gz, .bz2 or .zst, not {pattern}; convert it, or "
+            "leave out --stream."
+        )
+    return _drawn((builder,), {"data_files": pattern}, pattern, count, seed)[0]
+
+
+def stream_hub(arguments: tuple[str, ...], count: int, seed: int) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """As `stream_files`, of the ``train`` split of a data set of the Hub, which is not downloaded.
+
+    Args:
+        arguments: of ``datasets.load_dataset``.
+        count: how many rows.
+        seed: of the shuffling.
+
+    Returns:
+        The rows; and the columns' types, if the data set declares them.
+    """
+    return _drawn(arguments, {}, f"data set {arguments[0]!r}", count, seed)
+
+
+def _drawn(
+    arguments: tuple[str, ...], options: dict[str, Any], name: str, count: int, seed: int
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    level = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what it logs is raised, too
+    try:
+        stream = datasets.load_dataset(*arguments, **options, split="train", streaming=True)
+        features = dict(stream.features or {})
+        if arguments == ("text",):
+            stream = stream.filter(lambda row: bool(row["text"].strip()))
+        rows = list(stream.shuffle(seed=seed, buffer_size=_BUFFER).take(count))
+    except Exception as error:  # whatever the network, the Hub or a file's contents raise
+        reason = (" ".join(str(error).split()) or type(error).__name__)[:200].rstrip(".")
+        raise UserError(f"{name} cannot be streamed ({reason}); check path or id, files and network.") from None
+    finally:
+        datasets.logging.set_verbosity(level)
+    if not rows:
+        raise UserError(f"{name} has no rows; give at least one.")
+    return pd.DataFrame(rows), features

@@ -1,0 +1,121 @@
+import json
+
+import datasets
+import pandas as pd
+import pytest
+
+from minidisc.config import CompressSettings, DataSettings, EvaluateSettings
+from minidisc.errors import UserError
+from minidisc.tasks import load_data, streaming
+from minidisc.tasks.reading import read_table
+
+
+@pytest.fixture(autouse=True)
+def small_window(monkeypatch):
+    monkeypatch.setattr(streaming, "_BUFFER", 20)
+
+
+def texts(pattern, count=16, seed=0):
+    rows = {"train_file": str(pattern), "task": "causal-lm", "stream": True, "max_train_rows": count}
+    settings = EvaluateSettings(model="m", seed=seed, **rows)
+    return load_data(settings, need_validation=False).train["text_a"]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Three packed files of 40 rows each."""
+    for part in range(3):
+        rows = pd.DataFrame({"text": [f"part {part} row {row}" for row in range(40)]})
+        rows.to_json(tmp_path / f"part{part}.jsonl.gz", orient="records", lines=True)
+    return tmp_path / "part*.jsonl.gz"
+
+
+def test_rows_are_drawn_by_the_seed(corpus):
+    drawn = texts(corpus)
+    assert len(set(drawn)) == 16
+    assert drawn == texts(corpus) != texts(corpus, seed=1)
+
+
+def test_all_rows_if_there_are_no_more(corpus):
+    every = {f"part {part} row {row}" for part in range(3) for row in range(40)}
+    assert set(texts(corpus, count=1000)) == every
+
+
+def test_what_is_not_needed_is_not_read(tmp_path):
+    path = tmp_path / "long.txt"
+    line = "word " * 1000
+    with path.open("wb") as file:
+        for row in range(6000):
+            file.write(f"{row} {line}\n\n".encode())
+        file.write(b"\xff\xfe no UTF-8\n")
+    with pytest.raises(UserError, match="is not UTF-8"):
+        read_table(path)
+    rows = [int(text.split()[0]) for text in texts(path)]
+    assert len(set(rows)) == 16
+    assert max(rows) < 36
+
+
+def test_labels_in_parquet(tmp_path):
+    rows = pd.DataFrame(
+        {"text": [f"text {i}" for i in range(60)], "label": [["bad", "good"][i % 2] for i in range(60)]}
+    )
+    rows.to_parquet(tmp_path / "rows.parquet")
+    rows.to_csv(tmp_path / "validation.csv")
+    settings = DataSettings(
+        train_file=str(tmp_path / "rows.parquet"),
+        validation_file=str(tmp_path / "validation.csv"),
+        stream=True,
+        max_train_rows=30,
+    )
+    data = load_data(settings)
+    assert (len(data.train), len(data.validation)) == (30, 60)
+    assert data.task.label_names == ("bad", "good")
+    for row in data.train:
+        assert row["label"] == int(row["text_a"].split()[1]) % 2
+
+
+def test_a_data_set_of_the_hub(tmp_path, monkeypatch):
+    calls = []
+
+    def load_dataset(*arguments, **options):
+        calls.append((arguments, options))
+        features = datasets.Features(
+            {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["n", "p"])}
+        )
+        rows = {"text": [f"text {i}" for i in range(50)], "label": [i % 2 for i in range(50)]}
+        return datasets.Dataset.from_dict(rows, features=features).to_iterable_dataset()
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    settings = DataSettings(task="someone/reviews", stream=True, max_train_rows=20)
+    data = load_data(settings, need_validation=False)
+    assert calls == [(("someone/reviews",), {"split": "train", "streaming": True})]
+    assert (data.task.label_names, len(data.train)) == (("n", "p"), 20)
+    with pytest.raises(UserError, match="--validation-file is missing; with --stream"):
+        load_data(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.csv", "text\na\n", "--stream reads .jsonl"),
+        ("missing.jsonl", None, "missing.jsonl cannot be streamed"),
+        ("rows.jsonl", '{"text": "a"}\n{"text": \n', "rows.jsonl cannot be streamed"),
+        ("rows.txt", "\n \n", "has no rows"),
+        ("rows.jsonl", json.dumps({"text": "a"}), "too few training rows: 1 of"),
+    ],
+)
+def test_refused(tmp_path, capfd, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=message) as caught:
+        texts(tmp_path / name)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_refused_settings(tmp_path):
+    with pytest.raises(UserError, match="--stream needs --max-train-rows"):
+        CompressSettings(teacher="t", train_file="a.jsonl", output_dir="o", stream=True)
+    for changes in ({}, {"task": "glue/sst2", "data_dir": str(tmp_path)}):
+        with pytest.raises(UserError, match="--stream needs --train-file"):
+            load_data(DataSettings(stream=True, max_train_rows=20, **changes), need_validation=False)
