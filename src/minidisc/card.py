@@ -175,6 +175,7 @@ def _variables(results: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]
         "split": split,
         "settings": settings,
         "vocabulary": results.get("vocabulary"),
+        "embeddings": results.get("embeddings"),
         "assistants": [a["sparsity"] for a in results["assistants"]],
         "is_student": model is results["student"],
         "models": models,

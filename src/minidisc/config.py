@@ -271,6 +271,11 @@ class CompressSettings(DataSettings, TrainingSettings):
         "keep the embeddings of the tokenizer's pieces that the training text has, of special tokens and of single "
         "characters alone; a word of other pieces falls apart into smaller ones",
     )
+    embedding_rank: int | None = option(
+        None,
+        "word embeddings of students as the product of two tables of this rank, fitted to how often each piece occurs "
+        "in the training text (not for language models)",
+    )
     stages: int = option(2, "2: one teacher assistant; 3: two assistants; 1: the student straight from the sandwich")
     schedule: Schedule = option(
         "minidisc",
@@ -372,6 +377,8 @@ class CompressSettings(DataSettings, TrainingSettings):
         _require(0 <= self.tradeoff_lambda <= 1, f"--tradeoff-lambda is {self.tradeoff_lambda:g}; allowed is [0, 1].")
         for sparsity in self.grid or ():
             _require(0 < sparsity < 1, f"--grid holds {sparsity:g}; every sparsity must lie between 0 and 1.")
+        thin = self.embedding_rank
+        _require(thin is None or thin >= 1, f"--embedding-rank is {thin}; it must be at least 1.")
         _require(self.neuron_multiple >= 1, f"--neuron-multiple is {self.neuron_multiple}; it must be at least 1.")
         _require(self.stages >= 1, f"--stages is {self.stages}; it must be at least 1 (2 is the method's default).")
         _choice("schedule", self.schedule, get_args(Schedule))

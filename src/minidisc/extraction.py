@@ -10,6 +10,7 @@ import torch
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.files import new_folder
 from minidisc.layers import attentions_of, ffns_of
+from minidisc.low_rank import student_state
 from minidisc.modeling.classes import build_narrow, build_plain, write_code_file
 from minidisc.subnetworks import SubnetworkSpec
 
@@ -26,7 +27,7 @@ def extract(model: Any, spec: SubnetworkSpec, state: dict[str, torch.Tensor] | N
     Returns:
         A model with the head of ``model``, on the CPU, in evaluation mode, that shares no memory with it.
     """
-    state = model.state_dict() if state is None else state
+    state = student_state(model) if state is None else state
     small = build_narrow(model, spec.heads, spec.neurons)
     architecture = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
     of_rows = {

@@ -11,6 +11,7 @@ from torch import nn
 from minidisc.architectures import Architecture
 from minidisc.errors import UserError
 from minidisc.layers import ffns_of
+from minidisc.low_rank import student_state
 from minidisc.modeling.classes import build_narrow
 from minidisc.subnetworks import SubnetworkSpec, full_width
 
@@ -87,7 +88,7 @@ def with_layers(model: Any, architecture: Architecture, kept: Sequence[int]) -> 
     owner = attrgetter(parent)(model.base_model) if parent else model.base_model
     setattr(owner, name, shallow)
     try:
-        small.load_state_dict(model.state_dict())
+        small.load_state_dict(student_state(model))
     finally:
         setattr(owner, name, layers)
     return small.eval()

@@ -204,6 +204,7 @@ def _save(
         "task": {"name": prepared.task.name, "kind": prepared.task.kind, "metrics": list(prepared.task.metrics)},
         "rows": prepared.row_counts(),
         "vocabulary": prepared.vocabulary,
+        "embeddings": prepared.low_rank,
         "budget": budget,
         "teacher": plain(teacher),
         "assistants": [plain(a) for a in assistants],

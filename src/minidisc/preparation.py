@@ -26,6 +26,7 @@ from minidisc.importance import Importance, compute_importance
 from minidisc.layer_dropping import check_droppable
 from minidisc.listening import Listener
 from minidisc.losses import WITH_LABELS, of_classes, task_loss
+from minidisc.low_rank import check_rank, factorise
 from minidisc.measure import Cost, Shape, Sizes, measured
 from minidisc.memory import free_weights, give_weights, is_freed, release_memory
 from minidisc.nested import order_by_importance
@@ -55,6 +56,7 @@ _BASE = (
     "importance_on",
     "widths",
     "trim_vocabulary",
+    "embedding_rank",
 )
 
 
@@ -100,6 +102,7 @@ class Preparation:
         self.vocabulary = self._trim_vocabulary() if settings.trim_vocabulary else None
         self.shape = Shape.of(self.loaded.model, self.architecture)
         self.full = self.shape.full()
+        self.low_rank = self._lower_rank(settings.embedding_rank) if settings.embedding_rank else None
         self.targets = tuple(sorted(targets))
         if targets:
             self.check(settings)
@@ -370,6 +373,26 @@ class Preparation:
         self.listener.note(
             f"vocabulary: {len(kept)} of {len(tokenizer)} pieces are kept; of the validation rows' pieces "
             f"{100 * found['pieces']:.2f} % are others, in {found['rows']} of {len(self.rows['validation'])} rows."
+        )
+        return found
+
+    def _lower_rank(self, rank: int) -> dict[str, float]:
+        """Have students hold thinner word embeddings; says what that saves and loses."""
+        model = self.loaded.model
+        check_rank(model, rank)
+        self._whole_teacher.setdefault("sizes", self.shape.sizes(self.full))
+        pieces = np.concatenate([row for name in self._of_training for row in self.rows[name]["input_ids"]])
+        size = model.base_model.get_input_embeddings().num_embeddings
+        found = factorise(model, rank, torch.from_numpy(np.bincount(pieces, minlength=size)))
+        saved = int(found["saved"])
+        self.shape = dataclasses.replace(
+            self.shape,
+            all_parameters=self.shape.all_parameters - saved,
+            embedding_parameters=self.shape.embedding_parameters - saved,
+        )
+        self.listener.note(
+            f"embeddings of rank {rank}: {saved / 1e6:.2f} M parameters less; before training "
+            f"{100 * found['error']:.2g} % of the training text's squared embeddings are lost."
         )
         return found
 

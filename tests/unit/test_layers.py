@@ -16,7 +16,7 @@ LAYERS: list[set[str]] = [
     {"modeling", "losses", "devices", "latency"},
     {"layers"},
     {"checkpointing"},
-    {"measure", "importance", "distribution"},
+    {"measure", "importance", "distribution", "low_rank"},
     {"nested", "footprint"},
     {"extraction", "prediction", "outputs", "layer_dropping", "vocabulary"},
     {"selection", "resumable", "teachers", "teaching", "runs", "probing", "contrast", "tracking"},

@@ -15,9 +15,10 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 import minidisc
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract, save_small
+from minidisc.low_rank import factorise
 from minidisc.nested import order_by_importance
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import ENCT5, MATRIX, T5_ENCODER, tiny_tokenizer
+from tests.unit.families import BERT, ENCT5, LLAMA, MATRIX, ROBERTA, T5_ENCODER, tiny_tokenizer
 
 SOURCE = Path(minidisc.__file__).parents[1]
 SPEC = SubnetworkSpec(0.8, (2, 0, 1), (0, 11, 24))
@@ -32,6 +33,8 @@ CASES = {
     for head in ("sentences", "words")
     if head == "sentences" or family.token_class
 }
+# With word embeddings of low rank.
+CASES |= {f"{family.name}-thin-sentences": (family, "sentences", NAMES) for family in (BERT, ROBERTA, LLAMA)}
 
 # What every script below begins with: logits of all models of a folder, compared with those of this process.
 COMMON = """
@@ -110,14 +113,16 @@ print(json.dumps(report))
 
 @pytest.fixture(scope="module")
 def models():
-    def small(family, head, names):
+    def small(case, family, head, names):
         build = family.token_model if head == "words" else family.model
         teacher = build(dropout=DROPOUT, id2label=names, label2id={name: i for i, name in names.items()})
         plain = dataclasses.replace(family, decoder_layers=0) if head == "words" else family
         order_by_importance(teacher, architecture_for(family.family), plain.importance(1))
+        if "thin" in case:
+            factorise(teacher, 7, torch.ones(teacher.config.vocab_size))
         return extract(teacher, plain.fit(SPEC))
 
-    return {case: small(*values) for case, values in CASES.items()}
+    return {case: small(case, *values) for case, values in CASES.items()}
 
 
 @pytest.fixture(scope="module")

@@ -57,10 +57,15 @@ def narrow_config_class(family: str) -> Any:
         (base,),
         exec_body=lambda namespace: namespace.update(
             __module__=__name__,
-            __annotations__={"heads_per_layer": list | None, "neurons_per_layer": list | None},
+            __annotations__={
+                "heads_per_layer": list | None,
+                "neurons_per_layer": list | None,
+                "embedding_rank": int | None,
+            },
             model_type=STUDENT_PREFIX + family,
             heads_per_layer=None,
             neurons_per_layer=None,
+            embedding_rank=None,
             # Not the one of `minidisc.modeling.t5_classifiers`: a small model's code is another.
             _auto_class=None,
         ),
@@ -133,15 +138,16 @@ def build_plain(model: Any) -> Any | None:
         model: small; not changed.
 
     Returns:
-        A model that shares the weights of ``model``; None where layers differ in their widths, or where the family's
-        configuration cannot say that heads times their size is not the hidden size.
+        A model that shares the weights of ``model``; None where layers differ in their widths, where the embeddings
+        are of low rank, or where the family's configuration cannot say that heads times their size is not the hidden
+        size.
     """
     config = model.config
     family = config.model_type.removeprefix(STUDENT_PREFIX)
     architecture = architecture_for(family)
     widths = set(zip(config.heads_per_layer, config.neurons_per_layer, strict=False))
     heads, neurons = next(iter(widths))
-    if len(widths) > 1 or not (heads and neurons and architecture.plain_if_uniform):
+    if len(widths) > 1 or config.embedding_rank or not (heads and neurons and architecture.plain_if_uniform):
         return None
     base_config: Any = type(config).__bases__[0]
     base_model: Any = type(model).__bases__[1]
@@ -187,6 +193,7 @@ class {config.__name__}({base_config.__name__}):
     model_type = {config.model_type!r}
     heads_per_layer: list | None = None
     neurons_per_layer: list | None = None
+    embedding_rank: int | None = None
 
 
 class {model_class.__name__}(NarrowModel, {base_model.__name__}):

@@ -19,7 +19,8 @@ class NarrowModel:
 
     ``layout`` names the parts of the family, as attribute paths. The configuration's ``heads_per_layer`` and
     ``neurons_per_layer`` say what each layer keeps; a layer may keep none and then passes its input on. Of an
-    encoder-decoder model they have an entry for every attention and for every FFN.
+    encoder-decoder model they have an entry for every attention and for every FFN. ``embedding_rank`` is that of the
+    word embeddings, if it is lower than their width.
     """
 
     layout: ClassVar[dict[str, Any]] = {}
@@ -40,6 +41,8 @@ class NarrowModel:
         finally:
             config.__class__ = own_class
         make_narrow(self, self.layout, config.heads_per_layer, config.neurons_per_layer)
+        if config.embedding_rank:
+            thin_embeddings(self, config.embedding_rank)
         self.post_init()  # type: ignore[attr-defined]
 
 
@@ -56,6 +59,25 @@ def make_narrow(model: Any, layout: dict[str, Any], heads_per_layer: list[int], 
         for path, sizes in neuron_rows(part, layout).items():
             _replace(part, path, outputs=neurons * sum(sizes))
         _replace(part, layout["ffn_down"], inputs=neurons)
+
+
+class ThinEmbedding(nn.Embedding):
+    """An embedding of low rank: a table of few numbers a row, and a linear map that makes ``hidden`` of them."""
+
+    def __init__(self, rows: int, rank: int, hidden: int, padding_idx: int | None = None) -> None:
+        super().__init__(rows, rank, padding_idx)
+        self.expand = nn.Linear(rank, hidden, bias=False)
+
+    def forward(self, input: Any) -> Any:
+        """Map (...) to (..., hidden)."""
+        return self.expand(super().forward(input))
+
+
+def thin_embeddings(model: Any, rank: int) -> None:
+    """Replace the word embeddings of ``model`` by freshly initialised ones of low rank, in place."""
+    old = model.base_model.get_input_embeddings()
+    new = ThinEmbedding(old.num_embeddings, rank, old.embedding_dim, old.padding_idx)
+    model.base_model.set_input_embeddings(new.to(old.weight.device, old.weight.dtype))
 
 
 class TransposedLinear(Conv1D):

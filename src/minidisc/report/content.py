@@ -57,6 +57,7 @@ def variables(results: dict[str, Any], examples: bool) -> dict[str, Any]:
         "uses": [(_USES.get(name, name), row["source"], row["count"]) for name, row in rows.items()],
         "warnings": results["warnings"],
         "vocabulary": results.get("vocabulary"),
+        "embeddings": results.get("embeddings"),
         "budget": results.get("budget"),
         "selects_on_validation": settings["select_on"] == "validation",
         "assistants": _choice_in_words(results),

@@ -54,7 +54,7 @@ def find_source(settings: DataSettings, split: str) -> Source:
     if settings.data_dir:
         return _from_folder(settings.data_dir, task, split)
     if settings.stream:
-        raise UserError(f"--{split}-file is missing; with --stream the Hub's data set is not downloaded.")
+        raise UserError("--validation-file is missing; with --stream the Hub's data set is not downloaded.")
     return _from_hub(task, split)
 
 
