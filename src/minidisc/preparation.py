@@ -226,6 +226,7 @@ class Preparation:
             base=fingerprint({**{name: getattr(self.settings, name) for name in _BASE}, **self.fingerprints}),
             importance=self._importance,
             progress=self.listener.stage,
+            note=self.listener.note,
             need_teacher=self.need_teacher,
             # Other runs that share the stages need it again.
             drop_teacher=(lambda: None) if shared else self.drop_teacher,

@@ -58,10 +58,13 @@ class OutputStore:
         folder: the store's; those of other stores lie beside it.
         budget: bytes that all of them together may take; those not used for longest make room.
         top_k: how many of a token's logits are kept; all if not given.
+        begun: called before outputs are computed.
     """
 
-    def __init__(self, folder: Path, budget: float, top_k: int | None = None) -> None:
-        self._folder, self._budget, self._top_k = folder, budget, top_k
+    def __init__(
+        self, folder: Path, budget: float, top_k: int | None = None, begun: Callable[[], None] = lambda: None
+    ) -> None:
+        self._folder, self._budget, self._top_k, self._begun = folder, budget, top_k, begun
 
     @property
     def filled(self) -> bool:
@@ -94,6 +97,7 @@ class OutputStore:
         """
         if self.filled:
             return
+        self._begun()
         cost = Cost(flops=flops_over(rows["length"], batch_size, flops))
         with measured(cost), torch.no_grad():
             for dtype in (np.float16, np.float32):

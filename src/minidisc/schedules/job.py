@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,10 @@ class Job:
     for several targets share it, the other targets' too; it trains those in ``always`` at every step, which are all
     the targets' sizes. ``base`` is a hash of all that is the same for every stage. ``importance(model, spec, file)``
     scores a network of the widths ``spec``, or reads the scores that ``file`` holds. ``progress(stage)`` returns the
-    callback that `minidisc.resumable.ResumableTrainer` takes. ``need_teacher`` brings back the teacher's weights,
-    which ``drop_teacher`` drops. ``shared`` says that ``folder`` holds the stages of many runs, which are then told
-    apart by what made them, so that equal ones are trained once. ``stored`` says that teachers' outputs are computed
-    once, and kept beside the stages' checkpoints.
+    callback that `minidisc.resumable.ResumableTrainer` takes; ``note(line)`` says what else takes a while.
+    ``need_teacher`` brings back the teacher's weights, which ``drop_teacher`` drops. ``shared`` says that ``folder``
+    holds the stages of many runs, which are then told apart by what made them, so that equal ones are trained once.
+    ``stored`` says that teachers' outputs are computed once, and kept beside the stages' checkpoints.
     """
 
     settings: CompressSettings
@@ -84,6 +85,7 @@ class Job:
     base: str
     importance: Callable[[Any, SubnetworkSpec, Path], tuple[Importance, Cost]]
     progress: Callable[[str], Any]
+    note: Callable[[str], None]
     need_teacher: Callable[[], None]
     drop_teacher: Callable[[], None]
     shared: bool = False
@@ -194,7 +196,10 @@ class Job:
             key = fingerprint([self.base, *of])
             name = f"outputs of {teacher.width or teacher.weights}"
             stores[name] = OutputStore(
-                self.folder / "checkpoints" / "outputs" / key, settings.teacher_cache * 2**30, settings.teacher_top_k
+                self.folder / "checkpoints" / "outputs" / key,
+                settings.teacher_cache * 2**30,
+                settings.teacher_top_k,
+                partial(self.note, f"{name} on {len(self.train_rows)} training rows"),
             )
         return stores
 
