@@ -28,10 +28,37 @@ def release_memory() -> None:
     sizes would come on top of it.
     """
     gc.collect()
-    if sys.platform == "linux":
-        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)
+    trim_heap()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def trim_heap() -> None:
+    """Hand the free pages of main memory alone back to the system, where glibc keeps them."""
+    if sys.platform == "linux":
+        getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)(0)
+
+
+class HeapGuard:
+    """Keeps main memory from growing step by step.
+
+    Batches of ever other lengths leave holes that glibc neither fills nor gives back: a sandwich of MiniLM grew from
+    1.2 to 2.6 GiB in 200 steps. To give them back at every step took 16 % more processor time, to do so once memory
+    has grown by a fifth 3 % (one run of 70 steps each).
+    """
+
+    def __init__(self) -> None:
+        self._level, self._trimmed = 0, True
+
+    def step(self) -> None:
+        """Call after every step."""
+        now = resident_memory()
+        if self._trimmed:
+            # What a step leaves behind that the next one uses again.
+            self._level, self._trimmed = max(self._level, now), False
+        elif now > 1.2 * self._level:
+            trim_heap()
+            self._trimmed = True
 
 
 def free_weights(model: Any) -> None:

@@ -33,7 +33,7 @@ from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
 from minidisc.layers import layers_of, state_to_save, whole_state
 from minidisc.measure import Cost, measured, peak_memory
-from minidisc.memory import release_memory
+from minidisc.memory import HeapGuard, release_memory
 from minidisc.tasks import collator
 
 # What transformers calls them.
@@ -131,6 +131,7 @@ class ResumableTrainer(Trainer):
         self.cost = Cost()
         self.last_loss: torch.Tensor | None = None
         self._stale = 0
+        self._heap = HeapGuard()
         self._finished = False
         self._arguments = args
         self._folder = Path(str(args.output_dir))
@@ -237,6 +238,7 @@ class ResumableTrainer(Trainer):
         loss = self.train_batch(model, inputs)
         if self.accelerator.sync_gradients and ranks.world_size() > 1 and not self.is_sharded:
             average_gradients(cast(torch.nn.Module, self.model).parameters())
+        self._heap.step()
         self.last_loss = loss
         return loss
 

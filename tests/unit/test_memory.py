@@ -4,6 +4,7 @@ import weakref
 import pytest
 import torch
 
+from minidisc import memory
 from minidisc.layers import state_to_save
 from minidisc.memory import free_weights, give_weights, is_freed, release_memory, resident_memory
 from tests.unit.families import LLAMA
@@ -48,3 +49,15 @@ def test_what_is_released_is_no_longer_resident():
     release_memory()
     assert full - resident_memory() > 0.8 * 99 * 2**20
     assert last.sum() == 2**18
+
+
+def test_the_heap_is_trimmed_once_it_has_grown(monkeypatch):
+    resident, trimmed = [], []
+    monkeypatch.setattr(memory, "resident_memory", lambda: resident[-1])
+    monkeypatch.setattr(memory, "trim_heap", lambda: trimmed.append(len(resident)))
+    guard = memory.HeapGuard()
+    # The third step's 1.2 times is no growth yet; after the trim the level is the larger of 100 and 110.
+    for value in (100, 90, 120, 121, 110, 131, 133, 80, 132):
+        resident.append(value)
+        guard.step()
+    assert trimmed == [4, 7]
