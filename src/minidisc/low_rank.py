@@ -49,13 +49,13 @@ def factorise(model: Any, rank: int, counts: Tensor) -> dict[str, float]:
         ``rank``; the parameters ``saved``; and ``error``, the share of the squared embeddings of that text (each piece
         once more) that is lost.
     """
-    table = model.base_model.get_input_embeddings().weight.double()
+    own = model.base_model.get_input_embeddings().weight
+    table = own.to("cpu", torch.float64)
     weights = counts.to(table) + 1
     moments = (table.T * weights) @ table
     values, vectors = torch.linalg.eigh(moments)
     expand = vectors[:, -rank:]
     model.config.embedding_rank = rank
-    own = model.base_model.get_input_embeddings().weight
     # No parameters: they are not the model's.
     model.embedding_factors = ((table @ expand).to(own), expand.to(own).contiguous())
     rows, hidden = own.shape
