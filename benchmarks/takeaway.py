@@ -39,7 +39,7 @@ RANKS = (128,)  # a third of the 384 numbers that MiniLM has for a piece
 MEASURE = """
 import csv, json, pathlib, statistics, sys, time
 import torch
-from transformers import AutoModelForSequenceClassification, pipeline
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 assert "minidisc" not in sys.modules
 torch.set_num_threads(1)
 found, models, times = {}, {}, {}
@@ -48,7 +48,8 @@ for name, folder in json.loads(sys.argv[1]).items():
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
     models[name] = model
     size = sum(file.stat().st_size for file in pathlib.Path(folder).glob("*.safetensors"))
-    classify = pipeline("text-classification", model=model, tokenizer=folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    classify = pipeline("text-classification", model=model, tokenizer=tokenizer)
     told = classify([row["text"] for row in rows], batch_size=32, truncation=True, max_length=int(sys.argv[4]))
     right = sum(each["label"] == row["label"] for each, row in zip(told, rows, strict=True))
     found[name] = {"parameters": model.num_parameters(), "bytes": size, "accuracy": right / len(rows)}
@@ -169,7 +170,7 @@ def alone(options: argparse.Namespace, shared: dict[str, Any]) -> dict[str, Any]
     for folder in sorted(options.work.glob("*-onnx-*")):
         source = read_json(folder / "export.json")["model"]
         model = AutoModelForSequenceClassification.from_pretrained(source, trust_remote_code=True).eval()
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=True)
         encoded = [
             tokenizer(text, truncation=True, max_length=shared["max_length"], return_tensors="pt") for text in texts
         ]
