@@ -191,7 +191,8 @@ def _within_latency(prepared: Preparation, settings: CompressSettings, budget: B
             "the machine is busy; times are of the processor, which other processes slow down too, if less."
         )
     why = (
-        f"{100 * sparsity:g} % sparsity, the least that was measured to be as fast: {_milliseconds(times[sparsity])}, "
+        f"{100 * sparsity:g} % sparsity, the least that was as fast in nine of ten rounds: "
+        f"{_milliseconds(times[sparsity])}, "
         f"the teacher {_milliseconds(times[0.0])}, for {settings.latency_batch_size} × {length} tokens on one thread "
         f"of {processor()}"
     )
@@ -211,7 +212,8 @@ def fast_enough(
     """The least sparsity, in thousandths, that was measured to keep a budget of time, and all times that were.
 
     Some sizes are timed side by side; between the last that is too slow and the next the time is taken to be a
-    straight line; what that says is measured, and made sparser by a hundredth until it is true.
+    straight line; what that says is measured, and made sparser by a hundredth until nine of ten rounds keep the
+    budget: with the median alone at the limit, every second student would miss it when it is measured again.
 
     Args:
         measure: times of the networks of these sparsities, 0 being the teacher.
@@ -231,7 +233,7 @@ def fast_enough(
         for step in range(first, _STEPS, _STEPS // 100):
             sparsity = step / _STEPS
             times.update(measure((sparsity,)))
-            if times[sparsity]["processor_milliseconds"] <= budget.limit:
+            if times[sparsity]["high"] <= budget.limit:
                 return sparsity, times
     fastest = min(times, key=lambda s: times[s]["processor_milliseconds"])
     raise UserError(

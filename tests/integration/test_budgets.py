@@ -64,7 +64,7 @@ def test_latency_on_a_clock_of_parameters(workplace, tmp_path, monkeypatch):
         assert inputs["input_ids"].shape == (4, 12)
         times = {name: sum(p.numel() for p in model.parameters()) / 1e6 for name, model in models.items()}
         return {
-            name: {"milliseconds": t, "processor_milliseconds": t, "low": t, "high": 2 * t, "speedup": 1.0}
+            name: {"milliseconds": t, "processor_milliseconds": t, "low": t, "high": 1.1 * t, "speedup": 1.0}
             for name, t in times.items()
         }
 
@@ -73,11 +73,10 @@ def test_latency_on_a_clock_of_parameters(workplace, tmp_path, monkeypatch):
     changes = {"target_latency": f"{limit}us", "latency_batch_size": 4, "latency_length": 12}
     result = minidisc.compress(**settings(workplace, tmp_path / "run", **changes))
     found = result.results["budget"]
-    assert counted(result.student.path) / 1000 <= limit
-    assert counted(result.student.path) / 1000 > 0.9 * limit
+    assert 0.9 * limit < 1.1 * counted(result.student.path) / 1000 <= limit
     assert (found["batch_size"], found["length"]) == (4, 12)
     assert "4 × 12 tokens on one thread" in found["why"]
-    assert found["reached"]["high"] == pytest.approx(2 * found["reached"]["value"])
+    assert found["reached"]["high"] == pytest.approx(1.1 * found["reached"]["value"])
 
 
 def test_latency_on_this_machine(workplace, tmp_path):
