@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rounds import given
 from tasks import Printer
 
 from minidisc import compress
@@ -53,7 +54,7 @@ def main() -> None:
         direct = run(options, files, target, "direct", equal_steps(through, options))
         records[f"{target:g}"] = {"minidisc": record(through, options), "direct": record(direct, options)}
         content = {
-            "options": {k: str(v) for k, v in vars(options).items()},
+            "options": given(options),
             "machine": f"{processor()}, torch threads {torch.get_num_threads()}",
             "teacher": {
                 "name": Path(options.teacher).name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
 import sys
@@ -74,6 +75,12 @@ def record() -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "versions": versions(),
     }
+
+
+def given(options: argparse.Namespace) -> dict[str, str]:
+    """A script's options as they stand beside its figures; where data and models lie says nothing to others."""
+    texts = {name: str(value) for name, value in vars(options).items()}
+    return {name: "DIR" if os.path.isabs(text) else text for name, text in texts.items()}
 
 
 def write(target: Path | None, content: dict[str, Any], text: str) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rounds import given
 from tasks import Cell, Printer, prepare
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -91,7 +92,7 @@ def main() -> None:
     folders = {"teacher": shared["teacher"]} | {name: str(made.student.path) for name, made in runs.items()}
     steps = {sparsity: smaller(options, shared, sparsity) for sparsity in options.sparsities}
     content = {
-        "options": {key: str(value) for key, value in vars(options).items()},
+        "options": given(options),
         "machine": f"{processor()}, one thread",
         "budgets": {name: budget(made) for name, made in runs.items()},
         "measured": measured(folders, shared),
@@ -148,7 +149,7 @@ def smaller(options: argparse.Namespace, shared: dict[str, Any], sparsity: float
             rows = {key: shared[key] for key in ("validation_file", "max_length")}
             # What int8 loses is the result here, so nothing is refused.
             export(ExportSettings(model=folder, output_dir=str(exported), int8=True, max_drop=0.99, **rows))
-        found[name] = read_json(exported / "export.json")
+        found[name] = {**read_json(exported / "export.json"), "model": Path(folder).parent.name}
     found["vocabulary"] = made["trimmed"].results["vocabulary"]
     return found
 

@@ -30,7 +30,7 @@ def run(command, **changes):
     """Run a command that starts processes; a hang ends it too."""
     root = WORKER.parents[2]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root / 'src'}:{root}", **changes}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
