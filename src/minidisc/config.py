@@ -317,7 +317,7 @@ class CompressSettings(DataSettings, TrainingSettings):
     )
     teacher_top_k: int | None = option(
         None,
-        "keep of the teacher's logits for a token only this many, the others count as impossible: a language model's "
+        "keep of the teacher's logits for a token only this many, the others count as one word: a language model's "
         "outputs then fit --teacher-cache (causal-lm alone; by default all are used, and it runs at every step)",
     )
     train_embeddings: bool = option(True, "train the embeddings too, or keep the teacher's")

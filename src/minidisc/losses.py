@@ -12,17 +12,31 @@ from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
+class LargestLogits:
+    """What is kept of logits over a vocabulary: the largest of every token, and what the others weigh together.
+
+    ``values`` (rows, tokens, k); ``places`` (rows, tokens, k) in the vocabulary; ``rest`` (rows, tokens, 1), the
+    logarithm of the sum of the others' exponentials.
+    """
+
+    values: Tensor
+    places: Tensor
+    rest: Tensor
+
+
+@dataclass(frozen=True)
 class Outputs:
     """What a network makes of a batch, as far as a loss compares it.
 
     ``logits`` (rows, classes) or (rows, tokens, classes); ``states``, hidden states, each (rows, tokens, hidden);
     ``relations``, the queries, keys and values of one layer, each (rows, tokens, width), or nothing where no loss
-    wants them or no layer has any.
+    wants them or no layer has any; ``largest``, of a teacher, where these are to be compared instead of all logits.
     """
 
     logits: Tensor
     states: Sequence[Tensor]
     relations: Sequence[Tensor] = ()
+    largest: LargestLogits | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,25 @@ def logit_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, tem
     return F.cross_entropy(student.float().reshape(-1, classes) / temperature, targets) * temperature**2
 
 
+def largest_logit_loss(student: Tensor, teacher: LargestLogits, mask: Tensor) -> Tensor:
+    """Soft cross-entropy of the teacher's distribution, in which all but its largest logits are one class.
+
+    Were the others left out, the student would be taught that what the teacher gives a fifth of its probability to
+    (SmolLM2-135M beyond its 64 largest logits) never comes next; as one class they keep the student's own order.
+
+    Args:
+        student: (rows, tokens, classes).
+        teacher: the largest logits of these tokens.
+        mask: (rows, tokens), 1 for tokens and 0 for padding.
+    """
+    tokens = mask.bool()
+    logits, places = student[tokens].float(), teacher.places[tokens]
+    targets = torch.cat([teacher.values, teacher.rest], -1)[tokens].float().softmax(-1)
+    others = logits.scatter(-1, places, -torch.inf).logsumexp(-1, keepdim=True)
+    logarithms = torch.cat([logits.gather(-1, places), others], -1) - logits.logsumexp(-1, keepdim=True)
+    return -(targets * logarithms).sum(-1).mean()
+
+
 def hidden_state_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:
     """Mean squared error over the non-padding tokens, averaged over the hidden states.
 
@@ -120,6 +153,8 @@ def distillation_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tenso
 
 def logits_only(student: Outputs, teacher: Outputs, truth: Truth, temperature: float = 1.0) -> Tensor:
     """Knowledge distillation on the logits alone (arXiv 1503.02531, temperature 1)."""
+    if teacher.largest is not None:
+        return largest_logit_loss(student.logits, teacher.largest, truth.mask) * truth.share.tokens
     share = truth.share.tokens if teacher.logits.dim() == 3 else truth.share.rows
     return logit_loss(student.logits, teacher.logits, truth.mask, temperature) * share
 

@@ -17,12 +17,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minidisc.files import new_folder, read_json, write_json
-from minidisc.losses import WITH_RELATIONS, WITH_STATES, Outputs, distilled_layers
+from minidisc.losses import WITH_RELATIONS, WITH_STATES, LargestLogits, Outputs, distilled_layers
 from minidisc.measure import Cost, Shape, measured
 from minidisc.prediction import Collate, batches_by_length, model_inputs
 
 _HALF = 2  # bytes of a number in half precision
 _LOGIT = 8  # bytes of a logit and its place in the vocabulary
+_REST = 4  # bytes of what the others weigh together
 
 
 def stored_bytes(lengths: Sequence[int], shape: Shape, loss: str, top_k: int = 0) -> int:
@@ -32,13 +33,13 @@ def stored_bytes(lengths: Sequence[int], shape: Shape, loss: str, top_k: int = 0
     """
     states = len(distilled_layers(shape.depth, shape.decoder_depth)) * shape.hidden if loss in WITH_STATES else 0
     relations = shape.heads * (shape.head_size + 2 * shape.key_size) if loss in WITH_RELATIONS else 0
-    return int(np.sum(lengths)) * ((states + relations) * _HALF + top_k * _LOGIT)
+    return int(np.sum(lengths)) * ((states + relations) * _HALF + (top_k * _LOGIT + _REST if top_k else 0))
 
 
-def keep_largest(logits: Tensor, count: int) -> Tensor:
-    """The ``count`` largest logits on the last axis; the others become -inf, so that their softmax is 0."""
-    values, places = logits.topk(min(count, logits.shape[-1]), -1)
-    return torch.full_like(logits, -torch.inf).scatter_(-1, places, values)
+def keep_largest(logits: Tensor, count: int) -> LargestLogits:
+    """The ``count`` largest logits on the last axis (all but one at the most), and what the others weigh together."""
+    values, places = logits.topk(min(count, logits.shape[-1] - 1), -1)
+    return LargestLogits(values, places, logits.scatter(-1, places, -torch.inf).logsumexp(-1, keepdim=True))
 
 
 def flops_over(lengths: ArrayLike, batch_size: int, flops: Callable[[int, int], float]) -> float:
@@ -52,7 +53,7 @@ class OutputStore:
     """One network's outputs on every training row, in a folder of its own.
 
     Hidden states and relations are kept in half precision (in full, where they are beyond its range), logits in full,
-    or only the largest of every token.
+    or only the largest of every token and the weight of the others.
 
     Args:
         folder: the store's; those of other stores lie beside it.
@@ -154,7 +155,6 @@ class OutputStore:
                         "dtype": dtype.name,
                         "widths": [[t.shape[-1] for t in group] for group in groups],
                         "of_tokens": outputs.logits.dim() == 3,
-                        "classes": outputs.logits.shape[-1],
                         "kept": kept.shape[1] // 2,
                     }
                     self._make_room(int(starts[-1]) * (states[0].nbytes + kept[0].nbytes))
@@ -189,7 +189,7 @@ class StoredOutputs:
         self._groups: list[list[int]] = layout["widths"]
         self._dtype = np.dtype(layout["dtype"])
         self._of_tokens = layout["of_tokens"]
-        self._classes, self._kept = layout["classes"], layout["kept"]
+        self._kept = layout["kept"]
         self._logits = None if self._kept else load_file(folder / "logits")["logits"]
         self._starts = [0, *np.cumsum(lengths).tolist()]
         # Read, not mapped: the pages of a mapped file would count as this process's memory.
@@ -205,15 +205,21 @@ class StoredOutputs:
         widths = [width for group in self._groups for width in group]
         states, largest = self._files
         tensors = _padded(self._read(states, rows, sum(widths), self._dtype), mask).split(widths, -1)
+        count = len(self._groups[0])
+        groups = tensors[:count], tensors[count:]
         if self._logits is None:
-            logits = self._dense(self._read(largest, rows, 2 * self._kept, np.dtype(np.float32)), mask)
-        elif self._of_tokens:
+            values, places, rest = self._read(largest, rows, 2 * self._kept + 1, np.dtype(np.float32)).split(
+                (self._kept, self._kept, 1), -1
+            )
+            integers = places.contiguous().view(torch.int32)
+            kept = LargestLogits(_padded(values, mask), _padded(integers, mask).long(), _padded(rest, mask))
+            return Outputs(torch.empty(0), *groups, kept)
+        if self._of_tokens:
             own = [self._logits[self._starts[row] : self._starts[row + 1]] for row in rows]
             logits = _padded(torch.cat(own), mask)
         else:
             logits = self._logits[list(rows)].to(mask.device)
-        count = len(self._groups[0])
-        return Outputs(logits, tensors[:count], tensors[count:])
+        return Outputs(logits, *groups)
 
     def close(self) -> None:
         """Close the files."""
@@ -230,20 +236,14 @@ class StoredOutputs:
         tokens = sum(self._starts[row + 1] - self._starts[row] for row in rows)
         return torch.from_numpy(np.frombuffer(bytearray().join(blocks), dtype).reshape(tokens, width))
 
-    def _dense(self, largest: Tensor, mask: Tensor) -> Tensor:
-        """Logits of a batch of which only the largest are known; the others are -inf, and 0 is where ``mask`` is."""
-        values, places = largest.split(self._kept, -1)
-        logits = torch.full((len(largest), self._classes), -torch.inf)
-        return _padded(logits.scatter_(-1, places.contiguous().view(torch.int32).long(), values), mask)
-
 
 _FILES = ("states", "largest")
 
 
 def _largest(logits: Tensor, count: int) -> np.ndarray:
-    """(tokens, 2 · count): the largest logits of each token, and their places, whose bytes are integers."""
-    values, places = logits.topk(min(count, logits.shape[-1]), -1)
-    return torch.cat([values, places.int().view(torch.float32)], -1).numpy()
+    """(tokens, 2 · count + 1): the largest logits, their places, whose bytes are integers, and the others' weight."""
+    largest = keep_largest(logits, count)
+    return torch.cat([largest.values, largest.places.int().view(torch.float32), largest.rest], -1).numpy()
 
 
 def _write_rows(file: Any, tokens: np.ndarray, positions: Sequence[int], starts: np.ndarray) -> None:
@@ -255,7 +255,10 @@ def _write_rows(file: Any, tokens: np.ndarray, positions: Sequence[int], starts:
 
 
 def _padded(tokens: Tensor, mask: Tensor) -> Tensor:
-    """(tokens of all rows, width) as (rows, tokens, width) in full precision, 0 where ``mask`` is."""
+    """(tokens of all rows, width) as (rows, tokens, width) in full precision, 0 where ``mask`` is.
+
+    That holds integers up to 2²⁴, more than any vocabulary has.
+    """
     padded = torch.zeros(*mask.shape, tokens.shape[-1], device=mask.device)
     padded[mask.bool()] = tokens.to(mask.device).float()
     return padded

@@ -213,7 +213,7 @@ class SandwichTrainer(ResumableTrainer):
 
     def _largest_of(self, outputs: Outputs) -> Outputs:
         count = cast(SandwichArguments, self.args).teacher_top_k
-        return replace(outputs, logits=keep_largest(outputs.logits, count)) if count else outputs
+        return replace(outputs, largest=keep_largest(outputs.logits, count)) if count else outputs
 
     def step_candidates(self, step: int) -> list[SubnetworkSpec]:
         """The sub-networks that are trained in a step, smallest first; drawn from (seed, step) alone."""

@@ -1,4 +1,5 @@
 import copy
+import math
 import os
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract
-from minidisc.losses import LOSSES, Outputs, Truth, logit_loss
+from minidisc.losses import LOSSES, Outputs, Truth, largest_logit_loss, logit_loss
 from minidisc.measure import Shape
 from minidisc.outputs import OutputReader
 from minidisc.prediction import model_inputs
@@ -92,21 +93,38 @@ def test_the_largest_logits_of_every_token_are_kept(tmp_path):
         expected = reader(model_inputs(batch, CPU))
     torch.testing.assert_close(found.states[0], expected.states[0], rtol=2**-10, atol=1e-4)
     # By hand: of every token the three best, and nothing else.
-    for stored, live in zip(found.logits.flatten(0, 1), expected.logits.flatten(0, 1), strict=True):
-        best = sorted(range(len(live)), key=lambda i, live=live: -live[i].item())[:3]
-        assert [i for i in range(len(live)) if stored[i] > -torch.inf] == sorted(best)
-        torch.testing.assert_close(stored[best], live[best])
-    torch.testing.assert_close(found.logits, keep_largest(expected.logits, 3))
+    kept = zip(*(tensor.flatten(0, 1) for tensor in vars(found.largest).values()), strict=True)
+    for (values, places, rest), live in zip(kept, expected.logits.flatten(0, 1), strict=True):
+        order = sorted(range(len(live)), key=lambda i, live=live: -live[i].item())
+        assert places.tolist() == order[:3]
+        torch.testing.assert_close(values, live[order[:3]])
+        torch.testing.assert_close(rest, live[order[3:]].exp().sum().log()[None])
     files = sum(file.stat().st_size for file in (tmp_path / "one").iterdir() if file.name in ("states", "largest"))
     assert files == stored_bytes(rows["length"], Shape.of(model, architecture), "logits", 3) + 35 * 2 * HIDDEN
 
 
-def test_the_loss_against_the_largest_logits_renormalises_them():
+MASK = torch.tensor([[1, 1, 1], [1, 1, 0]])
+
+
+def test_against_the_largest_logits_all_others_are_one_class():
     torch.manual_seed(0)
     student, teacher = torch.randn(2, 3, 6), torch.randn(2, 3, 6)
-    values, places = teacher.topk(2, -1)
-    expected = -(values.softmax(-1) * student.log_softmax(-1).gather(-1, places)).sum(-1).mean()
-    torch.testing.assert_close(logit_loss(student, keep_largest(teacher, 2)), expected)
+    expected = []
+    for row, token in MASK.nonzero().tolist():
+        p, q = teacher[row, token].softmax(-1).tolist(), student[row, token].softmax(-1).tolist()
+        first, second, *others = sorted(range(6), key=lambda i, p=p: -p[i])
+        pairs = [(p[i], q[i]) for i in (first, second)] + [(sum(p[i] for i in others), sum(q[i] for i in others))]
+        expected.append(-sum(mine * math.log(theirs) for mine, theirs in pairs))
+    assert largest_logit_loss(student, keep_largest(teacher, 2), MASK).item() == pytest.approx(sum(expected) / 5)
+
+
+@pytest.mark.parametrize("count", [5, 6, 7])
+def test_the_largest_logits_of_a_small_vocabulary_are_all_of_them(count):
+    torch.manual_seed(0)
+    student, teacher = torch.randn(2, 3, 6, requires_grad=True), torch.randn(2, 3, 6)
+    losses = largest_logit_loss(student, keep_largest(teacher, count), MASK), logit_loss(student, teacher, MASK)
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, student)[0] for loss in losses))
 
 
 def distance(one, other):
