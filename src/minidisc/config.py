@@ -22,7 +22,7 @@ Widths = Literal["per-layer", "uniform"]
 SecondImportance = Literal["teacher", "assistant"]
 NoGap = Literal["train", "stop", "assume"]
 SelectOn = Literal["train", "validation"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
 Optimizer = Literal["adamw", "adafactor"]
 ExportFormat = Literal["onnx", "openvino"]
 T5Form = Literal["encoder", "enct5", "encoder-decoder"]
@@ -127,7 +127,7 @@ class TrainingSettings:
     evaluations_per_epoch: int = option(1, "how often an epoch is evaluated (and can be resumed from)")
     seed: int = option(0, "seed of everything random")
     device: str = option("auto", "auto, cpu, cuda or mps")
-    precision: Precision = option("fp32", "fp32, or bf16 autocast (slow on most CPUs)")
+    precision: Precision = option("auto", "auto, fp32 or bf16 autocast; auto times both on the device")
     gradient_checkpointing: bool = option(
         False, "keep only the layers' inputs for the backward pass: less memory, about a third more time"
     )

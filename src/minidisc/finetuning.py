@@ -19,7 +19,7 @@ from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
 from minidisc.resumable import ResumableArguments, ResumableTrainer, trainer_arguments
-from minidisc.runs import open_run
+from minidisc.runs import open_run, settled
 from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
 from minidisc.teachers import fingerprint_of, load_config, load_model
 
@@ -71,6 +71,7 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     work = folder.with_name(f".{folder.name}.training")
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
+    settings = settled(settings, work)
     fingerprints = {"model_weights": fingerprint_of(settings.model), "rows": data.fingerprint}
     open_run(dataclasses.replace(settings, output_dir=str(work)), fingerprints, resume)
     trainer = _FinetuneTrainer(

@@ -25,7 +25,7 @@ from minidisc.preparation import Preparation
 from minidisc.report import write_report
 from minidisc.report.formats import assistant_name
 from minidisc.results import CompressionResult, ModelResult, plain, read_result
-from minidisc.runs import open_run, versions
+from minidisc.runs import open_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job, Outcome, planned
 from minidisc.selection import Candidate, lambda_sweeps
 from minidisc.subnetworks import SubnetworkSpec
@@ -66,6 +66,8 @@ def compress(
     listener = listener or LoggingListener()
     ranks.join(resolve_device(settings.device).type)
     folder = Path(settings.output_dir)
+    asked = settings
+    settings = ranks.by_zero(lambda: settled(asked, folder))
     with ranks.zero_first():
         prepared = Preparation(settings, listener)
         check_disk(folder, disk_needed(prepared.shape, budgets.widest(settings), prepared.storable(settings)))
@@ -134,7 +136,7 @@ def plan(
             "says what it will take before it trains."
         )
     listener, budget = listener or LoggingListener(), settings.budget()
-    settings = budgets.widest(settings)
+    settings = settled(budgets.widest(settings), None)
     if budget is not None:
         sparsity = f"{100 * settings.target_sparsity:g} %"
         listener.note(f"{budget.flag}: the run itself solves for the sparsity; this is for {sparsity}")

@@ -62,7 +62,7 @@ class ResumableArguments(TrainingArguments):
 
 
 def trainer_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any]:
-    """The settings as keyword arguments of `ResumableArguments`."""
+    """The settings, `minidisc.runs.settled`, as keyword arguments of `ResumableArguments`."""
     return {
         "output_dir": str(folder),
         "num_train_epochs": settings.epochs,

@@ -68,6 +68,24 @@ def open_run(
     return folder
 
 
+def settled(settings: Any, folder: Path | None) -> Any:
+    """Settings in which the precision is what it was when the run in ``folder`` began, or else is faster here.
+
+    Args:
+        settings: a dataclass with ``precision`` and ``device``.
+        folder: the run's, if it has one.
+    """
+    # Not above: that imports torch, for which the commands' help would have to wait.
+    from minidisc.devices import resolve_device, resolve_precision
+
+    if settings.precision != "auto":
+        return settings
+    file = folder / "run.yaml" if folder else None
+    before = _read(file).get("settings") if file and file.is_file() else None
+    precision = (before or {}).get("precision") or resolve_precision("auto", resolve_device(settings.device))
+    return dataclasses.replace(settings, precision=precision)
+
+
 def versions() -> dict[str, str]:
     """Versions of the packages that figures depend on."""
     names = ("minidisc", "torch", "transformers", "tokenizers", "accelerate", "numpy")

@@ -89,7 +89,7 @@ def test_conversion(name, given, expected):
         (CompressSettings, {"patience": 0}, "--patience is 0; "),
         (CompressSettings, {"seed": -1}, "--seed is -1; "),
         (CompressSettings, {"device": "tpu"}, "--device is 'tpu'; allowed are auto, cpu, cuda, mps"),
-        (CompressSettings, {"precision": "fp16"}, "--precision is 'fp16'; allowed are fp32, bf16"),
+        (CompressSettings, {"precision": "fp16"}, "--precision is 'fp16'; allowed are auto, fp32, bf16"),
         (CompressSettings, {"max_length": 3}, "--max-length is 3; "),
         (CompressSettings, {"text_columns": "a,b,c"}, "--text-columns names 3 columns; "),
         (CompressSettings, {"max_train_rows": 0}, "--max-train-rows is 0; "),

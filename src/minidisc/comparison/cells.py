@@ -26,7 +26,7 @@ from minidisc.preflight import check_disk, disk_needed
 from minidisc.preparation import Preparation
 from minidisc.results import plain
 from minidisc.resumable import LengthGroupedOrder
-from minidisc.runs import open_run, versions
+from minidisc.runs import open_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job
 from minidisc.teaching import flops_over
 
@@ -70,6 +70,7 @@ def compare(
 
 class _Comparison:
     def __init__(self, settings: CompareSettings, resume: bool, listener: Listener) -> None:
+        settings = settled(settings, Path(settings.output_dir))
         self.settings, self.listener = settings, listener
         self.methods = in_order([parse_method(text) for text in settings.methods])
         cells = [
