@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from minidisc.memory import HeapGuard
 from minidisc.nested import NestedNetwork
 from minidisc.subnetworks import SubnetworkSpec
 
@@ -32,7 +33,10 @@ def batches_by_length(rows: Any, collate: Collate, batch_size: int) -> Iterator[
     order = np.argsort(-np.asarray(rows["length"]), kind="stable").tolist()
     chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     loader = DataLoader(rows, batch_sampler=chunks, collate_fn=collate, generator=torch.Generator())
-    yield from zip(chunks, loader, strict=True)
+    heap = HeapGuard()
+    for positions, batch in zip(chunks, loader, strict=True):
+        heap.step()
+        yield positions, batch
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from minidisc.footprint import MOMENTS, Load, phases
 from minidisc.layers import embedding_modules
 from minidisc.losses import WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape, measured
-from minidisc.memory import release_memory, resident_memory
+from minidisc.memory import HOLES, release_memory, resident_memory
 from minidisc.prediction import Collate, model_inputs
 from minidisc.probing import Probe, ProbeSettings, probe
 from minidisc.resumable import LengthGroupedOrder, ResumableArguments, trainer_arguments
@@ -138,6 +138,8 @@ def estimate(
             ),
         )
     widest, size = shape.sizes(specs[0]).all, settings.batch_size
+    on_cpu = teacher.device.type == "cpu"
+    holes = HOLES if on_cpu and _differ(lengths) else 0.0
     kept = 0 if settings.train_embeddings else shape.embedding_parameters
     load = Load(
         teacher=shape.all_parameters,
@@ -168,7 +170,7 @@ def estimate(
         cpu_seconds=float(seconds[1]) + spent.cpu_seconds,
         flops=_flops(settings, shape, stages, rows, stored),
         # The trial of the passes is a part of the run too.
-        memory=max(_beside(teacher) + max(by_phase.values()), spent.peak_memory * (teacher.device.type == "cpu")),
+        memory=max(int((1 + holes) * (_beside(teacher) + max(by_phase.values()))), spent.peak_memory * on_cpu),
         phases=by_phase,
         disk=disk_needed(shape, settings, stored),
     )
@@ -182,6 +184,11 @@ def _typical(settings: CompressSettings, rows: Any, lengths: np.ndarray, collate
     batches.sort(key=lambda batch: lengths[batch].max())
     for place in sorted({len(batches) * part // 6 for part in (1, 3, 5)}):
         yield collate([rows[i] for i in batches[place]])
+
+
+def _differ(lengths: np.ndarray) -> bool:
+    """Whether rows differ in length; packed text may have a shorter one at its end."""
+    return bool(np.mean(lengths == lengths.max()) < 0.9)
 
 
 def _optimizer(settings: CompressSettings, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

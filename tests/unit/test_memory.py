@@ -56,8 +56,9 @@ def test_the_heap_is_trimmed_once_it_has_grown(monkeypatch):
     monkeypatch.setattr(memory, "resident_memory", lambda: resident[-1])
     monkeypatch.setattr(memory, "trim_heap", lambda: trimmed.append(len(resident)))
     guard = memory.HeapGuard()
-    # The third step's 1.2 times is no growth yet; after the trim the level is the larger of 100 and 110.
-    for value in (100, 90, 120, 121, 110, 131, 133, 80, 132):
+    # Before the first step in any case. Then 100 is the level, of which 110 is a tenth more and 111 more than that;
+    # after that trim the level is the larger of 100 and 120, after the next one that of 120 and 90.
+    for value in (500, 100, 90, 110, 111, 120, 132, 133, 90, 131, 133):
         resident.append(value)
         guard.step()
-    assert trimmed == [4, 7]
+    assert trimmed == [1, 5, 8, 11]
