@@ -1,6 +1,7 @@
 """A step of the sandwich on one GPU, of BERT-base and BERT-large shapes: ratios, utilisation, memory.
 
     python benchmarks/gpu/step.py [--minutes 7] [--target results/gpu_step]
+    python benchmarks/gpu/step.py --compile [--minutes 7] [--target results/gpu_step_compiled]
     python benchmarks/gpu/step.py --device cpu --shapes tiny --rounds 2          # its logic, without a GPU
 
 Nothing is downloaded; random weights, random tokens. Bare PyTorch and transformers 5 are all it needs: what is
@@ -12,6 +13,9 @@ Rows have lengths as short reviews have: drawn from a gamma distribution of shap
 - plain, fp32: the plain protocol, as the paper's code ran it; plain, bf16: the same under autocast.
 - ours, all / sampled: nested network, shared embeddings, SDPA, fused AdamW, bf16 autocast, stored teacher's outputs.
 - floor, all: separately built dense networks with the same tricks.
+- with ``--compile``, of the first four layers, since each is compiled for every width: ours as they are, compiled
+  (``minidisc compress --compile``), and with CUDA graphs on top (torch.compile's ``reduce-overhead``), which minidisc
+  has not: whether it should is the question. What fails is left out and said.
 
 Utilisation (MFU) is the FLOPs of the candidates' forward and backward passes a second, over the peak that the maker
 names for dense bf16 products, and over the rate measured here on large square ones.
@@ -25,7 +29,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +46,8 @@ from plain_protocol import PlainBert, PlainTraining, pad
 from transformers import BertConfig, BertForSequenceClassification
 
 from minidisc.architectures import architecture_for
+from minidisc.compiling import compiled
+from minidisc.errors import UserError
 from minidisc.extraction import extract
 from minidisc.layers import set_dropout
 from minidisc.losses import Outputs, Truth, distillation_loss, distilled_layers
@@ -54,6 +62,7 @@ SHAPES = {"BERT-base": (12, 768, 12, 3072), "BERT-large": (24, 1024, 16, 4096), 
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # FLOPs a second, dense bf16, SXM boards
 BATCH, LENGTH, STRATA, VOCABULARY = 32, 128, 4, 30522
 NAMES = ("input_ids", "attention_mask")
+COMPILED_LAYERS = 4
 
 
 def drawn_batches(rounds: int, seed: int = 0) -> list[list[list[dict[str, Any]]]]:
@@ -97,6 +106,7 @@ class Bench:
         self.states = distilled_layers(layers)
         self.drawn = drawn_batches(rounds + 1)
         self.targets: dict[tuple[int, int], Outputs] = {}
+        self.open = ExitStack()
         reader = OutputReader(self.model, self.architecture, self.states, False)
         with torch.no_grad(), self.autocast():
             for number, batches in enumerate(self.drawn):
@@ -125,23 +135,34 @@ class Bench:
 
         return run
 
-    def ours(self, rule: str) -> Callable[[int], int]:
-        """The nested network, on all batches of a round."""
+    def ours(self, rule: str, how: str = "") -> Callable[[int], int]:
+        """The nested network, on all batches of a round, as it is, ``compiled`` or with CUDA ``graphs``."""
         model = extract(self.model, self.candidates[0]).to(self.device).train()
         set_dropout(model, 0.0)
         network = NestedNetwork(model, self.architecture)
         reader = OutputReader(model, self.architecture, self.states, False)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
+        backend = "inductor" if self.device.type == "cuda" else "eager"
+        mode = "reduce-overhead" if how == "graphs" and self.device.type == "cuda" else None
+        self.open.enter_context(compiled(model, self.architecture, bool(how), backend, mode))
+        if how == "graphs":
+            # A gradient that is a graph's own output would be overwritten by the graph's next run.
+            for parameter in model.parameters():
+                parameter.grad = torch.zeros_like(parameter)
 
         def step(number: int, i: int) -> None:
             inputs = self._inputs(number, i)
-            chosen = self.candidates[::-1] if rule == "all" else self.sampled(STRATA * number + i)
+            # While it warms up, all widths.
+            every = rule == "all" or number == 0
+            chosen = self.candidates[::-1] if every else self.sampled(STRATA * number + i)
             with self.autocast(), network.shared_embeddings():
                 for spec in chosen:
+                    if how == "graphs":
+                        torch.compiler.cudagraph_mark_step_begin()
                     network.activate(spec)
                     self._loss(reader(inputs), number, i, inputs, len(chosen)).backward()
             network.activate(None)
-            _update(optimizer, list(model.parameters()))
+            _update(optimizer, list(model.parameters()), keep=how == "graphs")
 
         return self._on_all(step)
 
@@ -200,15 +221,16 @@ def _halved(outputs: Outputs) -> Outputs:
     return Outputs(outputs.logits.float(), [state.half() for state in outputs.states])
 
 
-def _update(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor]) -> None:
+def _update(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor], keep: bool = False) -> None:
     torch.nn.utils.clip_grad_norm_(parameters, 1.0)
     optimizer.step()
-    optimizer.zero_grad()
+    optimizer.zero_grad(set_to_none=not keep)
 
 
-def measure(name: str, device: torch.device, rounds: int) -> dict[str, Any]:
+def measure(name: str, device: torch.device, rounds: int, compiling: bool) -> dict[str, Any]:
     """Times of all variants in turns, then the memory of each alone."""
-    bench = Bench(SHAPES[name], device, rounds)
+    layers, *widths = SHAPES[name]
+    bench = Bench((min(layers, COMPILED_LAYERS) if compiling else layers, *widths), device, rounds)
     build: dict[str, Callable[[], Callable[[int], int]]] = {
         "plain, fp32": lambda: bench.plain(False),
         "plain, bf16": lambda: bench.plain(True),
@@ -216,13 +238,24 @@ def measure(name: str, device: torch.device, rounds: int) -> dict[str, Any]:
         "ours, sampled": lambda: bench.ours("sampled"),
         "floor, all": bench.floor,
     }
+    if compiling:
+        del build["plain, bf16"]
+        for rule, how in product(("all", "sampled"), ("compiled", "graphs")):
+            build[f"ours, {rule}, {how}"] = partial(bench.ours, rule, how)
     memory: dict[str, float] = {}
     variants: dict[str, Callable[[int], int]] = {}
     for variant, make in build.items():
         release_memory()
         before = _allocated(device)
-        variants[variant] = make()
-        variants[variant](0)  # warms up
+        try:
+            made = make()
+            made(0)  # warms up
+        except (RuntimeError, UserError) as error:
+            if not compiling:
+                raise
+            print(f"{name}, {variant}: left out: {error}", flush=True)
+            continue
+        variants[variant] = made
         memory[variant] = _peak(device) - before
     times: dict[str, list[float]] = {variant: [] for variant in variants}
     for number in range(1, rounds + 1):
@@ -290,10 +323,11 @@ def _matmul_rate(device: torch.device) -> float:
 
 def page(content: dict[str, Any]) -> str:
     """The figures as Markdown."""
+    command = "python benchmarks/gpu/step.py" + " --compile" * content["compile"]
     lines = [
         "# A step of the sandwich on a GPU",
         "",
-        f"`python benchmarks/gpu/step.py`, {content['device']}, torch {content['torch']}, transformers "
+        f"`{command}`, {content['device']}, torch {content['torch']}, transformers "
         f"{content['transformers']}; medians of {content['rounds']} rounds.",
         "What is measured: the script's first lines. Memory is what a variant adds, its peak.",
         "",
@@ -319,6 +353,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--minutes", type=float, default=7.0)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--target", type=Path, help="file for the figures, without .json and .md")
     options = parser.parse_args()
     device, begun = torch.device(options.device), time.monotonic()
@@ -327,13 +362,14 @@ def main() -> None:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "rounds": options.rounds,
+        "compile": options.compile,
         "shapes": {},
     }
     for name in options.shapes:
         if time.monotonic() - begun > 60 * options.minutes:
             print(f"{name} is left out: no time", flush=True)
             continue
-        content["shapes"][name] = measure(name, device, options.rounds)
+        content["shapes"][name] = measure(name, device, options.rounds, options.compile)
         release_memory()
         if options.target:
             options.target.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -131,6 +131,11 @@ class TrainingSettings:
     gradient_checkpointing: bool = option(
         False, "keep only the layers' inputs for the backward pass: less memory, about a third more time"
     )
+    compile: bool = option(
+        False,
+        "compile layers by torch.compile, once for each width: some seconds each, which a long run on a GPU may make "
+        "up for (on a CPU it was no faster)",
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "gradient_accumulation_steps", "learning_rate", "evaluations_per_epoch"):

@@ -26,6 +26,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from minidisc import ranks
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.checkpointing import checkpointed
+from minidisc.compiling import compiled
 from minidisc.config import TrainingSettings
 from minidisc.devices import resolve_device
 from minidisc.distribution import average_gradients, load_weights, shard_layers, weights_to_save
@@ -33,7 +34,7 @@ from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
 from minidisc.layers import layers_of, state_to_save, whole_state
 from minidisc.measure import Cost, measured, peak_memory
-from minidisc.memory import HeapGuard, release_memory
+from minidisc.memory import HeapGuard, release_memory, trim_heap
 from minidisc.tasks import collator
 
 # What transformers calls them.
@@ -48,6 +49,7 @@ class ResumableArguments(TrainingArguments):
     patience: int = field(default=5, metadata={"help": "stop after this many evaluations without gain"})
     evaluations_per_epoch: int = field(default=1, metadata={"help": "evaluations, and checkpoints, in an epoch"})
     checkpointed: bool = field(default=False, metadata={"help": "see minidisc.checkpointing, for every family"})
+    compiled: bool = field(default=False, metadata={"help": "see minidisc.compiling"})
 
     def __post_init__(self) -> None:
         """Turn off what this trainer does itself."""
@@ -80,6 +82,7 @@ def trainer_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any
         "patience": settings.patience,
         "evaluations_per_epoch": settings.evaluations_per_epoch,
         "checkpointed": settings.gradient_checkpointing,
+        "compiled": settings.compile,
         "optim": _OPTIMIZERS[settings.optimizer],
         "eval_strategy": "no",
         "save_strategy": "no",
@@ -154,7 +157,11 @@ class ResumableTrainer(Trainer):
             self.before_training()
             self._started = (time.perf_counter(), time.process_time())
             model: Any = self.model
-            with measured(self.cost), checkpointed(model, self._family, self._arguments.checkpointed):
+            with (
+                measured(self.cost),
+                compiled(model, self._family, self._arguments.compiled),
+                checkpointed(model, self._family, self._arguments.checkpointed),
+            ):
                 self._train_from(checkpoints[-1] if checkpoints else None)
             self._forget_training()
             # What is written is what counts, also when it is read again.
@@ -207,6 +214,8 @@ class ResumableTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score the tracked networks, note improvements, and stop when there was none for too long."""
         step = self.state.global_step
+        # An evaluation's tensors would come on top of the holes that steps have left.
+        trim_heap()
         # Another processor may round otherwise, and all have to stop at the same step.
         scores = self.score()
         scores = ranks.by_zero(lambda: scores)
@@ -235,10 +244,10 @@ class ResumableTrainer(Trainer):
         own = [ranks.rank()] if ranks.rank() else []
         seed = np.random.SeedSequence((self.args.seed, self.state.global_step, self._micro, *own)).generate_state(1)
         torch.manual_seed(int(seed[0]))
+        self._heap.step()
         loss = self.train_batch(model, inputs)
         if self.accelerator.sync_gradients and ranks.world_size() > 1 and not self.is_sharded:
             average_gradients(cast(torch.nn.Module, self.model).parameters())
-        self._heap.step()
         self.last_loss = loss
         return loss
 

@@ -19,3 +19,17 @@ def test_bare_pytorch_and_transformers_are_enough(tmp_path):
         assert abs(own["of_measured_rate"] * found["measured_rate"] / rate - 1) < 1e-6
         assert own["mfu"] is None
     assert (tmp_path / "found.md").read_text().count("| tiny |") == len(variants)
+
+
+def test_compiled_steps_are_measured_beside_those_that_are_not(tmp_path):
+    run_bare(
+        SCRIPT, tmp_path, *["--device", "cpu", "--shapes", "tiny", "--rounds", "1", "--compile", "--target", "out"]
+    )
+    found = json.loads((tmp_path / "out.json").read_text())["shapes"]["tiny"]["variants"]
+    assert [name for name in found if name.endswith(("compiled", "graphs"))] == [
+        "ours, all, compiled",
+        "ours, all, graphs",
+        "ours, sampled, compiled",
+        "ours, sampled, graphs",
+    ]
+    assert "--compile`" in (tmp_path / "out.md").read_text()

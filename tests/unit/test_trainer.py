@@ -1,5 +1,6 @@
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
+from minidisc import resumable
 from minidisc.architectures import architecture_for
+from minidisc.compiling import compiled
 from minidisc.config import TrainingSettings
 from minidisc.errors import UserError
 from minidisc.extraction import extract
@@ -267,6 +270,18 @@ def test_checkpointing_changes_no_weight(tmp_path, family, loss):
         assert torch.equal(ends[1][name], value), name
     start = family.model(seed=1).state_dict()
     assert any(not torch.equal(value, start[name]) for name, value in ends[0].items())
+
+
+def test_compiled_layers_train_the_same_weights(tmp_path, monkeypatch):
+    # Without a C++ compiler; what is traced, and when, is the same.
+    monkeypatch.setattr(resumable, "compiled", partial(compiled, backend="eager"))
+    ends = []
+    for on in (False, True):
+        trainer = trainer_for(tmp_path / str(on), compile=on)
+        trainer.fit()
+        ends.append(trainer.model.state_dict())
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, atol=1e-6, rtol=1e-5)
 
 
 def test_adafactor_keeps_rows_and_columns_alone(tmp_path):
