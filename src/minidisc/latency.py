@@ -13,6 +13,10 @@ import numpy as np
 import torch
 
 ROUNDS, FEWEST_ROUNDS, SECONDS = 51, 5, 10.0
+BRIEF_ROUNDS, BRIEF_SECONDS = 21, 2.0
+"""Of every network at the end of a run."""
+LARGEST_TIMED = 5e8
+"""Parameters of a teacher; bringing a larger one back to memory then might take more than training did."""
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from minidisc.architectures import Architecture
 from minidisc.config import CompressSettings, random_candidates
 from minidisc.errors import UserError
 from minidisc.footprint import MOMENTS, Load, phases
+from minidisc.latency import BRIEF_ROUNDS, BRIEF_SECONDS, LARGEST_TIMED
 from minidisc.layers import embedding_modules
 from minidisc.losses import WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape, measured
@@ -251,7 +252,7 @@ def _seconds(
     passes = count["train"] if stored else _trained_rows(settings, count["train"])
     total = count["validation"] * probed.forward
     teacher = probed.forward
-    for candidates in stages:
+    for number, candidates in enumerate(stages, start=1):
         chances = _chances(candidates, settings.candidates_per_step)
         widths = shape.sizes(chances[0][0]).all / shape.sizes(stages[0][0]).all
         step = sum(chance * probed.at(probed.train, spec.sparsity) for spec, chance in chances)
@@ -263,7 +264,20 @@ def _seconds(
         total = total + checks * count["selection"] * evaluated
         # Who teaches next is not known yet: the middle one may.
         teacher = probed.at(probed.evaluate, chances[len(chances) // 2][0].sparsity)
-    return total + 2 * count["validation"] * probed.at(probed.evaluate, stages[-1][-1].sparsity)
+        total = total + (number < len(stages)) * count["validation"] * teacher
+    total = total + 2 * count["validation"] * probed.at(probed.evaluate, stages[-1][-1].sparsity)
+    return total + _timings(settings, shape, stages, probed)
+
+
+def _timings(
+    settings: CompressSettings, shape: Shape, stages: Sequence[Sequence[SubnetworkSpec]], probed: Probe
+) -> np.ndarray:
+    """Seconds of the latencies at the end: each size, and each network that a stage has made, with the teacher."""
+    if shape.all_parameters > LARGEST_TIMED:
+        return np.zeros(2)
+    sizes = [*stages[0], *(candidates[-1] for candidates in stages)]
+    passes = [probed.forward + probed.at(probed.evaluate, spec.sparsity) for spec in sizes]
+    return sum(np.minimum(BRIEF_SECONDS, settings.latency_batch_size * (BRIEF_ROUNDS + 1) * own) for own in passes)
 
 
 def _flops(

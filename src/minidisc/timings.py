@@ -6,12 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minidisc.extraction import extract
-from minidisc.latency import batch_of, is_busy, one_thread, side_by_side
+from minidisc.latency import BRIEF_ROUNDS, BRIEF_SECONDS, LARGEST_TIMED, batch_of, is_busy, one_thread, side_by_side
 from minidisc.preparation import Preparation
 from minidisc.subnetworks import SubnetworkSpec
-
-_ROUNDS, _SECONDS = 21, 2.0  # for each network
-_LARGEST = 5e8  # parameters of a teacher; bringing a larger one back to memory might take more than training did
 
 
 def timings(
@@ -29,7 +26,7 @@ def timings(
         ``networks``: for the teacher, each model and each size, by its name, what `side_by_side` gives. None for
         teachers of more than half a billion parameters.
     """
-    if prepared.shape.all_parameters > _LARGEST:
+    if prepared.shape.all_parameters > LARGEST_TIMED:
         return None
     settings = prepared.settings
     length = settings.latency_length or prepared.mean_length
@@ -41,7 +38,7 @@ def timings(
     with one_thread():
         for name, source in {**models, **{spec.name: spec for spec in sizes}}.items():
             model = extract(teacher, source) if isinstance(source, SubnetworkSpec) else source.cpu()
-            found = side_by_side({"teacher": teacher, name: model}, inputs, _ROUNDS, _SECONDS)
+            found = side_by_side({"teacher": teacher, name: model}, inputs, BRIEF_ROUNDS, BRIEF_SECONDS)
             busy = busy or is_busy(found.values())
             networks.setdefault("teacher", found["teacher"])
             networks[name] = found[name]
