@@ -55,7 +55,7 @@ class HeapGuard:
         self._level, self._trimmed = 0, False
 
     def step(self) -> None:
-        """Call before every step."""
+        """Call before every step, or every larger part of one."""
         now = resident_memory()
         if self._trimmed:
             # What a step leaves behind that the next one uses again.

@@ -188,6 +188,9 @@ class SandwichTrainer(ResumableTrainer):
             # Engines that sync gradients send them off in the last backward pass, so that has to be the largest's.
             with nullcontext() if self.is_sharded else self.network.shared_embeddings():
                 for spec in chosen:
+                    if spec is chosen[-1] and len(chosen) > 1:
+                        # The largest's tensors would come on top of the holes that the others have just left.
+                        self._heap.step()
                     self.network.activate(spec)
                     with self._synced(model, spec is chosen[-1]):
                         output = self._read(inputs)
