@@ -62,7 +62,7 @@ def compiled(
             yield
         except BackendCompilerFailed as error:
             reason = str(error.inner_exception).strip().partition("\n")[0]
-            raise UserError(f"--compile failed on this machine: {reason}; leave it out.") from error
+            raise UserError(f"--compile failed on this machine: {reason}; go on without, by --resume.") from error
 
 
 def check_compilation() -> None:

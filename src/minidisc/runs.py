@@ -18,8 +18,8 @@ from minidisc.files import new_file
 
 TEXT = "text"
 """Folder in the run's of what its teacher wrote, which is there before the run is."""
-# Where results go and what is kept do not change what is computed.
-_FREE = ("output_dir", "keep_sizes", "keep_checkpoints", "examples", "report_to")
+# Where results go, what is kept, and what makes kernels do not change what is computed.
+_FREE = ("output_dir", "keep_sizes", "keep_checkpoints", "examples", "report_to", "compile")
 
 
 def open_run(
