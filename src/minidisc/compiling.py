@@ -1,7 +1,7 @@
 """Layers compiled by torch.compile, once for every width that they are trained at.
 
-A whole model would have to be compiled for every candidate; layers of the same widths, as neighbouring candidates
-often have after rounding to a multiple (``--neuron-multiple``), are not compiled again.
+A whole model would have to be compiled for every candidate; a layer that two candidates have at the same widths, as is
+likelier after rounding to a multiple (``--neuron-multiple``), is compiled once.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
 from minidisc.layers import layers_of, state_to_save, whole_state
 from minidisc.measure import Cost, measured, peak_memory
-from minidisc.memory import HeapGuard, release_memory, trim_heap
+from minidisc.memory import HeapGuard, release_memory
 from minidisc.tasks import collator
 
 # What transformers calls them.
@@ -214,8 +214,6 @@ class ResumableTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score the tracked networks, note improvements, and stop when there was none for too long."""
         step = self.state.global_step
-        # An evaluation's tensors would come on top of the holes that steps have left.
-        trim_heap()
         # Another processor may round otherwise, and all have to stop at the same step.
         scores = self.score()
         scores = ranks.by_zero(lambda: scores)
