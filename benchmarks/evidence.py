@@ -100,7 +100,7 @@ PLAN = Plan(
         "conll2003": Cell("CoNLL-2003", 3, 3e-4, 16, 600, 3e-4, rows=4000, task="conll2003"),
     },
     assistants=(0.5, 0.6, 0.7, 0.8),
-    targets=(0.9, 0.95),
+    targets=(0.9, 0.95, 0.97),
     batch_size=16,
 )
 
