@@ -1,0 +1,204 @@
+"""What the cells of `evidence.py` say: correlations, choices, sizes, costs; all from finished cells of one task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from evidence import ABLATION, NO_ASSISTANT, SANDWICH, STOP, Plan, direct
+from scipy import stats
+
+from minidisc.comparison.table import mean_and_error
+from minidisc.selection import largest
+
+COSTS = ("steps", "flops", "cpu_seconds")
+LAMBDAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
+
+
+class Evidence:
+    """The finished cells of one task."""
+
+    def __init__(self, plan: Plan, name: str, content: dict[str, Any]) -> None:
+        self.plan, self.name, self.content = plan, name, content
+        self.task = plan.tasks[name]
+        self.cells = {(c["method"], c["target_sparsity"], c["seed"]): c for c in content["cells"]}
+        self.seeds = sorted({seed for *_, seed in self.cells})
+        self.short, self.long = direct(self.task)
+
+    def complete(self, target: float, methods: Iterable[str]) -> list[int]:
+        """Seeds for which all these methods are finished."""
+        return [s for s in self.seeds if all((m, target, s) in self.cells for m in methods)]
+
+    def metric(self, method: str, target: float, seed: int) -> float:
+        """A student's metric on the validation set."""
+        return self.cells[method, target, seed]["metrics"]["metric"]
+
+    def options(self, target: float) -> dict[float, str]:
+        """What one sandwich lets one choose between: the method of each candidate, the student's own size last."""
+        return {**self.plan.named(), target: NO_ASSISTANT}
+
+    def tradeoff(self, candidate: float, target: float, seed: int, lam: float) -> float:
+        """t_λ of a candidate in the sandwich, on the selection rows."""
+        rows = self.cells["minidisc", target, seed]["candidates"]
+        return next(row["metric"] for row in rows if row["sparsity"] == candidate) + lam * candidate
+
+    def tradeoff_alone(self, assistant: float, target: float, seed: int, lam: float) -> float:
+        """t_λ of an assistant that was distilled alone, on the selection rows."""
+        cell = self.cells[self.plan.chains()[assistant], target, seed]
+        return cell["assistants"][0]["selection_metrics"]["metric"] + lam * assistant
+
+    def cost(self, method: str, target: float, seed: int, key: str = "cpu_seconds") -> float:
+        """What a cell would cost alone."""
+        return self.cells[method, target, seed]["cost"][key]
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
+    """Rank correlation; None where all x or all y are equal."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(stats.spearmanr(x, y).statistic)
+
+
+def finding(evidence: Evidence, target: float) -> dict[str, Any] | None:
+    """Correlation, over the candidates, of t_λ with the student's metric; of means, and seed by seed."""
+    options = evidence.options(target)
+    return _correlations(evidence, target, options, ["minidisc", *options.values()], evidence.tradeoff)
+
+
+def finding_alone(evidence: Evidence, target: float) -> dict[str, Any] | None:
+    """The same over assistants that were each distilled alone, as the paper found it."""
+    options = evidence.plan.chains()
+    return _correlations(evidence, target, options, options.values(), evidence.tradeoff_alone)
+
+
+def _correlations(
+    evidence: Evidence,
+    target: float,
+    options: dict[float, str],
+    needed: Iterable[str],
+    tradeoff: Callable[[float, float, int, float], float],
+) -> dict[str, Any] | None:
+    seeds = evidence.complete(target, needed)
+    if not seeds:
+        return None
+    students = [[evidence.metric(method, target, s) for method in options.values()] for s in seeds]
+    found: dict[str, Any] = {"seeds": len(seeds), "students": [mean_and_error(x) for x in np.transpose(students)]}
+    for lam in LAMBDAS:
+        tradeoffs = [[tradeoff(c, target, s, lam) for c in options] for s in seeds]
+        each = [spearman(t, m) for t, m in zip(tradeoffs, students, strict=True)]
+        found[f"{lam:g}"] = {
+            "of_means": spearman(np.mean(tradeoffs, 0), np.mean(students, 0)),
+            "by_seed": mean_and_error([rho for rho in each if rho is not None]) if any(each) else None,
+        }
+    return found
+
+
+def gains(evidence: Evidence, target: float) -> dict[float, tuple[float, float]] | None:
+    """For each λ: the student of the candidate it chooses, less the mean one, and less the best one."""
+    options = evidence.options(target)
+    seeds = evidence.complete(target, ["minidisc", *options.values()])
+    if not seeds:
+        return None
+    found = {}
+    for lam in LAMBDAS:
+        differences = []
+        for seed in seeds:
+            students = [evidence.metric(method, target, seed) for method in options.values()]
+            tradeoffs = [evidence.tradeoff(c, target, seed, lam) for c in options]
+            chosen = students[largest(tradeoffs, list(options))]
+            differences.append((chosen - np.mean(students), chosen - max(students)))
+        over_mean, over_best = np.mean(differences, 0)
+        found[lam] = float(over_mean), float(over_best)
+    return found
+
+
+def against_all(evidence: Evidence, target: float) -> dict[str, Any] | None:
+    """One trial against the search: the students' metrics, and the cost ratios."""
+    chains = list(evidence.plan.chains().values())
+    seeds = evidence.complete(target, ["minidisc", "maxidisc", *chains])
+    rows = []
+    for seed in seeds:
+        tried = [evidence.metric(method, target, seed) for method in chains]
+        one, search = (evidence.cells[m, target, seed]["cost"] for m in ("minidisc", "maxidisc"))
+        rows.append(
+            {
+                "minidisc": evidence.metric("minidisc", target, seed),
+                "maxidisc": evidence.metric("maxidisc", target, seed),
+                "best": max(tried),
+                "mean": float(np.mean(tried)),
+                "less_maxidisc": evidence.metric("minidisc", target, seed) - evidence.metric("maxidisc", target, seed),
+                "less_best": evidence.metric("minidisc", target, seed) - max(tried),
+                "flops": one["flops"] / search["flops"],
+                "cpu_seconds": one["cpu_seconds"] / search["cpu_seconds"],
+            }
+        )
+    return {"seeds": len(rows), **{key: mean_and_error([r[key] for r in rows]) for key in rows[0]}} if rows else None
+
+
+def sizes(evidence: Evidence) -> dict[str, Any]:
+    """Every size of the sandwich against the same size distilled alone with as many steps."""
+    plan, found = evidence.plan, {}
+    for size in (*plan.assistants, *plan.targets):
+        pairs = []
+        for seed in evidence.seeds:
+            if size in plan.targets:
+                methods, at = (SANDWICH, evidence.short), size
+                one, alone = (evidence.cells.get((m, at, seed)) for m in methods)
+                if one and alone:
+                    stage = alone["stages"]["student"]
+                    pairs.append((one["metrics"]["metric"], alone["metrics"]["metric"], stage["cpu_seconds"]))
+            else:
+                methods, at = (plan.named()[size], plan.chains()[size]), plan.targets[0]
+                one, alone = (evidence.cells.get((m, at, seed)) for m in methods)
+                if one and alone:
+                    metrics = [cell["assistants"][0]["metrics"]["metric"] for cell in (one, alone)]
+                    pairs.append((*metrics, alone["stages"][f"assistant-{100 * size:g}"]["cpu_seconds"]))
+        if pairs:
+            sandwich, alone_metric, cpu = np.transpose(pairs)
+            found[f"{size:g}"] = {
+                "seeds": len(pairs),
+                "sandwich": mean_and_error(sandwich),
+                "alone": mean_and_error(alone_metric),
+                "difference": mean_and_error(sandwich - alone_metric),
+                "alone_cpu_seconds": mean_and_error(cpu),
+            }
+    return found
+
+
+def against_none(evidence: Evidence, target: float) -> dict[str, Any]:
+    """Students with and without an assistant: metrics, and what each would cost alone."""
+    found = {}
+    for method in (
+        "minidisc",
+        STOP,
+        SANDWICH,
+        NO_ASSISTANT,
+        evidence.short,
+        evidence.long,
+        "direct:flops_of=minidisc",
+    ):
+        seeds = evidence.complete(target, [method, "minidisc", evidence.long])
+        if seeds:
+            less = [evidence.metric(method, target, s) - evidence.metric(evidence.long, target, s) for s in seeds]
+            found[method] = {
+                "seeds": len(seeds),
+                "metric": mean_and_error([evidence.metric(method, target, s) for s in seeds]),
+                "less_direct": mean_and_error(less),
+                **{key: mean_and_error([evidence.cost(method, target, s, key) for s in seeds]) for key in COSTS},
+            }
+    return found
+
+
+def ablation(evidence: Evidence, target: float) -> dict[str, tuple[float, float]]:
+    """For every variant its student's metric and CPU seconds less those of what it varies, means over seeds."""
+    found = {}
+    for base, variants in ABLATION.items():
+        for variant in variants:
+            seeds = evidence.complete(target, [base, variant])
+            if seeds:
+                found[variant] = tuple(
+                    float(np.mean([of(variant, target, s) - of(base, target, s) for s in seeds]))
+                    for of in (evidence.metric, evidence.cost)
+                )
+    return found

@@ -1,0 +1,212 @@
+"""The sections of the evidence's page; each adds its numbers to ``figures`` too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from evidence import ABLATION, NO_ASSISTANT, SANDWICH
+from evidence_figures import (
+    LAMBDAS,
+    Evidence,
+    ablation,
+    against_all,
+    against_none,
+    finding,
+    finding_alone,
+    gains,
+    sizes,
+)
+
+from minidisc.comparison.table import mean_and_error, with_error
+
+Figures = dict[str, Any]
+
+
+def page(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
+    """The sections of the page; ``figures`` takes the same numbers."""
+    sections = _correlations, _choice, _search, _sizes, _no_assistant, _variants
+    return [line for section in sections for line in section(all_tasks, figures)]
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table in Markdown."""
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)] + [""]
+
+
+def percent(sparsity: float) -> str:
+    """``90 %``."""
+    return f"{100 * sparsity:g} %"
+
+
+def _pairs(all_tasks: Sequence[Evidence], part: Callable[[Evidence, float], Any]) -> list[tuple[Evidence, float, Any]]:
+    found = [(evidence, target, part(evidence, target)) for evidence in all_tasks for target in evidence.plan.targets]
+    return [(evidence, target, value) for evidence, target, value in found if value]
+
+
+def _start(evidence: Evidence, target: float, value: dict[str, Any]) -> list[str]:
+    """What a row begins with."""
+    return [evidence.task.title, percent(target), str(value["seeds"])]
+
+
+def _correlations(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
+    lines = [
+        "## Is a student better whose assistant has a better tradeoff?",
+        "",
+        "Spearman's correlation of the student's metric with its assistant's t_λ: of the means over seeds, and in "
+        "brackets the mean ± standard error of each seed's own.",
+        "",
+    ]
+    for name, part, text in (
+        (
+            "finding",
+            finding,
+            "The candidates of one sandwich, the student's own size (trained on against the teacher) among them, and "
+            "a student through each:",
+        ),
+        ("finding_alone", finding_alone, "Assistants that were each distilled alone, and a student through each:"),
+    ):
+        found = _pairs(all_tasks, part)
+        if not found:
+            continue
+        figures[name] = [{"task": e.name, "target": t, **value} for e, t, value in found]
+        rows = [[*_start(e, t, value), *(_rho(value[f"{lam:g}"]) for lam in LAMBDAS)] for e, t, value in found]
+        lines += [text, ""]
+        lines += table(["task", "target", "seeds", *(f"λ = {lam:g}" for lam in LAMBDAS)], rows)
+        lines += ["These students' metrics, by their assistant:", ""]
+        names = [percent(a) for a in all_tasks[0].plan.assistants] + ["none, trained on"] * (part is finding)
+        rows = [[*_start(e, t, value), *(with_error(x) for x in value["students"])] for e, t, value in found]
+        lines += table(["task", "target", "seeds", *names], rows)
+    return lines
+
+
+def _rho(rho: dict[str, Any]) -> str:
+    mean = "" if rho["of_means"] is None else f"{rho['of_means']:.2f}"
+    return f"{mean} ({with_error(rho['by_seed'], 2)})" if rho["by_seed"] else mean
+
+
+def _choice(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
+    gained = _pairs(all_tasks, gains)
+    if not gained:
+        return []
+    columns = {lam: np.transpose([value[lam] for *_, value in gained]) for lam in LAMBDAS}
+    figures["choice"] = {f"{lam:g}": [mean_and_error(list(c)) for c in pair] for lam, pair in columns.items()}
+    rows = [
+        [name, *(with_error(figures["choice"][f"{lam:g}"][i], 4) for lam in LAMBDAS)]
+        for i, name in enumerate(("over the mean", "over the best"))
+    ]
+    return [
+        "What choosing by t_λ gains over choosing blindly, and loses against the best choice there was; means and "
+        f"standard errors over {len(gained)} pairs of task and target:",
+        "",
+        *table(["", *(f"λ = {lam:g}" for lam in LAMBDAS)], rows),
+    ]
+
+
+def _search(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
+    searched = _pairs(all_tasks, against_all)
+    if not searched:
+        return []
+    figures["against_all"] = [{"task": e.name, "target": t, **value} for e, t, value in searched]
+    rows = [
+        [
+            *_start(evidence, target, value),
+            *(with_error(value[key]) for key in ("minidisc", "maxidisc", "best", "mean")),
+            *(with_error(value[key]) for key in ("less_maxidisc", "less_best")),
+            *(with_error(value[key], 2) for key in ("flops", "cpu_seconds")),
+        ]
+        for evidence, target, value in searched
+    ]
+    head = ["task", "target", "seeds", "minidisc", "maxidisc", "best of all", "mean of all"]
+    head += ["less maxidisc", "less best", "FLOPs, one : all", "CPU s, one : all"]
+    within = {
+        key: sum(mean + (error or 0) >= 0 for mean, error in (value[key] for *_, value in searched))
+        for key in ("less_maxidisc", "less_best")
+    }
+    cheap = sum(value["flops"][0] <= 1 / 5 for *_, value in searched)
+    figures["within_one_error"] = {**within, "at_a_fifth": cheap, "of": len(searched)}
+    return [
+        "## One trial against all",
+        "",
+        "The search's student (maxidisc) is the one it picks on the selection rows; the best of all is so on the "
+        "validation set, which nobody can know beforehand. Differences are taken seed by seed.",
+        "",
+        *table(head, rows),
+        f"Not worse by more than one standard error of the difference than the search's pick on "
+        f"{within['less_maxidisc']} of {len(searched)} pairs, than the best of all on {within['less_best']}; at a "
+        f"fifth of the search's FLOPs or less on {cheap}.",
+        "",
+    ]
+
+
+def _sizes(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
+    every = [(evidence, sizes(evidence)) for evidence in all_tasks]
+    figures["sizes"] = {evidence.name: value for evidence, value in every}
+    rows = [
+        [
+            evidence.task.title,
+            percent(float(size)),
+            str(row["seeds"]),
+            *(with_error(row[key]) for key in ("sandwich", "alone", "difference")),
+            with_error(row["alone_cpu_seconds"], 0),
+        ]
+        for evidence, value in every
+        for size, row in value.items()
+    ]
+    return [
+        "## Every size from one run",
+        "",
+        "A candidate of the sandwich, and a network of its size distilled alone with as many steps.",
+        "",
+        *table(["task", "size", "seeds", "sandwich", "alone", "difference", "CPU s alone"], rows),
+    ]
+
+
+def _no_assistant(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
+    compared = _pairs(all_tasks, against_none)
+    figures["against_none"] = [{"task": e.name, "target": t, "methods": value} for e, t, value in compared]
+    rows = [
+        [
+            *_start(evidence, target, row),
+            f"`{method}`",
+            with_error(row["metric"]),
+            with_error(row["less_direct"]),
+            *(f"{row[key][0]:.2g}" for key in ("steps", "flops")),
+            with_error(row["cpu_seconds"], 0),
+        ]
+        for evidence, target, value in compared
+        for method, row in value.items()
+    ]
+    return [
+        "## Against no assistant",
+        "",
+        f"`{SANDWICH}` is the student as the sandwich leaves it, after one stage's steps; `{NO_ASSISTANT}` trains it "
+        "on against the teacher for another stage's. The difference is to direct distillation with two stages' steps, "
+        "seed by seed. Embeddings are frozen for all.",
+        "",
+        *table(["task", "target", "seeds", "method", "metric", "difference", "steps", "FLOPs", "CPU s"], rows),
+    ]
+
+
+def _variants(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
+    varied = _pairs(all_tasks, ablation)
+    if not varied:
+        return []
+    figures["ablation"] = [{"task": e.name, "target": t, "variants": value} for e, t, value in varied]
+    rows = []
+    for base, variants in ABLATION.items():
+        for variant in variants:
+            differences = [value[variant] for *_, value in varied if variant in value]
+            if differences:
+                metric, cpu = (mean_and_error(list(column)) for column in zip(*differences, strict=True))
+                rows.append([f"`{variant}`", f"`{base}`", str(len(differences)), with_error(metric)])
+                rows[-1].append(with_error(cpu, 0))
+    return [
+        "## Variants",
+        "",
+        "Metric and CPU seconds less those of the method that a variant differs from in one setting: means over "
+        "seeds, then mean ± standard error over pairs of task and target.",
+        "",
+        *table(["variant", "of", "pairs", "metric", "CPU s"], rows),
+    ]
