@@ -327,7 +327,13 @@ class CompressSettings(DataSettings, TrainingSettings):
     )
     train_embeddings: bool = option(True, "train the embeddings too, or keep the teacher's")
     candidates_per_step: str = option(
-        "largest+smallest+1", "sub-networks trained in a step: all, or largest+smallest+K with K random ones"
+        "largest+smallest+1",
+        "sub-networks trained in a step: all, or largest+smallest+K or smallest+K with K random ones of the others",
+    )
+    sandwich_share: float | None = option(
+        None,
+        "part of all stages' steps in which assistants are found, the others being the student's (default: every "
+        "stage has as many)",
     )
     select_on: SelectOn = option("train", "rows that choose the assistant: a split of train, or validation")
     selection_fraction: float | None = option(
@@ -433,7 +439,23 @@ class CompressSettings(DataSettings, TrainingSettings):
         )
         _require(self.calibration_rows >= 1, f"--calibration-rows is {self.calibration_rows}; it must be at least 1.")
         _require(0 <= self.dropout < 1, f"--dropout is {self.dropout:g}; allowed is [0, 1).")
-        random_candidates(self.candidates_per_step)
+        sandwich_rule(self.candidates_per_step)
+        share = self.sandwich_share
+        _require(share is None or 0 < share < 1, f"--sandwich-share is {share or 0:g}; allowed is between 0 and 1.")
+
+    def of_stage(self, rows: int, finding: bool) -> CompressSettings:
+        """The settings of one of minidisc's stages on so many rows: with ``sandwich_share``, it has its own steps.
+
+        Args:
+            rows: training rows.
+            finding: whether the stage is to find an assistant; else it is the last one.
+        """
+        if self.sandwich_share is None or self.schedule != "minidisc" or self.stages == 1:
+            return self
+        every = self.stages * self.steps(rows)
+        found = self.sandwich_share * every
+        steps = found / (self.stages - 1) if finding else every - found
+        return dataclasses.replace(self, max_steps=max(1, round(steps)))
 
     def budget(self) -> Budget | None:
         """What the target sparsity is to be solved for, if it is not given.
@@ -501,19 +523,23 @@ class CompareSettings(CompressSettings):
             )
 
 
-def random_candidates(candidates_per_step: str) -> int | None:
-    """How many random sub-networks join the largest and the smallest in a step; None means all of them.
+def sandwich_rule(candidates_per_step: str) -> tuple[bool, int | None]:
+    """Which sub-networks are trained in a step beside the smallest.
+
+    Returns:
+        Whether the largest is trained in every step, and how many of the others are drawn, None being all of them.
 
     Raises:
-        UserError: if the text is neither ``all`` nor ``largest+smallest+K``.
+        UserError: if the text is neither ``all`` nor ``largest+smallest+K`` nor ``smallest+K``.
     """
     if candidates_per_step == "all":
-        return None
+        return True, None
     prefix, _, count = candidates_per_step.rpartition("+")
-    if prefix == "largest+smallest" and count.isdigit():
-        return int(count)
+    if prefix in ("largest+smallest", "smallest") and count.isdigit():
+        return prefix != "smallest", int(count)
     raise UserError(
-        f"--candidates-per-step is {candidates_per_step!r}; allowed are 'all' and 'largest+smallest+K', K = 0, 1, 2, …"
+        f"--candidates-per-step is {candidates_per_step!r}; allowed are 'all', 'largest+smallest+K' and 'smallest+K', "
+        "K = 0, 1, 2, …"
     )
 
 

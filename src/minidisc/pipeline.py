@@ -98,13 +98,13 @@ class Plan:
     Attributes:
         candidates: every sub-network that would be trained, and its sizes; layers are taken for equally important.
         stages: the names of those that each stage would train, the longest way if a choice may shorten it.
-        steps: optimiser steps of a stage, if nothing stops it early.
+        steps: optimiser steps of each stage, if nothing stops it early.
         estimate: what it would take.
     """
 
     candidates: list[tuple[SubnetworkSpec, Sizes]]
     stages: list[list[str]]
-    steps: int
+    steps: list[int]
     estimate: Estimate
 
 
@@ -148,7 +148,7 @@ def plan(
     return Plan(
         candidates=[(spec, prepared.shape.sizes(spec)) for spec in specs],
         stages=[[spec.name for spec in stage] for stage in stages],
-        steps=settings.steps(len(job.train_rows)),
+        steps=[job.steps(finding=number < len(stages)) for number in range(1, len(stages) + 1)],
         estimate=prepared.plan(job),
     )
 

@@ -17,7 +17,7 @@ from torch import nn
 from transformers import Trainer
 
 from minidisc.architectures import Architecture
-from minidisc.config import CompressSettings, random_candidates
+from minidisc.config import CompressSettings, sandwich_rule
 from minidisc.errors import UserError
 from minidisc.footprint import MOMENTS, Load, phases
 from minidisc.latency import BRIEF_ROUNDS, BRIEF_SECONDS, LARGEST_TIMED
@@ -223,6 +223,11 @@ def _trained_rows(settings: CompressSettings, rows: int) -> float:
     return rows * settings.steps(rows) / settings.steps_per_epoch(rows)
 
 
+def _taught_rows(settings: CompressSettings, rows: int, stored: bool) -> float:
+    """Rows that a teacher runs on in a stage: once on each if its outputs are kept for further epochs."""
+    return min(rows, _trained_rows(settings, rows)) if stored else _trained_rows(settings, rows)
+
+
 def _evaluations(settings: CompressSettings, rows: int) -> int:
     """How often a stage's networks are evaluated."""
     updates, steps = settings.steps_per_epoch(rows), settings.steps(rows)
@@ -231,10 +236,13 @@ def _evaluations(settings: CompressSettings, rows: int) -> int:
 
 def _chances(candidates: Sequence[SubnetworkSpec], per_step: str) -> list[tuple[SubnetworkSpec, float]]:
     """How often each sub-network is part of a step."""
-    drawn, between = random_candidates(per_step), len(candidates) - 2
+    largest, drawn = sandwich_rule(per_step)
+    if len(candidates) <= 2:
+        largest, drawn = True, None
     ordered = sorted(candidates, key=lambda spec: spec.sparsity)
+    between = len(candidates) - 1 - largest
     chance = 1.0 if drawn is None or between <= 0 else min(1.0, drawn / between)
-    return [(spec, chance if 0 < i < len(ordered) - 1 else 1.0) for i, spec in enumerate(ordered)]
+    return [(spec, chance if largest <= i < len(ordered) - 1 else 1.0) for i, spec in enumerate(ordered)]
 
 
 def _seconds(
@@ -248,18 +256,19 @@ def _seconds(
 ) -> np.ndarray:
     """Wall and processor seconds of all that follows importance."""
     count = {name: len(of) for name, of in rows.items()}
-    steps, taught = settings.steps(count["train"]), settings.loss not in WITHOUT_TEACHER
-    passes = count["train"] if stored else _trained_rows(settings, count["train"])
+    taught = settings.loss not in WITHOUT_TEACHER
     total = count["validation"] * probed.forward
     teacher = probed.forward
     for number, candidates in enumerate(stages, start=1):
+        own = settings.of_stage(count["train"], finding=number < len(stages))
         chances = _chances(candidates, settings.candidates_per_step)
         widths = shape.sizes(chances[0][0]).all / shape.sizes(stages[0][0]).all
         step = sum(chance * probed.at(probed.train, spec.sparsity) for spec, chance in chances)
-        total = total + steps * (settings.gradient_accumulation_steps * step + widths * trained * probed.update)
-        total = total + taught * passes * teacher
+        step = settings.gradient_accumulation_steps * step + widths * trained * probed.update
+        total = total + own.steps(count["train"]) * step
+        total = total + taught * _taught_rows(own, count["train"], stored) * teacher
         # And once more for the confidence of a choice.
-        checks = _evaluations(settings, count["train"]) + (len(candidates) > 1)
+        checks = _evaluations(own, count["train"]) + (len(candidates) > 1)
         evaluated = sum(probed.at(probed.evaluate, spec.sparsity) for spec in candidates)
         total = total + checks * count["selection"] * evaluated
         # Who teaches next is not known yet: the middle one may.
@@ -291,8 +300,9 @@ def _flops(
     parts = _Flops(settings, shape, rows, stored)
     teacher = shape.full()
     total = parts.importance()
-    for candidates in stages:
-        total += parts.teaching(teacher) + parts.training(candidates)
+    for number, candidates in enumerate(stages, start=1):
+        steps = settings.of_stage(len(rows["train"]), finding=number < len(stages))
+        total += parts.teaching(teacher, steps) + parts.training(candidates, steps)
         teacher = sorted(candidates, key=lambda spec: spec.sparsity)[len(candidates) // 2]
     return total
 
@@ -317,9 +327,10 @@ def flops_of_all_trials(
     """
     parts = _Flops(settings, shape, rows, stored)
     *assistants, student = candidates
-    total = parts.importance() + parts.teaching(shape.full()) * (1 if stored else len(assistants))
+    total = parts.importance() + parts.teaching(shape.full(), settings) * (1 if stored else len(assistants))
     for spec in assistants:
-        total += parts.training([spec]) + parts.teaching(spec) + parts.training([student])
+        total += parts.training([spec], settings) + parts.teaching(spec, settings)
+        total += parts.training([student], settings)
     return total
 
 
@@ -328,10 +339,8 @@ class _Flops:
 
     def __init__(self, settings: CompressSettings, shape: Shape, rows: Mapping[str, Any], stored: bool) -> None:
         self._settings, self._shape, self._calibration = settings, shape, len(rows["calibration"])
-        self._length = int(np.mean(rows["train"]["length"]))
-        count = len(rows["train"])
-        self._trained = _trained_rows(settings, count)
-        self._taught = 0 if settings.loss in WITHOUT_TEACHER else count if stored else self._trained
+        self._length, self._rows = int(np.mean(rows["train"]["length"])), len(rows["train"])
+        self._taught, self._stored = settings.loss not in WITHOUT_TEACHER, stored
 
     def _row(self, spec: SubnetworkSpec) -> float:
         return self._shape.forward_flops(spec, 1, self._length)
@@ -340,12 +349,12 @@ class _Flops:
         passes = 2 + (self._settings.importance_on == "teacher")
         return passes * self._calibration * self._row(self._shape.full())
 
-    def teaching(self, teacher: SubnetworkSpec) -> float:
-        return self._taught * self._row(teacher)
+    def teaching(self, teacher: SubnetworkSpec, stage: CompressSettings) -> float:
+        return self._taught * _taught_rows(stage, self._rows, self._stored) * self._row(teacher)
 
-    def training(self, candidates: Sequence[SubnetworkSpec]) -> float:
-        chances = _chances(candidates, self._settings.candidates_per_step)
-        return 3 * self._trained * sum(chance * self._row(spec) for spec, chance in chances)
+    def training(self, candidates: Sequence[SubnetworkSpec], stage: CompressSettings) -> float:
+        chances = _chances(candidates, stage.candidates_per_step)
+        return 3 * _trained_rows(stage, self._rows) * sum(chance * self._row(spec) for spec, chance in chances)
 
 
 def disk_needed(shape: Shape, settings: CompressSettings, stored: bool) -> int:

@@ -243,8 +243,9 @@ class Preparation:
         if self.task.kind == CAUSAL_LM and kept is None:
             return False
         fits = stored_bytes(lengths, self.shape, settings.loss, kept or 0) <= settings.teacher_cache * 2**30
-        again = settings.steps(len(lengths)) > settings.steps_per_epoch(len(lengths))
-        return fits and again and self.loaded.tokenizer.padding_side == "right"
+        count = len(lengths)
+        steps = max(settings.of_stage(count, finding).steps(count) for finding in (True, False))
+        return fits and steps > settings.steps_per_epoch(count) and self.loaded.tokenizer.padding_side == "right"
 
     def plan(self, job: Job) -> Estimate:
         """What a run will take in all, before anything is known of importance."""

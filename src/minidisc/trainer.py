@@ -19,7 +19,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from minidisc import ranks
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
-from minidisc.config import random_candidates
+from minidisc.config import sandwich_rule
 from minidisc.distribution import own_rows
 from minidisc.errors import UserError
 from minidisc.extraction import extract
@@ -42,7 +42,7 @@ class SandwichArguments(ResumableArguments):
     """Arguments of the sandwich beside those of transformers' Trainer."""
 
     candidates_per_step: str = field(
-        default="largest+smallest+1", metadata={"help": "all, or largest+smallest+K with K random ones"}
+        default="largest+smallest+1", metadata={"help": "see minidisc.config.sandwich_rule"}
     )
     dropout: float = field(default=0.0, metadata={"help": "dropout of the sub-networks in training"})
     train_embeddings: bool = field(default=True, metadata={"help": "train the embeddings too, or keep the model's"})
@@ -111,8 +111,8 @@ class SandwichTrainer(ResumableTrainer):
         self._outputs = outputs
         self._selection_rows = selection_rows
         self._by_size = sorted(self.candidates, key=lambda c: sum(c.neurons))
-        self._always = {self._by_size[0], self._by_size[-1], *always}
-        self._random = random_candidates(args.candidates_per_step)
+        largest, self._random = sandwich_rule(args.candidates_per_step)
+        self._always = {self._by_size[0], *self._by_size[-1:] * largest, *always}
         self._shape = Shape.of(model, architecture)
         self._architecture, self._width = architecture, _spec_of(model, self._shape)
         for spec in self.candidates:

@@ -344,4 +344,16 @@ def test_planned_flops_are_those_that_are_spent(workplace, tmp_path, schedule):
     planned = minidisc.plan(**settings)
     spent = minidisc.compress(**settings).cost
     assert planned.estimate.flops == pytest.approx(spent.flops, rel=0.03)
-    assert planned.steps == spent.steps
+    assert planned.steps == [spent.steps]
+
+
+def test_the_steps_are_shared_out_as_asked(workplace, tmp_path):
+    # Eight steps an epoch: of 32 in two stages a quarter find the assistant.
+    own = {"epochs": 2, "patience": 99, "sandwich_share": 0.25, "assistants": (0.25,)}
+    settings = tiny.settings(workplace, tmp_path / "run", **own)
+    planned = minidisc.plan(**settings)
+    result = minidisc.compress(**settings)
+    stages = result.results["cost"]["stages"]
+    assert planned.steps == [stages["sandwich-1"]["steps"], stages["student"]["steps"]] == [8, 24]
+    # Within the first epoch no row is taught twice: only the assistant's outputs are kept.
+    assert [name for name in stages if name.startswith("outputs")] == ["outputs of 25 %"]

@@ -9,7 +9,7 @@ from minidisc.config import (
     FinetuneSettings,
     TrainingSettings,
     fingerprint,
-    random_candidates,
+    sandwich_rule,
     settings_from,
 )
 from minidisc.errors import UserError
@@ -78,7 +78,11 @@ def test_conversion(name, given, expected):
         (CompressSettings, {"selection_fraction": 1}, "--selection-fraction is 1; "),
         (CompressSettings, {"calibration_rows": 0}, "--calibration-rows is 0; "),
         (CompressSettings, {"dropout": 1}, "--dropout is 1; "),
-        (CompressSettings, {"candidates_per_step": "some"}, "--candidates-per-step is 'some'; allowed are 'all' and "),
+        (
+            CompressSettings,
+            {"candidates_per_step": "some"},
+            "--candidates-per-step is 'some'; allowed are 'all', ",
+        ),
         (CompressSettings, {"epochs": 0}, "--epochs is 0"),
         (CompressSettings, {"epochs": "nan"}, "epochs is 'nan'"),
         (CompressSettings, {"batch_size": 0}, "--batch-size is 0; "),
@@ -126,19 +130,49 @@ def test_what_is_no_number_is_refused(field, value):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("all", None), ("largest+smallest+0", 0), ("largest+smallest+1", 1), ("largest+smallest+12", 12)],
+    [
+        ("all", (True, None)),
+        ("largest+smallest+0", (True, 0)),
+        ("largest+smallest+12", (True, 12)),
+        ("smallest+1", (False, 1)),
+    ],
 )
-def test_random_candidates(text, expected):
-    assert random_candidates(text) == expected
+def test_sandwich_rule(text, expected):
+    assert sandwich_rule(text) == expected
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "All", "largest", "largest+smallest", "largest+smallest+", "largest+smallest+-1", "smallest+1"],
+    ["", "All", "largest", "largest+1", "largest+smallest", "largest+smallest+", "largest+smallest+-1", "smallest"],
 )
 def test_other_rules_are_refused(text):
     with pytest.raises(UserError, match="candidates-per-step"):
-        random_candidates(text)
+        sandwich_rule(text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "finding", "last"),
+    [
+        # Ten rows in batches of two: five steps an epoch, ten of each stage.
+        ({}, 10, 10),
+        ({"sandwich_share": 0.25}, 5, 15),
+        ({"sandwich_share": 0.25, "max_steps": 100}, 50, 150),
+        # A fifth of thirty for two sandwiches; at least a step.
+        ({"sandwich_share": 0.2, "stages": 3}, 3, 24),
+        ({"sandwich_share": 0.01}, 1, 20),
+        ({"sandwich_share": 0.25, "stages": 1}, 10, 10),
+        ({"sandwich_share": 0.25, "schedule": "direct"}, 10, 10),
+    ],
+)
+def test_the_steps_of_a_stage(settings, finding, last):
+    given = settings_from(CompressSettings, {**COMPRESS, "batch_size": 2, "epochs": 2, **settings})
+    assert [given.of_stage(10, of).steps(10) for of in (True, False)] == [finding, last]
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.5])
+def test_a_share_of_nothing_or_all_is_refused(share):
+    with pytest.raises(UserError, match="sandwich-share"):
+        settings_from(CompressSettings, {**COMPRESS, "sandwich_share": share})
 
 
 @pytest.mark.parametrize("cls", [DataSettings, TrainingSettings, FinetuneSettings, EvaluateSettings, CompressSettings])

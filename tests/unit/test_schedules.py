@@ -54,7 +54,8 @@ class Recorder(Job):
     metrics: dict = field(default_factory=dict)
     stages: list = field(default_factory=list)
 
-    def train(self, stage, teachers, source, candidates):
+    def train(self, stage, teachers, source, candidates, finding=False):
+        assert finding == stage.startswith("sandwich")
         self.stages.append((stage, [t.weights for t in teachers], source.weights, [c.sparsity for c in candidates]))
         return RecordedStage(stage, candidates, self.metrics)
 

@@ -90,6 +90,21 @@ def test_sandwich_rule(tmp_path, extra):
 
 
 @pytest.mark.parametrize("extra", [0, 1, 3])
+def test_sandwich_rule_without_the_largest(tmp_path, extra):
+    candidates = many(8)
+    rule = f"smallest+{extra}"
+    choose = trainer_for(tmp_path, candidates=candidates, candidates_per_step=rule, always=[candidates[1]])
+    seen = set()
+    for step in range(60):
+        chosen = choose.step_candidates(step)
+        assert len(chosen) == 2 + extra
+        assert chosen[:2] == candidates[:2]
+        assert chosen == sorted(chosen, key=lambda c: c.neurons)
+        seen.update(chosen[2:])
+    assert seen == (set(candidates[2:]) if extra else set())
+
+
+@pytest.mark.parametrize("extra", [0, 1, 3])
 def test_some_candidates_are_trained_at_every_step(tmp_path, extra):
     candidates = many(8)
     always = [candidates[5], candidates[0], candidates[3]]

@@ -101,8 +101,8 @@ class Output:
                 *(f"{n / 1e6:.2f} M" for n in (sizes.prunable, sizes.without_embeddings, sizes.all)),
             )
         self.console.print(table)
-        for number, names in enumerate(plan.stages, start=1):
-            self._print(f"stage {number}: {', '.join(names)}; at most {plan.steps} steps")
+        for number, (names, steps) in enumerate(zip(plan.stages, plan.steps, strict=True), start=1):
+            self._print(f"stage {number}: {', '.join(names)}; at most {steps} steps")
         phases = (f"{name} {size / 2**30:.2f}" for name, size in plan.estimate.phases.items())
         self._print(f"tensors of each phase, GiB: {', '.join(phases)}")
         self._print(_estimate_line(plan.estimate))

@@ -22,6 +22,7 @@ _OWN = (
     "max_steps",
     "no_gap",
     "patience",
+    "sandwich_share",
     "second_importance",
     "second_stage",
     "second_teacher",

@@ -96,6 +96,11 @@ class Job:
         """The student's size."""
         return self.candidates[-1]
 
+    def steps(self, finding: bool) -> int:
+        """Optimiser steps of a stage, if nothing stops it early; ``finding`` as in `train`."""
+        rows = len(self.train_rows)
+        return self.settings.of_stage(rows, finding).steps(rows)
+
     def untrained_student(self) -> tuple[Network, SubnetworkSpec]:
         """What a student without assistant is cut from, and its widths: the teacher, or its every k-th layer."""
         if self.settings.student == "layers":
@@ -120,14 +125,21 @@ class Job:
         return Network(f"{assistant.weights} {assistant.width} reordered", model), target, cost
 
     def train(
-        self, stage: str, teachers: Sequence[Network], source: Network, candidates: Sequence[SubnetworkSpec]
+        self,
+        stage: str,
+        teachers: Sequence[Network],
+        source: Network,
+        candidates: Sequence[SubnetworkSpec],
+        finding: bool = False,
     ) -> Stage:
         """Train candidates of ``source`` against ``teachers``; or take up, or read, what was trained before.
 
         The shared network is only as wide as the largest candidate, since nothing beyond it would ever be used. The
-        teacher is in memory only until its outputs are stored, if they are.
+        teacher is in memory only until its outputs are stored, if they are. ``finding`` says that an assistant is to
+        be found, which may have fewer steps.
         """
-        settings = self.settings
+        rows = len(self.train_rows)
+        settings = self.settings.of_stage(rows, finding)
         rule = settings.candidates_per_step if len(candidates) > 2 else "all"
         always = [spec for spec in self.always if spec in candidates]
         key = fingerprint(
@@ -142,7 +154,8 @@ class Job:
                 "source": source.weights,
             }
         )
-        stores = self._stores(teachers, source) if self.stored else {}
+        again = settings.steps(rows) > settings.steps_per_epoch(rows)
+        stores = self._stores(teachers, source) if self.stored and again else {}
         filled = [t for t, store in zip(teachers, stores.values(), strict=False) if store.filled]
         if self.teacher in (source, *(t for t in teachers if t not in filled)):
             self.need_teacher()
