@@ -27,14 +27,19 @@ from minidisc.config import CompareSettings
 
 SANDWICH = "minidisc:stages=1"  # the student as the sandwich leaves it
 NO_ASSISTANT = "minidisc:no_gap=assume"  # it is trained on, against the teacher
+COMPARISON, COMPARISON_UNLABELLED = "comparison", "comparison-unlabelled"  # folders of a task
 STOP = "minidisc:no_gap=stop"  # it is not trained on where its own size has the best tradeoff
 
 
 # What is asked for together: one trial and all that it could have chosen, beside no assistant; the search and all
-# that it tries; variants; and direct distillation with as many FLOPs as the trial, which takes longer than the trial.
-PARTS = ("trial", "search", "ablation", "flops")
+# that it tries; variants; those with another importance; and direct distillation with as many FLOPs as the trial,
+# which takes longer than the trial.
+PARTS = ("trial", "search", "ablation", "importance", "flops")
 
 _THROUGH = "minidisc:assistants=0.7"
+# Importance on the teacher's own predictions, which needs no labels: a comparison of its own, since all that follows
+# depends on it.
+UNLABELLED = ":importance_on=teacher"
 ABLATION: dict[str, tuple[str, ...]] = {
     "direct": (
         "direct:train_embeddings=true",
@@ -43,12 +48,20 @@ ABLATION: dict[str, tuple[str, ...]] = {
         "direct:loss=pkd",
         "direct:student=layers",
         "finetune",
+        f"direct{UNLABELLED}",
+    ),
+    "minidisc": (
+        "minidisc:sandwich_share=0.25",
+        "minidisc:sandwich_share=0.125",
+        "minidisc:candidates_per_step=smallest+1",
+        "minidisc:sandwich_share=0.25:candidates_per_step=smallest+1",
     ),
     SANDWICH: (
         f"{SANDWICH}:candidates_per_step=all",
         f"{SANDWICH}:candidates_per_step=largest+smallest+2",
         f"{SANDWICH}:grid=0.7",
         f"{SANDWICH}:loss=logits",
+        f"{SANDWICH}{UNLABELLED}",
     ),
     _THROUGH: (
         f"{_THROUGH}:second_stage=sandwich",
@@ -82,7 +95,8 @@ class Plan:
         methods = {
             "trial": (*direct(cell), "minidisc", STOP, SANDWICH, NO_ASSISTANT, *self.named().values()),
             "search": ("maxidisc", *self.chains().values()),
-            "ablation": tuple(variant for variants in ABLATION.values() for variant in variants),
+            "ablation": tuple(v for variants in ABLATION.values() for v in variants if UNLABELLED not in v),
+            "importance": ("direct", SANDWICH),
             "flops": ("direct:flops_of=minidisc",),
         }
         return tuple(method for part in PARTS if part in parts for method in methods[part])
@@ -120,12 +134,20 @@ def run(
     parts: Collection[str] = ("trial", "search"),
 ) -> None:
     """Train the cells of a task that are missing; ``shared`` are the settings that `tasks.prepare` gave."""
-    folder = work / name / "comparison"
+    for folder, own, importance in (
+        (COMPARISON, [part for part in parts if part != "importance"], "labels"),
+        (COMPARISON_UNLABELLED, [part for part in parts if part == "importance"], "teacher"),
+    ):
+        if own:
+            given = {**shared, "importance_on": importance, "methods": plan.methods(plan.tasks[name], own)}
+            _compare(plan, name, seeds, given, work / name / folder, listener)
+
+
+def _compare(plan: Plan, name: str, seeds: Sequence[int], shared: dict[str, Any], folder: Path, listener: Any) -> None:
     compare(
         settings=CompareSettings(
             **shared,
             output_dir=str(folder),
-            methods=plan.methods(plan.tasks[name], parts),
             seeds=tuple(seeds),
             target_sparsities=plan.targets,
             grid=plan.assistants,

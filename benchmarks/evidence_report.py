@@ -13,7 +13,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from evidence import PLAN, Plan
+from evidence import COMPARISON, COMPARISON_UNLABELLED, PLAN, UNLABELLED, Plan
 from evidence_figures import Evidence
 from evidence_page import page, percent
 
@@ -30,10 +30,9 @@ def gather(plan: Plan, work: Path, target: Path) -> list[Evidence]:
     earlier = read_json(target.with_suffix(".json"))["tasks"] if target.with_suffix(".json").is_file() else {}
     found = []
     for name in plan.tasks:
-        folder = work / name / "comparison"
         contents = [earlier[name]] if name in earlier else []
-        if (folder / "compare.json").is_file():
-            contents.append(read_comparison(folder).content)
+        if (work / name / COMPARISON / "compare.json").is_file():
+            contents.append(_content(work / name))
             # To the last digit: a metric that is a count of rows may be equal by chance, but not several.
             if contents[0]["teacher"]["metrics"] != contents[-1]["teacher"]["metrics"]:
                 print(f"{name}: another teacher than in {target}.json, whose cells of this task are dropped")
@@ -47,6 +46,20 @@ def gather(plan: Plan, work: Path, target: Path) -> list[Evidence]:
             kept["settings"] = {key: v for key, v in contents[-1]["settings"].items() if key not in _PLACES}
             found.append(Evidence(plan, name, {**kept, "cells": list(cells.values())}))
     return found
+
+
+def _content(folder: Path) -> dict[str, Any]:
+    """What the comparison of a task holds, with the cells of the one with another importance."""
+    content = read_comparison(folder / COMPARISON).content
+    content["cells"] += _cells(folder / COMPARISON)
+    others = _cells(folder / COMPARISON_UNLABELLED)
+    content["cells"] += [{**cell, "method": cell["method"] + UNLABELLED} for cell in others]
+    return content
+
+
+def _cells(folder: Path) -> list[dict[str, Any]]:
+    """All finished cells: the comparison's own page has those of the last call's methods and seeds alone."""
+    return [read_json(file) for file in sorted(folder.glob("cells/*.json"))]
 
 
 def write(plan: Plan, work: Path, target: Path, command: str) -> None:

@@ -165,6 +165,17 @@ def test_cells_of_another_day_are_kept(tmp_path):
     assert (tmp_path / "evidence-t.svg").read_text().count("<svg") == 1
 
 
+def test_cells_of_another_importance_have_its_name(tmp_path):
+    folder = tmp_path / "day" / "t" / "comparison-unlabelled" / "cells"
+    folder.mkdir(parents=True)
+    for seed in (0, 1):
+        (folder / f"{seed}.json").write_text(json.dumps(cell("direct", seed, 0.61)))
+    write_day(tmp_path, "day", cells())
+    # Both times 0.61 instead of 0.65.
+    page = (tmp_path / "evidence.md").read_text()
+    assert "| `direct:importance_on=teacher` | `direct` | 1 | -0.040 | 0 |" in page
+
+
 def test_cells_of_another_teacher_are_dropped(tmp_path):
     first, second = ([c for c in cells() if c["seed"] == seed] for seed in (0, 1))
     write_day(tmp_path, "one", first)
