@@ -48,6 +48,14 @@ class Evidence:
         cell = self.cells[self.plan.chains()[assistant], target, seed]
         return cell["assistants"][0]["selection_metrics"]["metric"] + lam * assistant
 
+    def sizes_in_millions(self) -> dict[float, float]:
+        """Parameters without embeddings of every size: a target's as counted, an assistant's by its prunable part."""
+        teacher = self.content["teacher"]["sizes"]
+        rest = teacher["without_embeddings"] - teacher["prunable"]
+        counted = {target: cell["sizes"]["without_embeddings"] for (_, target, _), cell in self.cells.items()}
+        cut = {a: rest + (1 - a) * teacher["prunable"] for a in self.plan.assistants}
+        return {size: n / 1e6 for size, n in {**cut, **counted}.items()}
+
     def cost(self, method: str, target: float, seed: int, key: str = "cpu_seconds") -> float:
         """What a cell would cost alone."""
         return self.cells[method, target, seed]["cost"][key]

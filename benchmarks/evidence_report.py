@@ -2,9 +2,9 @@
 
     python benchmarks/evidence_report.py --work runs/evidence --target results/evidence
 
-writes TARGET.md, TARGET.json, which holds every cell, and a plot a task. Cells that TARGET.json holds already and that
-are not in ``--work`` are kept, so that seeds and tasks can be added on another day; but only those of the same
-teacher. One that was fine-tuned anew on another processor is another teacher, and its task begins anew.
+writes TARGET.md, TARGET.json, which holds every cell, a plot a task, and the fronts. Cells that TARGET.json holds
+already and that are not in ``--work`` are kept, so that seeds and tasks can be added on another day; but only those of
+the same teacher. One that was fine-tuned anew on another processor is another teacher, and its task begins anew.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any
 
 from evidence import COMPARISON, COMPARISON_UNLABELLED, PLAN, UNLABELLED, Plan
 from evidence_figures import Evidence
-from evidence_page import page, percent
+from evidence_page import page
+from evidence_plots import plot_choice, plot_fronts
 
 from minidisc.comparison import markdown, read_comparison
-from minidisc.comparison.table import mean_and_error, summarise
+from minidisc.comparison.table import summarise
 from minidisc.files import new_file, read_json, write_json
 
 # Settings that say where things lay, not what was done.
@@ -62,8 +63,12 @@ def _cells(folder: Path) -> list[dict[str, Any]]:
     return [read_json(file) for file in sorted(folder.glob("cells/*.json"))]
 
 
-def write(plan: Plan, work: Path, target: Path, command: str) -> None:
-    """Write TARGET.json, TARGET.md and TARGET-TASK.svg."""
+def write(plan: Plan, work: Path, target: Path, command: str, inference: Path | None = None) -> None:
+    """Write TARGET.json, TARGET.md, TARGET-TASK.svg and TARGET-fronts.svg.
+
+    ``inference`` holds the figures of ``benchmarks/inference.py``, if these are to say how fast each size is.
+    """
+    latencies = single_row_latencies(read_json(inference)) if inference else {}
     all_tasks = gather(plan, work, target)
     figures: dict[str, Any] = {"command": command, "tasks": {e.name: e.content for e in all_tasks}}
     lines = [
@@ -81,41 +86,18 @@ def write(plan: Plan, work: Path, target: Path, command: str) -> None:
         content["task"] = {**content["task"], "name": evidence.task.title}
         content["table"] = summarise(content["cells"], sorted({c["method"] for c in content["cells"]}))
         lines.append(markdown(content).replace("# ", "### ", 1))
-        plot(evidence, target.with_name(f"{target.name}-{evidence.name}.svg"))
+        plot_choice(evidence, target.with_name(f"{target.name}-{evidence.name}.svg"))
+    plot_fronts(all_tasks, latencies, target.with_name(f"{target.name}-fronts.svg"))
     with new_file(target.with_suffix(".md")) as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")
     write_json(target.with_suffix(".json"), figures)
 
 
-def plot(evidence: Evidence, path: Path) -> None:
-    """Student's metric over its candidate's t_λ at λ = 0.2, with standard errors, one series a target."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    from matplotlib import pyplot
-
-    matplotlib.rcParams["svg.hashsalt"] = evidence.name
-    figure, axes = pyplot.subplots(figsize=(5.6, 3.9), layout="constrained")
-    for target, marker in zip(evidence.plan.targets, "os^", strict=False):
-        options = evidence.options(target)
-        seeds = evidence.complete(target, ["minidisc", *options.values()])
-        if seeds:
-            found = [
-                [mean_and_error([evidence.tradeoff(c, target, s, 0.2) for s in seeds]) for c in options],
-                [mean_and_error([evidence.metric(m, target, s) for s in seeds]) for m in options.values()],
-            ]
-            (x, dx), (y, dy) = ([*zip(*axis, strict=True)] for axis in found)
-            errors = {"xerr": dx, "yerr": dy} if len(seeds) > 1 else {}
-            axes.errorbar(x, y, **errors, fmt=marker, capsize=2, label=f"student at {percent(target)}")
-            for candidate, a, b in zip(options, x, y, strict=True):
-                axes.annotate(percent(candidate), (a, b), xytext=(4, 4), textcoords="offset points", fontsize=8)
-    axes.set_xlabel("t_λ of the candidate (metric on selection rows + 0.2 · sparsity)")
-    axes.set_ylabel("student's metric on the validation set")
-    axes.set_title(f"{evidence.task.title}: candidates of one sandwich and their students")
-    figure.legend(loc="outside lower center", ncols=2)
-    with new_file(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
+def single_row_latencies(inference: dict[str, Any]) -> dict[str, float]:
+    """Milliseconds of a row of 16 tokens through each network, in PyTorch on one thread."""
+    wanted = {"engine": "PyTorch", "threads": 1, "rows": 1, "length": 16}
+    cell = next(c for c in inference["cells"] if wanted.items() <= c.items())
+    return {name: own["milliseconds"]["wall"]["median"] for name, own in cell["models"].items()}
 
 
 def main() -> None:
@@ -123,9 +105,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--target", type=Path, required=True)
+    parser.add_argument("--inference", type=Path, help="figures of benchmarks/inference.py, for the fronts over time")
     options = parser.parse_args()
     command = "OMP_NUM_THREADS=1 python benchmarks/evidence.py --data-dir DIR --work runs/evidence"
-    write(PLAN, options.work, options.target, command)
+    write(PLAN, options.work, options.target, command, options.inference)
 
 
 if __name__ == "__main__":

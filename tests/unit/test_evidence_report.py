@@ -124,6 +124,14 @@ def test_against_none_and_variants(evidence):
     assert report.ablation(evidence, 0.9) == {"direct:loss=logits": (pytest.approx(-0.03), pytest.approx(-3.0))}
 
 
+def test_parameters_of_every_size():
+    sizes = {"prunable": 8_000_000, "without_embeddings": 9_000_000}
+    student = cell("direct", 0, 0.6, sizes={"without_embeddings": 1_700_000})
+    evidence = report.Evidence(PLAN, "t", {"cells": [student], "teacher": {"sizes": sizes}})
+    # What is not pruned, 1 M, stays.
+    assert evidence.sizes_in_millions() == pytest.approx({0.5: 5.0, 0.7: 3.4, 0.9: 1.7})
+
+
 def test_unfinished_seeds_are_left_out():
     some = [c for c in cells() if not (c["seed"] == 1 and c["method"] == "minidisc:assistants=0.7")]
     assert report.finding(report.Evidence(PLAN, "t", {"cells": some}), 0.9)["seeds"] == 1
@@ -134,7 +142,10 @@ def test_unfinished_seeds_are_left_out():
 CONTENT = {
     "task": {"name": "t", "kind": "classification", "metrics": ["accuracy"]},
     "rows": {name: {"source": "x", "count": 1} for name in ("train", "selection", "validation")},
-    "teacher": {"metrics": {"accuracy": 0.9}, "sizes": {"prunable": 1, "without_embeddings": 2, "all": 3}},
+    "teacher": {
+        "metrics": {"accuracy": 0.9, "metric": 0.9},
+        "sizes": {"prunable": 1, "without_embeddings": 2, "all": 3},
+    },
     "settings": {"max_steps": 10, "epochs": 1, "batch_size": 8, "learning_rate": 1e-3},
     "versions": {},
     "table": [],
@@ -162,7 +173,8 @@ def test_cells_of_another_day_are_kept(tmp_path):
         "search's pick on 1 of 1 pairs, than the best of all on 1; at a fifth of the search's FLOPs or less on 0."
         in page
     )
-    assert (tmp_path / "evidence-t.svg").read_text().count("<svg") == 1
+    for name in ("t", "fronts"):
+        assert (tmp_path / f"evidence-{name}.svg").read_text().count("<svg") == 1
 
 
 def test_cells_of_another_importance_have_its_name(tmp_path):
@@ -179,5 +191,6 @@ def test_cells_of_another_importance_have_its_name(tmp_path):
 def test_cells_of_another_teacher_are_dropped(tmp_path):
     first, second = ([c for c in cells() if c["seed"] == seed] for seed in (0, 1))
     write_day(tmp_path, "one", first)
-    found = write_day(tmp_path, "two", second, teacher={**CONTENT["teacher"], "metrics": {"accuracy": 0.91}})
+    metrics = {"accuracy": 0.91, "metric": 0.91}
+    found = write_day(tmp_path, "two", second, teacher={**CONTENT["teacher"], "metrics": metrics})
     assert {c["seed"] for c in found} == {1}
