@@ -32,9 +32,9 @@ STOP = "minidisc:no_gap=stop"  # it is not trained on where its own size has the
 
 
 # What is asked for together: one trial and all that it could have chosen, beside no assistant; the search and all
-# that it tries; variants; those with another importance; and direct distillation with as many FLOPs as the trial,
-# which takes longer than the trial.
-PARTS = ("trial", "search", "ablation", "importance", "flops")
+# that it tries; cheaper trials; other variants; those with another importance; and direct distillation with as many
+# FLOPs as the trial, which takes longer than the trial.
+PARTS = ("trial", "search", "cheaper", "ablation", "importance", "flops")
 
 _THROUGH = "minidisc:assistants=0.7"
 # Importance on the teacher's own predictions, which needs no labels: a comparison of its own, since all that follows
@@ -95,7 +95,10 @@ class Plan:
         methods = {
             "trial": (*direct(cell), "minidisc", STOP, SANDWICH, NO_ASSISTANT, *self.named().values()),
             "search": ("maxidisc", *self.chains().values()),
-            "ablation": tuple(v for variants in ABLATION.values() for v in variants if UNLABELLED not in v),
+            "cheaper": ABLATION["minidisc"],
+            "ablation": tuple(
+                v for base, variants in ABLATION.items() if base != "minidisc" for v in variants if UNLABELLED not in v
+            ),
             "importance": ("direct", SANDWICH),
             "flops": ("direct:flops_of=minidisc",),
         }

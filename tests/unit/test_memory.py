@@ -57,8 +57,8 @@ def test_the_heap_is_trimmed_once_it_has_grown(monkeypatch):
     monkeypatch.setattr(memory, "trim_heap", lambda: trimmed.append(len(resident)))
     monkeypatch.setattr(memory, "APART", 3)
     guard = memory.HeapGuard()
-    # Before the first step in any case. Then 100 is the level, of which 120 is a fifth more and 121 more than that, but
-    # not within three steps; after the next trim the level is the larger of 100 and 130.
+    # Before the first step in any case. Then 100 is the level, of which 120 is a fifth more and 121 more than that,
+    # but not within three steps; after the next trim the level is the larger of 100 and 130.
     for value in (500, 100, 121, 121, 121, 130, 120, 157, 156, 157):
         resident.append(value)
         guard.step()
