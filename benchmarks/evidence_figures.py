@@ -16,21 +16,29 @@ COSTS = ("steps", "flops", "cpu_seconds")
 LAMBDAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 
 
-class Evidence:
-    """The finished cells of one task."""
+Seed = tuple[int, int]
+"""The number of a teacher, and a seed of training."""
 
-    def __init__(self, plan: Plan, name: str, content: dict[str, Any]) -> None:
-        self.plan, self.name, self.content = plan, name, content
+
+class Evidence:
+    """The finished cells of one task: ``contents`` holds a comparison for each teacher."""
+
+    def __init__(self, plan: Plan, name: str, contents: Sequence[dict[str, Any]]) -> None:
+        self.plan, self.name, self.contents = plan, name, contents
         self.task = plan.tasks[name]
-        self.cells = {(c["method"], c["target_sparsity"], c["seed"]): c for c in content["cells"]}
+        self.cells = {
+            (c["method"], c["target_sparsity"], (number, c["seed"])): c
+            for number, content in enumerate(contents)
+            for c in content["cells"]
+        }
         self.seeds = sorted({seed for *_, seed in self.cells})
         self.short, self.long = direct(self.task)
 
-    def complete(self, target: float, methods: Iterable[str]) -> list[int]:
+    def complete(self, target: float, methods: Iterable[str]) -> list[Seed]:
         """Seeds for which all these methods are finished."""
         return [s for s in self.seeds if all((m, target, s) in self.cells for m in methods)]
 
-    def metric(self, method: str, target: float, seed: int) -> float:
+    def metric(self, method: str, target: float, seed: Seed) -> float:
         """A student's metric on the validation set."""
         return self.cells[method, target, seed]["metrics"]["metric"]
 
@@ -38,25 +46,25 @@ class Evidence:
         """What one sandwich lets one choose between: the method of each candidate, the student's own size last."""
         return {**self.plan.named(), target: NO_ASSISTANT}
 
-    def tradeoff(self, candidate: float, target: float, seed: int, lam: float) -> float:
+    def tradeoff(self, candidate: float, target: float, seed: Seed, lam: float) -> float:
         """t_λ of a candidate in the sandwich, on the selection rows."""
         rows = self.cells["minidisc", target, seed]["candidates"]
         return next(row["metric"] for row in rows if row["sparsity"] == candidate) + lam * candidate
 
-    def tradeoff_alone(self, assistant: float, target: float, seed: int, lam: float) -> float:
+    def tradeoff_alone(self, assistant: float, target: float, seed: Seed, lam: float) -> float:
         """t_λ of an assistant that was distilled alone, on the selection rows."""
         cell = self.cells[self.plan.chains()[assistant], target, seed]
         return cell["assistants"][0]["selection_metrics"]["metric"] + lam * assistant
 
     def sizes_in_millions(self) -> dict[float, float]:
         """Parameters without embeddings of every size: a target's as counted, an assistant's by its prunable part."""
-        teacher = self.content["teacher"]["sizes"]
+        teacher = self.contents[-1]["teacher"]["sizes"]
         rest = teacher["without_embeddings"] - teacher["prunable"]
         counted = {target: cell["sizes"]["without_embeddings"] for (_, target, _), cell in self.cells.items()}
         cut = {a: rest + (1 - a) * teacher["prunable"] for a in self.plan.assistants}
         return {size: n / 1e6 for size, n in {**cut, **counted}.items()}
 
-    def cost(self, method: str, target: float, seed: int, key: str = "cpu_seconds") -> float:
+    def cost(self, method: str, target: float, seed: Seed, key: str = "cpu_seconds") -> float:
         """What a cell would cost alone."""
         return self.cells[method, target, seed]["cost"][key]
 
@@ -85,7 +93,7 @@ def _correlations(
     target: float,
     options: dict[float, str],
     needed: Iterable[str],
-    tradeoff: Callable[[float, float, int, float], float],
+    tradeoff: Callable[[float, float, Seed, float], float],
 ) -> dict[str, Any] | None:
     seeds = evidence.complete(target, needed)
     if not seeds:

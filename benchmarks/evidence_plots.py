@@ -37,7 +37,8 @@ def plot_choice(evidence: Evidence, path: Path) -> None:
     axes.set_xlabel("t_λ of the candidate (metric on selection rows + 0.2 · sparsity)")
     axes.set_ylabel("student's metric on the validation set")
     axes.set_title(f"{evidence.task.title}: candidates of one sandwich and their students")
-    figure.legend(loc="outside lower center", ncols=2)
+    if axes.containers:
+        figure.legend(loc="outside lower center", ncols=2)
     _save(figure, path)
 
 
@@ -58,7 +59,7 @@ def plot_fronts(all_tasks: Sequence[Evidence], latencies: Mapping[str, float], p
         len(fronts), columns, figsize=(4.6 * columns, 2.6 * len(fronts)), layout="constrained", squeeze=False
     )
     for (evidence, found), row in zip(fronts, grid, strict=True):
-        teacher = evidence.content["teacher"]
+        teacher = evidence.contents[-1]["teacher"]
         millions = evidence.sizes_in_millions()
         places = [millions, {size: latencies.get(percent(size)) for size in millions}][:columns]
         ends = [teacher["sizes"]["without_embeddings"] / 1e6, latencies.get("teacher")]

@@ -3,13 +3,15 @@
     python benchmarks/evidence_report.py --work runs/evidence --target results/evidence
 
 writes TARGET.md, TARGET.json, which holds every cell, a plot a task, and the fronts. Cells that TARGET.json holds
-already and that are not in ``--work`` are kept, so that seeds and tasks can be added on another day; but only those of
-the same teacher. One that was fine-tuned anew on another processor is another teacher, and its task begins anew.
+already and that are not in ``--work`` are kept, so that seeds and tasks can be added on another day. A teacher that
+was fine-tuned anew is the same but for rounding. Should another processor's rounding have made another one of it, its
+cells are compared with each other alone, seed by seed, and means are over the seeds of both.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,22 +33,29 @@ def gather(plan: Plan, work: Path, target: Path) -> list[Evidence]:
     earlier = read_json(target.with_suffix(".json"))["tasks"] if target.with_suffix(".json").is_file() else {}
     found = []
     for name in plan.tasks:
-        contents = [earlier[name]] if name in earlier else []
+        contents = list(earlier.get(name, []))
         if (work / name / COMPARISON / "compare.json").is_file():
-            contents.append(_content(work / name))
-            # To the last digit: a metric that is a count of rows may be equal by chance, but not several.
-            if contents[0]["teacher"]["metrics"] != contents[-1]["teacher"]["metrics"]:
-                print(f"{name}: another teacher than in {target}.json, whose cells of this task are dropped")
-                contents = contents[-1:]
+            contents = _with(contents, _content(work / name))
         if contents:
-            cells = {
-                (c["method"], c["target_sparsity"], c["seed"]): c for content in contents for c in content["cells"]
-            }
-            kept = {key: contents[-1][key] for key in ("task", "rows", "versions")}
-            kept["teacher"] = {key: contents[-1]["teacher"][key] for key in ("metrics", "sizes")}
-            kept["settings"] = {key: v for key, v in contents[-1]["settings"].items() if key not in _PLACES}
-            found.append(Evidence(plan, name, {**kept, "cells": list(cells.values())}))
+            found.append(Evidence(plan, name, contents))
     return found
+
+
+def _with(contents: list[dict[str, Any]], content: dict[str, Any]) -> list[dict[str, Any]]:
+    """A comparison's cells with those of the same teacher, or else beside those of others."""
+    kept = {key: content[key] for key in ("task", "rows", "versions")}
+    kept["teacher"] = {key: content["teacher"][key] for key in ("metrics", "sizes")}
+    kept["settings"] = {key: v for key, v in content["settings"].items() if key not in _PLACES}
+    same = [c for c in contents if _equal(c["teacher"]["metrics"], kept["teacher"]["metrics"])]
+    cells = [cell for each in (*same, content) for cell in each["cells"]]
+    last = {(c["method"], c["target_sparsity"], c["seed"]): c for c in cells}
+    others = [c for c in contents if c not in same]
+    return [*others, {**kept, "cells": list(last.values())}]
+
+
+def _equal(metrics: dict[str, float], others: dict[str, float]) -> bool:
+    """Whether all metrics are the same but for rounding, which changes no row's answer."""
+    return all(math.isclose(value, others[name], abs_tol=1e-5) for name, value in metrics.items())
 
 
 def _content(folder: Path) -> dict[str, Any]:
@@ -70,22 +79,24 @@ def write(plan: Plan, work: Path, target: Path, command: str, inference: Path | 
     """
     latencies = single_row_latencies(read_json(inference)) if inference else {}
     all_tasks = gather(plan, work, target)
-    figures: dict[str, Any] = {"command": command, "tasks": {e.name: e.content for e in all_tasks}}
+    figures: dict[str, Any] = {"command": command, "tasks": {e.name: e.contents for e in all_tasks}}
     lines = [
         "# Evidence",
         "",
         f"Made by `{command}` (see the script's first lines) and `benchmarks/evidence_report.py`. Teachers are "
-        "fine-tuned all-MiniLM-L6-v2; metrics are the benchmark's, in [0, 1], mean ± standard error over seeds.",
+        "fine-tuned all-MiniLM-L6-v2; metrics are the benchmark's, in [0, 1], mean ± standard error over seeds. Where "
+        "a task has two teachers, each is of another processor, and the cells of a seed are of one of them.",
         "",
         *page(all_tasks, figures),
         "## Everything",
         "",
     ]
     for evidence in all_tasks:
-        content = {**evidence.content, "failures": {}}
-        content["task"] = {**content["task"], "name": evidence.task.title}
-        content["table"] = summarise(content["cells"], sorted({c["method"] for c in content["cells"]}))
-        lines.append(markdown(content).replace("# ", "### ", 1))
+        for number, each in enumerate(evidence.contents, start=1):
+            title = evidence.task.title + f", teacher {number}" * (len(evidence.contents) > 1)
+            content = {**each, "task": {**each["task"], "name": title}, "failures": {}}
+            content["table"] = summarise(content["cells"], sorted({c["method"] for c in content["cells"]}))
+            lines.append(markdown(content).replace("# ", "### ", 1))
         plot_choice(evidence, target.with_name(f"{target.name}-{evidence.name}.svg"))
     plot_fronts(all_tasks, latencies, target.with_name(f"{target.name}-fronts.svg"))
     with new_file(target.with_suffix(".md")) as temporary:
