@@ -32,9 +32,9 @@ STOP = "minidisc:no_gap=stop"  # it is not trained on where its own size has the
 
 
 # What is asked for together: one trial and all that it could have chosen, beside no assistant; the search and all
-# that it tries; cheaper trials; other variants; those with another importance; and direct distillation with as many
-# FLOPs as the trial, which takes longer than the trial.
-PARTS = ("trial", "search", "cheaper", "ablation", "importance", "flops")
+# that it tries; cheaper trials; other variants; those with another importance; and direct distillation for about as
+# many CPU seconds as the trial takes, and with as many FLOPs, which takes longer.
+PARTS = ("trial", "search", "cheaper", "ablation", "importance", "long", "flops")
 
 _THROUGH = "minidisc:assistants=0.7"
 # Importance on the teacher's own predictions, which needs no labels: a comparison of its own, since all that follows
@@ -100,6 +100,7 @@ class Plan:
                 v for base, variants in ABLATION.items() if base != "minidisc" for v in variants if UNLABELLED not in v
             ),
             "importance": ("direct", SANDWICH),
+            "long": (long(cell),),
             "flops": ("direct:flops_of=minidisc",),
         }
         return tuple(method for part in PARTS if part in parts for method in methods[part])
@@ -125,6 +126,11 @@ PLAN = Plan(
 def direct(cell: Cell) -> tuple[str, str]:
     """No assistant, with the steps of one stage and of two."""
     return "direct", f"direct:max_steps={2 * cell.steps}"
+
+
+def long(cell: Cell) -> str:
+    """No assistant, with ten times the steps of a stage: a small student's step costs a tenth of a sandwich's."""
+    return f"direct:max_steps={10 * cell.steps}"
 
 
 def run(

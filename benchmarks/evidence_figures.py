@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from evidence import ABLATION, NO_ASSISTANT, SANDWICH, STOP, Plan, direct
+from evidence import ABLATION, NO_ASSISTANT, SANDWICH, STOP, Plan, direct, long
 from scipy import stats
 
 from minidisc.comparison.table import mean_and_error
@@ -192,6 +192,7 @@ def against_none(evidence: Evidence, target: float) -> dict[str, Any]:
         NO_ASSISTANT,
         evidence.short,
         evidence.long,
+        long(evidence.task),
         "direct:flops_of=minidisc",
     ):
         seeds = evidence.complete(target, [method, "minidisc", evidence.long])
