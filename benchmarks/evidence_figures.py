@@ -182,6 +182,26 @@ def sizes(evidence: Evidence) -> dict[str, Any]:
     return found
 
 
+def summary(evidence: Evidence, target: float) -> dict[str, Any] | None:
+    """The main methods side by side: metrics and FLOPs, over the seeds that have minidisc and direct distillation."""
+    seeds = evidence.complete(target, ["minidisc", evidence.long])
+    if not seeds:
+        return None
+    found: dict[str, Any] = {"seeds": len(seeds)}
+    for name, method in (
+        ("minidisc", "minidisc"),
+        ("direct", evidence.long),
+        ("ten_stages", long(evidence.task)),
+        ("maxidisc", "maxidisc"),
+    ):
+        own = evidence.complete(target, ["minidisc", evidence.long, method])
+        if own:
+            metrics = [evidence.metric(method, target, s) for s in own]
+            flops = [evidence.cost(method, target, s, "flops") for s in own]
+            found[name] = {"seeds": len(own), "metric": mean_and_error(metrics), "flops": mean_and_error(flops)}
+    return found
+
+
 def against_none(evidence: Evidence, target: float) -> dict[str, Any]:
     """Students with and without an assistant: metrics, and what each would cost alone."""
     found = {}

@@ -17,6 +17,7 @@ from evidence_figures import (
     finding_alone,
     gains,
     sizes,
+    summary,
 )
 
 from minidisc.comparison.table import mean_and_error, with_error
@@ -26,7 +27,7 @@ Figures = dict[str, Any]
 
 def page(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
     """The sections of the page; ``figures`` takes the same numbers."""
-    sections = _correlations, _choice, _search, _sizes, _no_assistant, _variants
+    sections = _summary, _correlations, _choice, _search, _sizes, _no_assistant, _variants
     return [line for section in sections for line in section(all_tasks, figures)]
 
 
@@ -48,6 +49,29 @@ def _pairs(all_tasks: Sequence[Evidence], part: Callable[[Evidence, float], Any]
 def _start(evidence: Evidence, target: float, value: dict[str, Any]) -> list[str]:
     """What a row begins with."""
     return [evidence.task.title, percent(target), str(value["seeds"])]
+
+
+def _summary(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
+    found = _pairs(all_tasks, summary)
+    figures["summary"] = [{"task": e.name, "target": t, **value} for e, t, value in found]
+    rows = []
+    for evidence, target, value in found:
+        row = [*_start(evidence, target, value), f"{evidence.contents[-1]['teacher']['metrics']['metric']:.3f}"]
+        for name in ("minidisc", "direct", "ten_stages", "maxidisc"):
+            own = value.get(name)
+            fewer = f" (of {own['seeds']})" if own and own["seeds"] < value["seeds"] else ""
+            row.append(with_error(own["metric"]) + fewer if own else "")
+        shown = ("minidisc", "direct", "ten_stages", "maxidisc")
+        row.append(" : ".join(f"{value[name]['flops'][0] / 1e12:.0f}" if name in value else "–" for name in shown))
+        rows.append(row)
+    head = ["task", "target", "seeds", "teacher", "minidisc", "direct, as many steps", "direct, ten stages' steps"]
+    return [
+        "## In short",
+        "",
+        "FLOPs are 1e12, of the four in this order, with importance and teachers' outputs; not of evaluations.",
+        "",
+        *table([*head, "maxidisc", "FLOPs"], rows),
+    ]
 
 
 def _correlations(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:

@@ -85,7 +85,8 @@ def write(plan: Plan, work: Path, target: Path, command: str, inference: Path | 
         "",
         f"Made by `{command}` (see the script's first lines) and `benchmarks/evidence_report.py`. Teachers are "
         "fine-tuned all-MiniLM-L6-v2; metrics are the benchmark's, in [0, 1], mean ± standard error over seeds. Where "
-        "a task has two teachers, each is of another processor, and the cells of a seed are of one of them.",
+        "a task has two teachers, each is of another processor, and the cells of a seed are of one of them. Compare "
+        "FLOPs: CPU seconds are of several machines, which each task names at the end.",
         "",
         *page(all_tasks, figures),
         "## Everything",

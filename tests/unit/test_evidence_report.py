@@ -116,6 +116,16 @@ def test_every_size_against_itself_alone(evidence):
     assert all(row["alone_cpu_seconds"] == (10.0, 0.0) for row in found.values())
 
 
+def test_the_main_methods_side_by_side(evidence):
+    found = report.summary(evidence, 0.9)
+    assert found["seeds"] == found["maxidisc"]["seeds"] == 2
+    assert {name: found[name]["metric"][0] for name in ("minidisc", "direct", "maxidisc")} == pytest.approx(
+        {"minidisc": 0.70, "direct": 0.65, "maxidisc": 0.71}
+    )
+    assert found["maxidisc"]["flops"][0] == 4000
+    assert "ten_stages" not in found
+
+
 def test_against_none_and_variants(evidence):
     rows = report.against_none(evidence, 0.9)
     assert rows["minidisc"]["less_direct"][0] == pytest.approx(((0.66 - 0.64) + (0.74 - 0.66)) / 2)
