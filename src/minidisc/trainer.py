@@ -179,6 +179,8 @@ class SandwichTrainer(ResumableTrainer):
         inputs = model_inputs(inputs, self.args.device)
         truth = Truth(inputs["attention_mask"], labels, self._outputs, share)
         chosen = self.step_candidates(self.state.global_step)
+        # DeepSpeed adds up the gradients of passes that it knows of, and the loss is divided here already.
+        engine, options = (model, {"scale_wrt_gas": False}) if self.is_deepspeed_enabled else (None, {})
         model.train()
         total = torch.zeros((), device=self.args.device)
         with self.compute_loss_context_manager():
@@ -193,10 +195,10 @@ class SandwichTrainer(ResumableTrainer):
                         self._heap.step()
                     self.network.activate(spec)
                     with self._synced(model, spec is chosen[-1]):
-                        output = self._read(inputs)
+                        output = self._read(inputs, engine)
                         losses = [self._loss(output, target, truth) for target in targets or [output]]
                         loss = torch.stack(losses).mean() / (len(chosen) * self.current_gradient_accumulation_steps)
-                        self.accelerator.backward(loss)
+                        self.accelerator.backward(loss, **options)
                     total += loss.detach()
         self.network.activate(None)
         return total
