@@ -25,6 +25,7 @@ from transformers import training_args
 from minidisc import ranks, resumable
 from minidisc.errors import UserError
 from minidisc.teaching import OutputStore
+from tests.unit import families
 from tests.unit.test_trainer import trainer_for
 
 
@@ -99,7 +100,13 @@ def held(trainer: Any, whole: int) -> tuple[float, float]:
 
 
 def train(
-    folder: Path, stored: bool, sharded: bool = False, zero: int = 0, interrupted: int = 0, **changes: Any
+    folder: Path,
+    stored: bool,
+    sharded: bool = False,
+    zero: int = 0,
+    interrupted: int = 0,
+    family: str = "BERT",
+    **changes: Any,
 ) -> None:
     """Train for twenty steps and write what came out.
 
@@ -109,6 +116,7 @@ def train(
         sharded: by FSDP2, if there are several processes.
         zero: the stage of DeepSpeed's ZeRO, likewise.
         interrupted: the step at which training ends, to be taken up again.
+        family: of `tests.unit.families`.
         changes: of `tests.unit.test_trainer.trainer_for`.
     """
     average, sent, parts = resumable.average_gradients, [], []
@@ -132,6 +140,7 @@ def train(
         with engine if ranks.world_size() > 1 else nullcontext():
             trainer = trainer_for(
                 folder,
+                getattr(families, family),
                 # Rounding errors are then too small for AdamW to make steps of them where a gradient is zero.
                 double=True,
                 max_steps=20,
