@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from minidisc import ranks
 from minidisc.layers import state_to_save, whole_state
@@ -66,14 +67,39 @@ def _average(gradients: list[Tensor]) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-def shard_layers(accelerator: Any, layers: Iterable[nn.Module]) -> None:
-    """Have FSDP, where it is on, shard a model layer by layer.
-
-    By itself accelerate shards every module that transformers would not split, and in BERT one lies in another.
-    """
+def prepare_engine(accelerator: Any, model: nn.Module, layers: Iterable[nn.Module]) -> None:
+    """Make FSDP or DeepSpeed, where one is on, and the model that it will get ready for each other."""
     plugin = getattr(accelerator.state, "fsdp_plugin", None)
     if plugin is not None:
+        # By itself accelerate shards every module that transformers would not split, and in BERT one lies in another.
         plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers})
+    plugin = getattr(accelerator.state, "deepspeed_plugin", None)
+    if plugin is not None:
+        # transformers would otherwise shard every model that this process builds from now on, students too.
+        unset_hf_deepspeed_config()
+        zero = plugin.deepspeed_config["zero_optimization"]
+        # Without it the weights could not be written; so it is not left to whoever wrote the configuration.
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+        # DeepSpeed's own linear map, which it would put in the place of torch's for good, fails in an empty layer.
+        zero["memory_efficient_linear"] = False
+        if plugin.deepspeed_config["bf16"]["enabled"]:
+            # Its bf16 is that of the weights too, and so of the files; this is what bf16 is without an engine.
+            plugin.deepspeed_config["bf16"]["enabled"] = False
+            plugin.deepspeed_config["torch_autocast"] = {
+                "enabled": True,
+                "dtype": "bfloat16",
+                "lower_precision_safe_modules": [],  # whose gradients would be sent in bf16
+            }
+        _hide_empty(model)
+
+
+def _hide_empty(model: nn.Module) -> None:
+    """Make parameters without numbers buffers, of the same names: DeepSpeed fails at a map of such alone."""
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if not parameter.numel():
+                delattr(module, name)
+                module.register_buffer(name, parameter.detach())
 
 
 def weights_to_save(model: nn.Module, accelerator: Any) -> dict[str, Tensor]:

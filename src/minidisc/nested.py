@@ -80,6 +80,8 @@ class NestedNetwork:
             for rows in part.rows:
                 _nest(rows.linear, rows.sizes)
             _nest(part.down)
+        # Asked now: an engine may leave each process with a part of the weights, whose shape says nothing.
+        self._widths = [part.width for part in self._parts]
         self._layout = architecture.layout
         adapt_attention(model, self._layout)
         embeddings = attrgetter(architecture.embeddings)(model.base_model)
@@ -91,7 +93,7 @@ class NestedNetwork:
 
     def activate(self, spec: SubnetworkSpec | None) -> None:
         """Make every following forward pass use ``spec``; ``None`` is the full width."""
-        widths = [part.width for part in self._parts] if spec is None else [*spec.heads, *spec.neurons]
+        widths = self._widths if spec is None else [*spec.heads, *spec.neurons]
         for part, width in zip(self._parts, widths, strict=True):
             for rows in part.rows:
                 rows.linear.active_out = None if spec is None else width

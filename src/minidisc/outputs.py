@@ -46,11 +46,11 @@ class OutputReader:
                 hook = self._hook(self._seen[i][name], paths[:j].count(path), blocks)
                 self._handles.append(part.module.get_submodule(path).register_forward_hook(hook))
 
-    def __call__(self, inputs: dict[str, Any]) -> Outputs:
-        """One forward pass."""
+    def __call__(self, inputs: dict[str, Any], engine: Any = None) -> Outputs:
+        """One forward pass, through the engine that trains the model if it has to know of it."""
         self._listening = True
         try:
-            output = self._model(**inputs, output_hidden_states=bool(self._states))
+            output = (engine or self._model)(**inputs, output_hidden_states=bool(self._states))
         finally:
             self._listening = False
         found = [output[name] for name in _STATES if output.get(name) is not None]

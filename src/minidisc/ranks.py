@@ -37,19 +37,39 @@ def join(device: str) -> None:
         device: ``cpu``, or ``cuda``, of which each process then uses its own.
 
     Raises:
-        UserError: weights are to be sharded on CPUs.
+        UserError: an engine that cannot shard weights on this device.
     """
     if world_size() == 1:
         return
-    for engine in ("FSDP", "DEEPSPEED"):
-        if device == "cpu" and os.environ.get(f"ACCELERATE_USE_{engine}") == "true":
-            raise UserError(
-                f"accelerate has no {engine} on CPUs and would silently run another engine; launch with "
-                "examples/accelerate/ddp-cpu.yaml, or on GPUs."
-            )
+    if device == "cpu" and _wanted("FSDP"):
+        raise UserError(
+            "accelerate has no FSDP on CPUs and would silently run another engine; launch with "
+            "examples/accelerate/ddp-cpu.yaml, or on GPUs."
+        )
+    import torch
     from accelerate import PartialState
 
-    PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+    if device == "cpu" and _wanted("DEEPSPEED") and torch.cuda.is_available():
+        raise UserError(
+            "DeepSpeed takes GPUs where there are some; leave out --device cpu, or hide them (CUDA_VISIBLE_DEVICES=)."
+        )
+    cpu, backend = what_accelerate_is_told(device)
+    PartialState(cpu=cpu, backend=backend, timeout=_PATIENCE)
+
+
+def what_accelerate_is_told(device: str) -> tuple[bool, str | None]:
+    """Whether this is a run on CPUs, and how its processes talk to each other, None being accelerate's own choice.
+
+    accelerate has DeepSpeed on CPUs if it is told of no CPUs and finds nothing else; if told, it silently runs another
+    engine.
+    """
+    if device == "cpu" and world_size() > 1 and _wanted("DEEPSPEED"):
+        return False, "gloo"
+    return device == "cpu", None
+
+
+def _wanted(engine: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{engine}") == "true"
 
 
 def have_joined() -> bool:

@@ -29,7 +29,7 @@ from minidisc.checkpointing import checkpointed
 from minidisc.compiling import compiled
 from minidisc.config import TrainingSettings
 from minidisc.devices import resolve_device
-from minidisc.distribution import average_gradients, load_weights, shard_layers, weights_to_save
+from minidisc.distribution import average_gradients, load_weights, prepare_engine, weights_to_save
 from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
 from minidisc.layers import layers_of, state_to_save, whole_state
@@ -65,6 +65,7 @@ class ResumableArguments(TrainingArguments):
 
 def trainer_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any]:
     """The settings, `minidisc.runs.settled`, as keyword arguments of `ResumableArguments`."""
+    cpu, backend = ranks.what_accelerate_is_told(resolve_device(settings.device).type)
     return {
         "output_dir": str(folder),
         "num_train_epochs": settings.epochs,
@@ -77,7 +78,8 @@ def trainer_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
         "seed": settings.seed,
-        "use_cpu": resolve_device(settings.device).type == "cpu",
+        "use_cpu": cpu,
+        "ddp_backend": backend,
         "bf16": settings.precision == "bf16",
         "patience": settings.patience,
         "evaluations_per_epoch": settings.evaluations_per_epoch,
@@ -126,7 +128,7 @@ class ResumableTrainer(Trainer):
     ) -> None:
         super().__init__(model=model, args=args, train_dataset=train_rows, data_collator=collator(tokenizer))
         self._family = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
-        shard_layers(self.accelerator, layers_of(model, self._family))
+        prepare_engine(self.accelerator, model, layers_of(model, self._family))
         self.model_accepts_loss_kwargs = False
         self.networks = list(networks)
         self.best: list[Best | None] = [None] * len(self.networks)

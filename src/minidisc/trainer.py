@@ -172,20 +172,27 @@ class SandwichTrainer(ResumableTrainer):
             self._all_stored()
 
     def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        """One batch through the teachers and the step's sub-networks, each sent backward at once, largest last."""
+        """One batch through the teachers and the step's sub-networks, each sent backward at once."""
         inputs, share = own_rows(inputs)
         labels = inputs["labels"].to(self.args.device) if "labels" in inputs else None
         rows = inputs["row"].tolist() if self._stored else []
         inputs = model_inputs(inputs, self.args.device)
         truth = Truth(inputs["attention_mask"], labels, self._outputs, share)
         chosen = self.step_candidates(self.state.global_step)
+        engine: Any = None
+        options: dict[str, bool] = {}
+        if self.is_deepspeed_enabled:
+            # It adds up the gradients of passes that it knows of, and the loss is divided here already.
+            engine, options = model, {"scale_wrt_gas": False}
+            # What a step's first pass does not reach keeps ZeRO-3's gradient of the step before.
+            chosen = [chosen[-1], *chosen[:-1]]
         model.train()
         total = torch.zeros((), device=self.args.device)
         with self.compute_loss_context_manager():
             with torch.no_grad():
                 targets = [stored(rows, truth.mask) for stored in self._stored]
                 targets = targets or [self._largest_of(read(inputs)) for read in self._read_teachers]
-            # Engines that sync gradients send them off in the last backward pass, so that has to be the largest's.
+            # FSDP sends gradients off in the last backward pass, so that has to be the largest's.
             with nullcontext() if self.is_sharded else self.network.shared_embeddings():
                 for spec in chosen:
                     if spec is chosen[-1] and len(chosen) > 1:
@@ -193,10 +200,10 @@ class SandwichTrainer(ResumableTrainer):
                         self._heap.step()
                     self.network.activate(spec)
                     with self._synced(model, spec is chosen[-1]):
-                        output = self._read(inputs)
+                        output = self._read(inputs, engine)
                         losses = [self._loss(output, target, truth) for target in targets or [output]]
                         loss = torch.stack(losses).mean() / (len(chosen) * self.current_gradient_accumulation_steps)
-                        self.accelerator.backward(loss)
+                        self.accelerator.backward(loss, **options)
                     total += loss.detach()
         self.network.activate(None)
         return total

@@ -11,12 +11,13 @@ import psutil
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 
+from tests.distributed.needs import PATH, needs_deepspeed
 from tests.integration import tiny
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "accelerate"
 # Against a test that hangs; on a machine with other work a run of seconds takes minutes.
 LIMIT = 900
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(EXAMPLES / "ddp-cpu.yaml")]
+LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--config_file"]
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +30,23 @@ def folder(tmp_path_factory):
     return folder
 
 
-def start(folder, run, *more):
+def start(example, folder, run, *more):
     """Start a compression on two processes."""
     # Random weights, and steps small enough to keep them bad: no evaluation is perfect from the start.
     settings = {**tiny.settings(folder, run, epochs=1, patience=99, learning_rate=1e-4), "grid": "0.25,0.5"}
     flags = [part for name, value in settings.items() for part in ("--" + name.replace("_", "-"), str(value))]
     return subprocess.Popen(
-        [*LAUNCH, "-m", "minidisc", "compress", *flags, "--keep-checkpoints", *more],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [
+            *LAUNCH,
+            str(EXAMPLES / f"{example}.yaml"),
+            "-m",
+            "minidisc",
+            "compress",
+            *flags,
+            "--keep-checkpoints",
+            *more,
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": PATH},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -61,14 +71,18 @@ def last_weights(run):
     return {path.parents[1].name: path.read_bytes() for path in files}
 
 
-def test_a_killed_run_of_two_processes_goes_on_to_the_same_student(folder, tmp_path):
-    whole = start(folder, tmp_path / "whole")
+@pytest.mark.parametrize(
+    "example",
+    ["ddp-cpu", *(pytest.param(f"deepspeed-zero{stage}", marks=needs_deepspeed) for stage in (2, 3))],
+)
+def test_a_killed_run_of_two_processes_goes_on_to_the_same_student(folder, tmp_path, example):
+    whole = start(example, folder, tmp_path / "whole")
     whole_out, err = whole.communicate(timeout=LIMIT)
     assert whole.returncode == 0, err[-3000:]
-    cut = start(folder, tmp_path / "cut")
+    cut = start(example, folder, tmp_path / "cut")
     kill_once(tmp_path / "cut" / "checkpoints" / "sandwich-1" / "checkpoint-*", cut)
     assert not (tmp_path / "cut" / "results.json").exists()
-    resumed = start(folder, tmp_path / "cut", "--resume")
+    resumed = start(example, folder, tmp_path / "cut", "--resume")
     _, err = resumed.communicate(timeout=LIMIT)
     assert resumed.returncode == 0, err[-3000:]
     for line in ("report    ", "student   ", "student step 8:"):

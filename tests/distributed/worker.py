@@ -20,10 +20,12 @@ import torch.distributed.fsdp
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 from torch.distributed.device_mesh import init_device_mesh
+from transformers import training_args
 
 from minidisc import ranks, resumable
 from minidisc.errors import UserError
 from minidisc.teaching import OutputStore
+from tests.unit import families
 from tests.unit.test_trainer import trainer_for
 
 
@@ -56,17 +58,68 @@ def fsdp2() -> Iterator[None]:
         yield
 
 
-def train(folder: Path, stored: bool, sharded: bool = False, interrupted: int = 0, **changes: Any) -> None:
+@contextmanager
+def deepspeed(file: Path, stage: int) -> Iterator[None]:
+    """What accelerate's launcher says of an example, but that weights as small as these are sharded too."""
+    from deepspeed.runtime.zero.partition_parameters import InsertPostInitMethodToModuleSubClasses
+
+    zero = {"stage": stage, "stage3_param_persistence_threshold": 0}
+    auto = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping")
+    config = json.dumps({"zero_optimization": zero, **dict.fromkeys(auto, "auto")})
+    ranks.by_zero(lambda: file.write_text(config))
+    variables = {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(file),
+        "ACCELERATE_DEEPSPEED_ZERO3_INIT": "false",
+    }
+
+    def any_type(context: Any, *_: Any) -> None:
+        context.dtype = torch.float32
+
+    with (
+        patch.dict(os.environ, variables),
+        # Asks for weights in 16 or 32 bits, and has no other reason to.
+        patch.object(InsertPostInitMethodToModuleSubClasses, "_set_dtype", any_type),
+        patch.object(training_args, "is_torch_bf16_gpu_available", lambda: True),
+    ):
+        yield
+
+
+def held(trainer: Any, whole: int) -> tuple[float, float]:
+    """Which part of a model's numbers, and of their first moments, this process has."""
+
+    def numbers(tensors: Iterable[Any]) -> int:
+        return sum(getattr(tensor, "to_local", lambda own=tensor: own)().numel() for tensor in tensors)
+
+    weights, optimizer = list(trainer.model.parameters()), trainer.optimizer
+    while hasattr(optimizer, "optimizer"):
+        optimizer = optimizer.optimizer
+    # Under ZeRO-3 a parameter is empty, and has its part beside it.
+    own = numbers(weights) + numbers(w.ds_tensor for w in weights if hasattr(w, "ds_tensor"))
+    return own / whole, numbers(state["exp_avg"] for state in optimizer.state.values()) / whole
+
+
+def train(
+    folder: Path,
+    stored: bool,
+    sharded: bool = False,
+    zero: int = 0,
+    interrupted: int = 0,
+    family: str = "BERT",
+    **changes: Any,
+) -> None:
     """Train for twenty steps and write what came out.
 
     Args:
         folder: of the checkpoints and of ``figures.json``.
         stored: whether the teacher's outputs are computed once.
         sharded: by FSDP2, if there are several processes.
+        zero: the stage of DeepSpeed's ZeRO, likewise.
         interrupted: the step at which training ends, to be taken up again.
+        family: of `tests.unit.families`.
         changes: of `tests.unit.test_trainer.trainer_for`.
     """
-    average, sent, placed = resumable.average_gradients, [], set()
+    average, sent, parts = resumable.average_gradients, [], []
 
     def watched(parameters: Iterable[torch.nn.Parameter]) -> None:
         parameters = list(parameters)
@@ -77,15 +130,17 @@ def train(folder: Path, stored: bool, sharded: bool = False, interrupted: int = 
         average(parameters)
 
     def progress(step: int, _: int, loss: Any, metrics: Any) -> None:
-        weight = trainer.model.bert.encoder.layer[1].attention.self.query.weight
-        placed.add(f"{type(weight).__name__} {getattr(weight, 'placements', '')}")
+        if metrics is None:
+            parts.append(held(trainer, whole))
         if step == interrupted and metrics is None:
             raise KeyboardInterrupt
 
     for _ in range(2):
-        with fsdp2() if sharded and ranks.world_size() > 1 else nullcontext():
+        engine = fsdp2() if sharded else deepspeed(folder / "deepspeed.json", zero) if zero else nullcontext()
+        with engine if ranks.world_size() > 1 else nullcontext():
             trainer = trainer_for(
                 folder,
+                getattr(families, family),
                 # Rounding errors are then too small for AdamW to make steps of them where a gradient is zero.
                 double=True,
                 max_steps=20,
@@ -94,13 +149,15 @@ def train(folder: Path, stored: bool, sharded: bool = False, interrupted: int = 
                 progress=progress,
                 **changes,
             )
+            whole = sum(p.numel() for p in trainer.model.parameters())
             with patch.object(resumable, "average_gradients", watched), suppress(KeyboardInterrupt):
                 trainer.fit()
         if not interrupted:
             break
         interrupted = 0
     if ranks.rank() == 0:
-        figures = {"flops": trainer.cost.flops, "history": trainer.history, "sent": sent, "placed": sorted(placed)}
+        most = [max(each) for each in zip(*parts, strict=True)]
+        figures = {"flops": trainer.cost.flops, "history": trainer.history, "sent": sent, "held": most}
         (folder / "figures.json").write_text(json.dumps(figures))
 
 
