@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 from minidisc import ranks
 from minidisc.architectures import architecture_for
-from minidisc.config import CompressSettings, DataSettings, documents_to_write, fingerprint
+from minidisc.config import CompressSettings, DataSettings, documents_to_write, fingerprint, sandwich_rule
 from minidisc.contrast import contrast
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
@@ -191,6 +191,12 @@ class Preparation:
             raise UserError(
                 f"--assistants holds a sparsity that is no candidate; allowed are "
                 f"{', '.join(f'{s:g}' for s in candidates)} (--grid has others)."
+            )
+        if ranks.wanted("DEEPSPEED") and not sandwich_rule(settings.candidates_per_step)[0]:
+            # ZeRO-3 would train what no pass of a step reaches by the gradient of the step before.
+            raise UserError(
+                f"--candidates-per-step {settings.candidates_per_step} does not go with DeepSpeed, which needs the "
+                "largest sub-network in every step; give largest+smallest+K or all."
             )
         if self.task.kind == CAUSAL_LM:
             _check_for_text(settings)

@@ -41,7 +41,7 @@ def join(device: str) -> None:
     """
     if world_size() == 1:
         return
-    if device == "cpu" and _wanted("FSDP"):
+    if device == "cpu" and wanted("FSDP"):
         raise UserError(
             "accelerate has no FSDP on CPUs and would silently run another engine; launch with "
             "examples/accelerate/ddp-cpu.yaml, or on GPUs."
@@ -49,7 +49,7 @@ def join(device: str) -> None:
     import torch
     from accelerate import PartialState
 
-    if device == "cpu" and _wanted("DEEPSPEED") and torch.cuda.is_available():
+    if device == "cpu" and wanted("DEEPSPEED") and torch.cuda.is_available():
         raise UserError(
             "DeepSpeed takes GPUs where there are some; leave out --device cpu, or hide them (CUDA_VISIBLE_DEVICES=)."
         )
@@ -63,12 +63,13 @@ def what_accelerate_is_told(device: str) -> tuple[bool, str | None]:
     accelerate has DeepSpeed on CPUs if it is told of no CPUs and finds nothing else; if told, it silently runs another
     engine.
     """
-    if device == "cpu" and world_size() > 1 and _wanted("DEEPSPEED"):
+    if device == "cpu" and world_size() > 1 and wanted("DEEPSPEED"):
         return False, "gloo"
     return device == "cpu", None
 
 
-def _wanted(engine: str) -> bool:
+def wanted(engine: str) -> bool:
+    """Whether accelerate's launcher was asked for ``FSDP`` or ``DEEPSPEED``."""
     return os.environ.get(f"ACCELERATE_USE_{engine}") == "true"
 
 

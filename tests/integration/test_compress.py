@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import minidisc
+from minidisc.errors import UserError
 from minidisc.memory import is_freed
 from minidisc.preparation import Preparation
 from minidisc.selection import lambda_sweeps, range_of
@@ -345,6 +346,13 @@ def test_planned_flops_are_those_that_are_spent(workplace, tmp_path, schedule):
     spent = minidisc.compress(**settings).cost
     assert planned.estimate.flops == pytest.approx(spent.flops, rel=0.03)
     assert planned.steps == [spent.steps]
+
+
+def test_deepspeed_needs_the_largest_in_every_step(workplace, tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(UserError, match=r"smallest\+1 does not go with DeepSpeed"):
+        minidisc.compress(**tiny.settings(workplace, tmp_path / "run", candidates_per_step="smallest+1"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_steps_are_shared_out_as_asked(workplace, tmp_path):
