@@ -228,14 +228,15 @@ def against_none(evidence: Evidence, target: float) -> dict[str, Any]:
 
 
 def ablation(evidence: Evidence, target: float) -> dict[str, tuple[float, float]]:
-    """For every variant its student's metric and CPU seconds less those of what it varies, means over seeds."""
+    """For every variant, means over seeds: its metric less that of what it varies, and its FLOPs over those of that."""
     found = {}
     for base, variants in ABLATION.items():
         for variant in variants:
             seeds = evidence.complete(target, [base, variant])
             if seeds:
-                found[variant] = tuple(
-                    float(np.mean([of(variant, target, s) - of(base, target, s) for s in seeds]))
-                    for of in (evidence.metric, evidence.cost)
-                )
+                metric = [evidence.metric(variant, target, s) - evidence.metric(base, target, s) for s in seeds]
+                flops = [
+                    evidence.cost(variant, target, s, "flops") / evidence.cost(base, target, s, "flops") for s in seeds
+                ]
+                found[variant] = float(np.mean(metric)), float(np.mean(flops))
     return found

@@ -196,7 +196,8 @@ def _no_assistant(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
             f"`{method}`",
             with_error(row["metric"]),
             with_error(row["less_direct"]),
-            *(f"{row[key][0]:.2g}" for key in ("steps", "flops")),
+            f"{row['steps'][0]:.0f}",
+            f"{row['flops'][0]:.1e}",
             with_error(row["cpu_seconds"], 0),
         ]
         for evidence, target, value in compared
@@ -223,14 +224,14 @@ def _variants(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
         for variant in variants:
             differences = [value[variant] for *_, value in varied if variant in value]
             if differences:
-                metric, cpu = (mean_and_error(list(column)) for column in zip(*differences, strict=True))
+                metric, flops = (mean_and_error(list(column)) for column in zip(*differences, strict=True))
                 rows.append([f"`{variant}`", f"`{base}`", str(len(differences)), with_error(metric)])
-                rows[-1].append(with_error(cpu, 0))
+                rows[-1].append(with_error(flops, 2))
     return [
         "## Variants",
         "",
-        "Metric and CPU seconds less those of the method that a variant differs from in one setting: means over "
-        "seeds, then mean ± standard error over pairs of task and target.",
+        "Metric less, and FLOPs over, those of the method that a variant differs from in one setting (or two): means "
+        "over seeds, then mean ± standard error over pairs of task and target.",
         "",
-        *table(["variant", "of", "pairs", "metric", "CPU s"], rows),
+        *table(["variant", "of", "pairs", "metric", "FLOPs"], rows),
     ]
