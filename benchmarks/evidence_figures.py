@@ -228,7 +228,7 @@ def against_none(evidence: Evidence, target: float) -> dict[str, Any]:
 
 
 def ablation(evidence: Evidence, target: float) -> dict[str, tuple[float, float]]:
-    """For every variant, means over seeds: its metric less that of what it varies, and its FLOPs over those of that."""
+    """For every variant, means over seeds: its metric less that of what it varies, and the ratio of their FLOPs."""
     found = {}
     for base, variants in ABLATION.items():
         for variant in variants:

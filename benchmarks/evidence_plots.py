@@ -72,6 +72,9 @@ def plot_fronts(all_tasks: Sequence[Evidence], latencies: Mapping[str, float], p
                 axes.errorbar(x, y, errors, fmt=marker, capsize=2, label=label)
             axes.plot([end], [teacher["metrics"]["metric"]], "k*", label="teacher")
             axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("{x:g}")
+            axes.tick_params(axis="x", which="both", labelsize=7)
             axes.set_title(evidence.task.title, fontsize=10)
             axes.set_ylabel("metric")
     for axes, label in zip(
