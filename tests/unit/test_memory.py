@@ -55,11 +55,10 @@ def test_the_heap_is_trimmed_once_it_has_grown(monkeypatch):
     resident, trimmed = [], []
     monkeypatch.setattr(memory, "resident_memory", lambda: resident[-1])
     monkeypatch.setattr(memory, "trim_heap", lambda: trimmed.append(len(resident)))
-    monkeypatch.setattr(memory, "APART", 3)
     guard = memory.HeapGuard()
-    # Before the first step in any case. Then 100 is the level, of which 120 is a fifth more and 121 more than that,
-    # but not within three steps; after the next trim the level is the larger of 100 and 130.
-    for value in (500, 100, 121, 121, 121, 130, 120, 157, 156, 157):
+    # Before the first step in any case. Then 100 is the level, of which 110 is a tenth more and 111 more than that;
+    # after that trim the level is the larger of 100 and 120, after the next one that of 120 and 90.
+    for value in (500, 100, 90, 110, 111, 120, 132, 133, 90, 131, 133):
         resident.append(value)
         guard.step()
-    assert trimmed == [1, 5, 10]
+    assert trimmed == [1, 5, 8, 11]
