@@ -159,6 +159,10 @@ class TrainingSettings:
         """Optimiser steps of a stage on so many rows, if nothing stops it early."""
         return self.max_steps or math.ceil(self.epochs * self.steps_per_epoch(rows))
 
+    def repeats(self, rows: int) -> bool:
+        """Whether a stage on so many rows comes to some of them again, if nothing stops it early."""
+        return self.steps(rows) > self.steps_per_epoch(rows)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(DataSettings, TrainingSettings):
@@ -456,6 +460,10 @@ class CompressSettings(DataSettings, TrainingSettings):
         found = self.sandwich_share * every
         steps = found / (self.stages - 1) if finding else every - found
         return dataclasses.replace(self, max_steps=max(1, round(steps)))
+
+    def rule_of_step(self, candidates: int) -> str:
+        """``candidates_per_step`` for so many: of one or two, all are trained in every step."""
+        return self.candidates_per_step if candidates > 2 else "all"
 
     def budget(self) -> Budget | None:
         """What the target sparsity is to be solved for, if it is not given.

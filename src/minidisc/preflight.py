@@ -142,6 +142,7 @@ def estimate(
     on_cpu = teacher.device.type == "cpu"
     holes = HOLES if on_cpu and _differ(lengths) else 0.0
     kept = 0 if settings.train_embeddings else shape.embedding_parameters
+    first = settings.of_stage(len(lengths), finding=len(stages) > 1)
     load = Load(
         teacher=shape.all_parameters,
         widest=widest,
@@ -156,7 +157,8 @@ def estimate(
         train_bytes=probed.train_bytes,
         optimizer=settings.optimizer,
         loss=settings.loss,
-        stored=stored,
+        # A first stage that comes to no row again runs its teacher beside it.
+        stored=stored and first.repeats(len(lengths)),
         bf16=settings.precision == "bf16",
         cached=architecture.pools_last_token,
     )
@@ -234,11 +236,9 @@ def _evaluations(settings: CompressSettings, rows: int) -> int:
     return 1 + math.ceil(steps / math.ceil(updates / settings.evaluations_per_epoch))
 
 
-def _chances(candidates: Sequence[SubnetworkSpec], per_step: str) -> list[tuple[SubnetworkSpec, float]]:
+def _chances(candidates: Sequence[SubnetworkSpec], settings: CompressSettings) -> list[tuple[SubnetworkSpec, float]]:
     """How often each sub-network is part of a step."""
-    largest, drawn = sandwich_rule(per_step)
-    if len(candidates) <= 2:
-        largest, drawn = True, None
+    largest, drawn = sandwich_rule(settings.rule_of_step(len(candidates)))
     ordered = sorted(candidates, key=lambda spec: spec.sparsity)
     between = len(candidates) - 1 - largest
     chance = 1.0 if drawn is None or between <= 0 else min(1.0, drawn / between)
@@ -261,7 +261,7 @@ def _seconds(
     teacher = probed.forward
     for number, candidates in enumerate(stages, start=1):
         own = settings.of_stage(count["train"], finding=number < len(stages))
-        chances = _chances(candidates, settings.candidates_per_step)
+        chances = _chances(candidates, settings)
         widths = shape.sizes(chances[0][0]).all / shape.sizes(stages[0][0]).all
         step = sum(chance * probed.at(probed.train, spec.sparsity) for spec, chance in chances)
         step = settings.gradient_accumulation_steps * step + widths * trained * probed.update
@@ -353,7 +353,7 @@ class _Flops:
         return self._taught * _taught_rows(stage, self._rows, self._stored) * self._row(teacher)
 
     def training(self, candidates: Sequence[SubnetworkSpec], stage: CompressSettings) -> float:
-        chances = _chances(candidates, stage.candidates_per_step)
+        chances = _chances(candidates, stage)
         return 3 * _trained_rows(stage, self._rows) * sum(chance * self._row(spec) for spec, chance in chances)
 
 

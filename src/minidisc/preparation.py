@@ -249,9 +249,8 @@ class Preparation:
         if self.task.kind == CAUSAL_LM and kept is None:
             return False
         fits = stored_bytes(lengths, self.shape, settings.loss, kept or 0) <= settings.teacher_cache * 2**30
-        count = len(lengths)
-        steps = max(settings.of_stage(count, finding).steps(count) for finding in (True, False))
-        return fits and steps > settings.steps_per_epoch(count) and self.loaded.tokenizer.padding_side == "right"
+        again = any(settings.of_stage(len(lengths), finding).repeats(len(lengths)) for finding in (True, False))
+        return fits and again and self.loaded.tokenizer.padding_side == "right"
 
     def plan(self, job: Job) -> Estimate:
         """What a run will take in all, before anything is known of importance."""

@@ -112,7 +112,7 @@ class SandwichTrainer(ResumableTrainer):
         self._selection_rows = selection_rows
         self._by_size = sorted(self.candidates, key=lambda c: sum(c.neurons))
         largest, self._random = sandwich_rule(args.candidates_per_step)
-        self._always = {self._by_size[0], *self._by_size[-1:] * largest, *always}
+        self._always = {self._by_size[0], self._by_size[-1] if largest else self._by_size[0], *always}
         self._shape = Shape.of(model, architecture)
         self._architecture, self._width = architecture, _spec_of(model, self._shape)
         for spec in self.candidates:
@@ -179,13 +179,14 @@ class SandwichTrainer(ResumableTrainer):
         inputs = model_inputs(inputs, self.args.device)
         truth = Truth(inputs["attention_mask"], labels, self._outputs, share)
         chosen = self.step_candidates(self.state.global_step)
+        largest = chosen[-1]
         engine: Any = None
         options: dict[str, bool] = {}
         if self.is_deepspeed_enabled:
             # It adds up the gradients of passes that it knows of, and the loss is divided here already.
             engine, options = model, {"scale_wrt_gas": False}
             # What a step's first pass does not reach keeps ZeRO-3's gradient of the step before.
-            chosen = [chosen[-1], *chosen[:-1]]
+            chosen = [largest, *chosen[:-1]]
         model.train()
         total = torch.zeros((), device=self.args.device)
         with self.compute_loss_context_manager():
@@ -195,7 +196,7 @@ class SandwichTrainer(ResumableTrainer):
             # FSDP sends gradients off in the last backward pass, so that has to be the largest's.
             with nullcontext() if self.is_sharded else self.network.shared_embeddings():
                 for spec in chosen:
-                    if spec is chosen[-1] and len(chosen) > 1:
+                    if spec is largest and len(chosen) > 1:
                         # The largest's tensors would come on top of the holes that the others have just left.
                         self._heap.step()
                     self.network.activate(spec)

@@ -140,7 +140,7 @@ class Job:
         """
         rows = len(self.train_rows)
         settings = self.settings.of_stage(rows, finding)
-        rule = settings.candidates_per_step if len(candidates) > 2 else "all"
+        rule = settings.rule_of_step(len(candidates))
         always = [spec for spec in self.always if spec in candidates]
         key = fingerprint(
             {
@@ -154,8 +154,7 @@ class Job:
                 "source": source.weights,
             }
         )
-        again = settings.steps(rows) > settings.steps_per_epoch(rows)
-        stores = self._stores(teachers, source) if self.stored and again else {}
+        stores = self._stores(teachers, source) if self.stored and settings.repeats(rows) else {}
         filled = [t for t, store in zip(teachers, stores.values(), strict=False) if store.filled]
         if self.teacher in (source, *(t for t in teachers if t not in filled)):
             self.need_teacher()
