@@ -15,7 +15,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from evidence import COMPARISON, COMPARISON_UNLABELLED, PLAN, UNLABELLED, Plan
+from evidence import COMPARISON, COMPARISON_UNLABELLED, PARTS, PLAN, UNLABELLED, Plan
 from evidence_figures import Evidence
 from evidence_page import page
 from evidence_plots import plot_choice, plot_fronts
@@ -78,17 +78,24 @@ def write(plan: Plan, work: Path, target: Path, command: str, inference: Path | 
     ``inference`` holds the figures of ``benchmarks/inference.py``, if these are to say how fast each size is.
     """
     latencies = single_row_latencies(read_json(inference)) if inference else {}
+    over_time = f", and over the milliseconds of {inference.name}" if inference else ""
     all_tasks = gather(plan, work, target)
     figures: dict[str, Any] = {"command": command, "tasks": {e.name: e.contents for e in all_tasks}}
     lines = [
         "# Evidence",
         "",
-        f"Made by `{command}` (see the script's first lines) and `benchmarks/evidence_report.py`. Teachers are "
+        f"Made by `{command}`, as far as it has been run (the numbers of seeds say how far), and "
+        "`benchmarks/evidence_report.py`. Teachers are "
         "fine-tuned all-MiniLM-L6-v2; metrics are the benchmark's, in [0, 1], mean ± standard error over seeds. Where "
         "a task has two teachers, each is of another processor, and the cells of a seed are of one of them. Compare "
         "FLOPs: CPU seconds are of several machines, which each task names at the end.",
         "",
         *page(all_tasks, figures),
+        "## Plots",
+        "",
+        *(f"- {e.task.title}: [students over their candidates' t_λ]({target.name}-{e.name}.svg)" for e in all_tasks),
+        f"- [Fronts]({target.name}-fronts.svg): every size from one run, and alone, over parameters{over_time}",
+        "",
         "## Everything",
         "",
     ]
@@ -119,7 +126,10 @@ def main() -> None:
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--inference", type=Path, help="figures of benchmarks/inference.py, for the fronts over time")
     options = parser.parse_args()
-    command = "OMP_NUM_THREADS=1 python benchmarks/evidence.py --data-dir DIR --work runs/evidence"
+    command = (
+        "OMP_NUM_THREADS=1 python benchmarks/evidence.py --data-dir DIR --work runs/evidence "
+        f"--parts {' '.join(PARTS)}"
+    )
     write(PLAN, options.work, options.target, command, options.inference)
 
 
