@@ -44,12 +44,13 @@ from plain_protocol import PlainBert, PlainTraining, logits_of, pad
 from rounds import record, write
 from tasks import Cell, Printer, prepare
 
-from minidisc.config import CompressSettings, DataSettings, settings_from
+from minidisc.config import CompressSettings, DataSettings
 from minidisc.files import write_json
 from minidisc.preparation import Preparation
 from minidisc.schedules import SCHEDULES
 from minidisc.subnetworks import candidate_sparsities
 from minidisc.tasks import label_array, load_data
+from minidisc.values import settings_from
 
 TARGET = 0.9
 METHODS = ("plain", "ours")

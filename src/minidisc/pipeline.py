@@ -13,7 +13,7 @@ import torch
 from minidisc import budgets, ranks
 from minidisc.card import write_card
 from minidisc.confidence import coin_toss
-from minidisc.config import CompressSettings, settings_from
+from minidisc.config import CompressSettings
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.extraction import save_small
@@ -30,6 +30,7 @@ from minidisc.schedules import SCHEDULES, Job, Outcome, planned
 from minidisc.selection import Candidate, lambda_sweeps
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.timings import timings
+from minidisc.values import settings_from
 
 
 def compress(

@@ -18,7 +18,7 @@ from safetensors import safe_open
 
 from minidisc import ranks
 from minidisc.architectures import architecture_for
-from minidisc.config import CompressSettings, DataSettings, documents_to_write, fingerprint, sandwich_rule
+from minidisc.config import CompressSettings, DataSettings, documents_to_write, sandwich_rule
 from minidisc.contrast import contrast
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
@@ -40,6 +40,7 @@ from minidisc.tasks import CAUSAL_LM, TaskData, collator, encode_for, hold_out, 
 from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_config, load_model
 from minidisc.teaching import stored_bytes
 from minidisc.tracking import check_trackers
+from minidisc.values import fingerprint
 from minidisc.vocabulary import dropped, needed_pieces, trim_model, trim_tokenizer
 from minidisc.writing import open_texts, write_documents
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from minidisc.config import TARGETS, settings_from
+from minidisc.config import TARGETS
 from minidisc.runs import read_config
+from minidisc.values import settings_from
 
 
 def command_from(

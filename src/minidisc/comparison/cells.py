@@ -16,7 +16,7 @@ import torch
 
 from minidisc.comparison.methods import Method, in_order, parse_method
 from minidisc.comparison.table import Comparison, markdown, read_comparison, summarise
-from minidisc.config import CompareSettings, CompressSettings, fingerprint, settings_from
+from minidisc.config import CompareSettings, CompressSettings
 from minidisc.errors import UserError
 from minidisc.files import new_file, read_json, write_json
 from minidisc.listening import Listener, LoggingListener
@@ -29,6 +29,7 @@ from minidisc.resumable import LengthGroupedOrder
 from minidisc.runs import open_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job
 from minidisc.teaching import flops_over
+from minidisc.values import fingerprint, settings_from
 
 
 def compare(

@@ -6,9 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from minidisc.config import CompareSettings, CompressSettings, settings_from
+from minidisc.config import CompareSettings, CompressSettings
 from minidisc.errors import UserError
 from minidisc.schedules import SCHEDULES
+from minidisc.values import settings_from
 
 # What the methods of one comparison may differ in: all that comes after the rows, the importance and the teacher.
 _OWN = (

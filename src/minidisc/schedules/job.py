@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from minidisc import ranks
 from minidisc.architectures import Architecture
 from minidisc.confidence import bootstrap
-from minidisc.config import CompressSettings, TrainingSettings, fingerprint
+from minidisc.config import CompressSettings, TrainingSettings
 from minidisc.extraction import extract
 from minidisc.files import new_file
 from minidisc.importance import Importance
@@ -32,6 +32,7 @@ from minidisc.tasks import Task
 from minidisc.teaching import OutputStore
 from minidisc.tracking import trackers
 from minidisc.trainer import SandwichArguments, SandwichTrainer
+from minidisc.values import fingerprint
 
 _STAGE_SETTINGS = (
     *(f.name for f in dataclasses.fields(TrainingSettings)),

@@ -1,0 +1,66 @@
+"""Plain values, as YAML, JSON or keyword arguments give them, made into settings; and their hash."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from typing import Any
+
+from minidisc.errors import UserError
+
+
+def settings_from(cls: type, values: dict[str, Any], source: str = "settings") -> Any:
+    """Build a settings dataclass from plain values, as YAML, JSON or keyword arguments give them.
+
+    Args:
+        cls: one of the settings classes of this module.
+        values: field names (with ``_`` or ``-``) to values; numbers may be text.
+        source: what the values came from, for error messages.
+
+    Raises:
+        UserError: an unknown name, or a value of the wrong type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    known = {}
+    for key, value in values.items():
+        name = key.replace("-", "_")
+        if name not in fields:
+            raise UserError(f"{source}: unknown setting {key!r}; allowed are {', '.join(sorted(fields))}.")
+        known[name] = _convert(name, value, str(fields[name].type), source)
+    return cls(**known)
+
+
+def fingerprint(values: Any) -> str:
+    """A short hash of plain values; equal values give equal hashes in every process."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _convert(name: str, value: Any, type_text: str, source: str) -> Any:
+    if value is None:
+        return None
+    try:
+        if type_text.startswith("tuple"):
+            parts = value.split(",") if isinstance(value, str) else list(value)
+            convert = float if "float" in type_text else _whole if "int" in type_text else str
+            return tuple(convert(part.strip() if isinstance(part, str) else part) for part in parts)
+        if type_text.startswith("bool"):
+            if isinstance(value, bool):
+                return value
+            raise ValueError
+        if type_text.startswith("int"):
+            return _whole(value)
+        if type_text.startswith("float"):
+            if not math.isfinite(float(value)):
+                raise ValueError
+            return float(value)
+        return str(value)
+    except (TypeError, ValueError, OverflowError):
+        raise UserError(f"{source}: {name} is {value!r}; {type_text} is expected.") from None
+
+
+def _whole(value: Any) -> int:
+    if float(value) != int(float(value)):
+        raise ValueError
+    return int(float(value))
