@@ -134,6 +134,10 @@ def test_what_is_finished_is_not_trained_again_and_methods_can_be_added(workplac
     more = compare(**{**given, "methods": ("direct", "minidisc"), "seeds": (0, 1)}, resume=True)
     assert len(more.content["cells"]) == 8
     assert cell(more, "direct") == cell(first, "direct")
+    # What is not asked for this time stays in the table.
+    fewer = compare(**{**given, "methods": ("minidisc",), "seeds": (1,)}, resume=True)
+    assert all(fewer.content["cells"].count(c) == 1 for c in more.content["cells"])
+    assert [row["method"] for row in fewer.rows] == ["minidisc", "direct"] * 2
 
 
 def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(workplace, tmp_path, monkeypatch, capsys):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from minidisc.comparison.methods import Method, in_order, parse_method
-from minidisc.comparison.table import Comparison, markdown, read_comparison, summarise
+from minidisc.comparison.table import Comparison, markdown, of_cells, read_comparison
 from minidisc.config import CompareSettings, CompressSettings
 from minidisc.errors import UserError
 from minidisc.files import new_file, read_json, write_json
@@ -187,23 +187,16 @@ class _Comparison:
         return sum(cost["flops"] for name, cost in stages.items() if name != "importance")
 
     def _write(self, seed: int, failures: dict[str, str]) -> None:
-        cells = [
-            read_json(file)
-            for seed in self.settings.seeds
-            for target in self.settings.target_sparsities
-            for method in self.methods
-            if (file := self._file(method, target, seed)).is_file()
-        ]
+        # Those of an earlier call with other methods or seeds too.
+        cells = [read_json(file) for file in (self.folder / "cells").glob("*.json")]
         prepared = self._ranked(seed)
         self._teacher = self._teacher or plain(prepared.teacher_result())
         content = {
             "task": {"name": prepared.task.name, "kind": prepared.task.kind, "metrics": list(prepared.task.metrics)},
             "rows": prepared.row_counts(),
             "teacher": self._teacher,
-            "table": summarise(cells, list(self.settings.methods)),
-            "cells": cells,
+            **of_cells(cells, asdict(self.settings), self.settings.methods),
             "failures": failures,
-            "settings": asdict(self.settings),
             "versions": versions(),
         }
         with new_file(self.folder / "compare.md") as temporary:

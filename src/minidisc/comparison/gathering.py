@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minidisc.comparison.table import Comparison, markdown, read_comparison, summarise
+from minidisc.comparison.table import Comparison, markdown, of_cells, read_comparison
 from minidisc.errors import UserError
 from minidisc.files import new_folder, write_json
 from minidisc.runs import read_fingerprints
@@ -45,19 +45,10 @@ def gather(folders: Sequence[Path], output_dir: Path) -> Comparison:
                 )
             cells[key] = cell
     methods = list(dict.fromkeys(method for content in found for method in content["settings"]["methods"]))
-    ordered = [cells[key] for key in sorted(cells, key=lambda key: (key[2], key[1], methods.index(key[0])))]
     content = {
         **first,
-        "table": summarise(ordered, methods),
-        "cells": ordered,
+        **of_cells(cells.values(), {**first["settings"], "output_dir": str(output_dir)}, methods),
         "failures": {title: reason for each in found for title, reason in each["failures"].items()},
-        "settings": {
-            **first["settings"],
-            "methods": methods,
-            "seeds": sorted({cell["seed"] for cell in ordered}),
-            "target_sparsities": sorted({cell["target_sparsity"] for cell in ordered}),
-            "output_dir": str(output_dir),
-        },
     }
     with new_folder(output_dir) as temporary:
         (temporary / "compare.md").write_text(markdown(content), encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,21 @@ def read_comparison(folder: Path) -> Comparison:
     if not (folder / "compare.json").is_file():
         raise UserError(f"{folder} holds no comparison; give the --output-dir of 'minidisc compare'.")
     return Comparison(folder, read_json(folder / "compare.json"))
+
+
+def of_cells(cells: Iterable[dict[str, Any]], settings: dict[str, Any], methods: Sequence[str]) -> dict[str, Any]:
+    """What a comparison says of its cells: their table, they themselves in its order, and what its settings name.
+
+    ``methods`` come in this order, and then those that are in the cells alone.
+    """
+    cells = list(cells)
+    order = list(dict.fromkeys([*methods, *sorted(cell["method"] for cell in cells)]))
+    cells.sort(key=lambda cell: (cell["seed"], cell["target_sparsity"], order.index(cell["method"])))
+    named = {"methods": order} | {
+        name: sorted({*settings[name], *(cell[key] for cell in cells)})
+        for name, key in (("seeds", "seed"), ("target_sparsities", "target_sparsity"))
+    }
+    return {"table": summarise(cells, order), "cells": cells, "settings": {**settings, **named}}
 
 
 def summarise(cells: Sequence[dict[str, Any]], methods: Sequence[str]) -> list[dict[str, Any]]:
