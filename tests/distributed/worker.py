@@ -26,7 +26,7 @@ from minidisc import ranks, resumable
 from minidisc.errors import UserError
 from minidisc.teaching import OutputStore
 from tests.unit import families
-from tests.unit.test_trainer import trainer_for
+from tests.unit.trainers import trainer_for
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def train(
         zero: the stage of DeepSpeed's ZeRO, likewise.
         interrupted: the step at which training ends, to be taken up again.
         family: of `tests.unit.families`.
-        changes: of `tests.unit.test_trainer.trainer_for`.
+        changes: of `tests.unit.trainers.trainer_for`.
     """
     average, sent, parts = resumable.average_gradients, [], []
 

@@ -1,9 +1,3 @@
-import os
-
-# Before torch is imported: tiny matrices on many threads are ten times slower.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
 import pytest
 
 from tests.integration import tiny

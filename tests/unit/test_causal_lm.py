@@ -1,33 +1,25 @@
-"""Decoders as language models: every family that has them, from nesting to generation in a fresh process."""
+"""Decoders as language models: every family that has them, from nesting to generation."""
 
 import copy
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-import minidisc
 from minidisc.architectures import architecture_for
-from minidisc.extraction import extract, save_small
+from minidisc.extraction import extract
 from minidisc.importance import compute_importance
 from minidisc.losses import task_loss
 from minidisc.measure import Shape
 from minidisc.modeling.narrow import counting_layers
 from minidisc.nested import NestedNetwork, order_by_importance
 from minidisc.subnetworks import SubnetworkSpec, full_width
-from tests.unit.families import HEADS, HIDDEN, LAYERS, MATRIX, NEURONS, VOCABULARY, tiny_tokenizer
+from tests.unit.families import HEADS, HIDDEN, LAYERS, MATRIX, NEURONS, VOCABULARY
 from tests.unit.test_importance import mask_gradients
 from tests.unit.test_nested import logits, masked
 
 FAMILIES = [family for family in MATRIX if family.causal_class]
-PLAIN = [family for family in FAMILIES if architecture_for(family.family).plain_if_uniform]
-SOURCE = Path(minidisc.__file__).parents[1]
 # Every layer that must have a head in some family has one; the last has none.
 SPEC = SubnetworkSpec(0.8, (2, 1, 0), (0, 11, 24))
 # Gemma's norms and embeddings make logits, and what is rounded in them, ten times as large as a classifier's.
@@ -137,86 +129,3 @@ def test_tied_weights_stay_tied():
     decoder = FAMILIES[0]
     student = extract(decoder.causal_model(tie_word_embeddings=True), SPEC)
     assert student.lm_head.weight is student.model.embed_tokens.weight
-
-
-SCRIPT = """
-import json, pathlib, sys
-import numpy as np, torch
-folder, way = pathlib.Path(sys.argv[1]), sys.argv[2]
-if way == "minidisc":
-    import minidisc
-else:
-    class Hide:
-        @staticmethod
-        def find_spec(name, *rest):
-            if name.partition(".")[0] == "minidisc":
-                raise ModuleNotFoundError(name)
-    sys.meta_path.insert(0, Hide)
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, pipeline
-report = {}
-for path in sorted(folder.iterdir()):
-    saved = np.load(path / "expected.npz")
-    trust = {"trust_remote_code": True} if way == "code" else {}
-    model = AutoModelForCausalLM.from_pretrained(path, **trust).eval()
-    with torch.no_grad():
-        assert np.abs(model(torch.from_numpy(saved["ids"])).logits.numpy() - saved["logits"]).max() <= 1e-5, path
-    # For some families transformers takes the class of the tokenizer from the model's type, and not from its files.
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(path)
-    write = pipeline("text-generation", model=str(path), tokenizer=tokenizer, device="cpu", **trust)
-    text = write(sys.argv[3], max_new_tokens=5, do_sample=False, return_full_text=False)[0]["generated_text"]
-    report[path.name] = [type(model).__name__, type(model).__module__, text]
-print(json.dumps(report))
-"""
-
-
-PROMPT = "w10 w20"
-
-
-def written(model):
-    """What comes after the prompt, word by word: the full pass again for every one."""
-    tokenizer = tiny_tokenizer()
-    prompt = tokenizer(PROMPT)["input_ids"]
-    ids = list(prompt)
-    while len(ids) < len(prompt) + 5 and ids[len(prompt) :][-1:] != [model.config.eos_token_id]:
-        ids.append(int(logits(model, {"input_ids": torch.tensor([ids])})[0, -1].argmax()))
-    return tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    """For every family a model with its own widths in every layer, and one with equal ones, if that makes it plain."""
-    folder = tmp_path_factory.mktemp("decoders")
-    for kind, spec, families in (("own", SPEC, FAMILIES), ("uniform", UNIFORM, PLAIN)):
-        for decoder in families:
-            model = extract(decoder.causal_model(), spec)
-            ids = decoder.inputs(padding=False)["input_ids"]
-            save_small(model, tiny_tokenizer(), folder / kind / decoder.name)
-            np.savez(folder / kind / decoder.name / "expected.npz", ids=ids, logits=logits(model, {"input_ids": ids}))
-            (folder / kind / decoder.name / "written.txt").write_text(written(model))
-    return folder
-
-
-@pytest.mark.parametrize(("kind", "way"), [("own", "minidisc"), ("own", "code"), ("uniform", "plain")])
-def test_in_a_fresh_process(saved, tmp_path, kind, way):
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(saved / kind), way, PROMPT],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_MODULES_CACHE": str(tmp_path / "modules"),
-            "PYTHONPATH": str(SOURCE),
-        },
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    report = json.loads(result.stdout.splitlines()[-1])
-    for decoder in PLAIN if way == "plain" else FAMILIES:
-        name, module, text = report[decoder.name]
-        assert module.partition(".")[0] == {"code": "transformers_modules", "plain": "transformers"}.get(way, way)
-        assert name == ("" if way == "plain" else "MiniDisc") + decoder.causal_class.__name__
-        made = saved / kind / decoder.name
-        assert text.split() == (made / "written.txt").read_text().split()
-        assert (made / "modeling_minidisc.py").exists() == (way != "plain")

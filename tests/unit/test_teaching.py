@@ -28,7 +28,7 @@ from tests.unit.families import (
     tiny_tokenizer,
     training_rows,
 )
-from tests.unit.test_trainer import trainer_for
+from tests.unit.trainers import trainer_for
 
 LENGTHS = (9, 4, 12, 7, 7, 5, 3)
 CPU = torch.device("cpu")

@@ -1,0 +1,39 @@
+"""A trainer of tiny networks."""
+
+from minidisc.config import TrainingSettings
+from minidisc.resumable import trainer_arguments
+from minidisc.subnetworks import SubnetworkSpec
+from minidisc.tasks import Task
+from minidisc.trainer import SandwichArguments, SandwichTrainer
+from tests.unit.families import BERT, tiny_tokenizer, training_rows
+
+SMALL = SubnetworkSpec(0.9, (1, 0, 1), (5, 0, 8))
+MIDDLE = SubnetworkSpec(0.7, (1, 2, 1), (20, 12, 8))
+LARGE = SubnetworkSpec(0.5, (3, 2, 2), (20, 40, 30))
+CANDIDATES = [LARGE, SMALL, MIDDLE]
+EXTRA = ("loss", "candidates_per_step", "dropout", "optim", "train_embeddings")
+TASK = Task("t", "classification", ("text",), "label", ("no", "yes"), True, ("accuracy",))
+
+
+def trainer_for(folder, family=BERT, *, rows=(9,) * 8, candidates=CANDIDATES, double=False, **changes):
+    """A trainer of a full-width network with random weights against another one."""
+    extra = {name: changes.pop(name) for name in EXTRA if name in changes}
+    student = family.model(seed=1, dropout=changes.pop("student_dropout", 0.0))
+    teachers = [family.model(seed=seed) for seed in changes.pop("teachers", [2])]
+    if double:
+        student, teachers = student.double(), [teacher.double() for teacher in teachers]
+    task, outputs = changes.pop("task", TASK), changes.pop("outputs", [0, 1])
+    others = {name: changes.pop(name) for name in ("progress", "stores", "always") if name in changes}
+    settings = TrainingSettings(**{"device": "cpu", "learning_rate": 1e-3, "warmup": 0.0, "batch_size": 4, **changes})
+    return SandwichTrainer(
+        student,
+        SandwichArguments(**{**trainer_arguments(settings, folder), "candidates_per_step": "all", **extra}),
+        teacher=teachers if len(teachers) > 1 else teachers[0],
+        candidates=[family.fit(spec) for spec in candidates],
+        task=task,
+        outputs=outputs,
+        train_rows=training_rows(family, rows),
+        selection_rows=training_rows(family, [5, 9, 3, 12, 7, 7], seed=3),
+        tokenizer=tiny_tokenizer(),
+        **others,
+    )
