@@ -32,9 +32,11 @@ STOP = "minidisc:no_gap=stop"  # it is not trained on where its own size has the
 
 
 # What is asked for together: one trial and all that it could have chosen, beside no assistant; the search and all
-# that it tries; cheaper trials; other variants; those with another importance; and direct distillation for about as
-# many CPU seconds as the trial takes, and with as many FLOPs, which takes longer.
-PARTS = ("trial", "search", "cheaper", "ablation", "importance", "long", "flops")
+# that it tries; the cheapest trial, and all cheaper ones; other variants; those with another importance; and direct
+# distillation for about as many CPU seconds as the trial takes, and with as many FLOPs, which takes longer.
+PARTS = ("trial", "search", "cheapest", "cheaper", "ablation", "importance", "long", "flops")
+
+CHEAPEST = "minidisc:sandwich_share=0.25:candidates_per_step=smallest+1"
 
 _THROUGH = "minidisc:assistants=0.7"
 # Importance on the teacher's own predictions, which needs no labels: a comparison of its own, since all that follows
@@ -54,7 +56,7 @@ ABLATION: dict[str, tuple[str, ...]] = {
         "minidisc:sandwich_share=0.25",
         "minidisc:sandwich_share=0.125",
         "minidisc:candidates_per_step=smallest+1",
-        "minidisc:sandwich_share=0.25:candidates_per_step=smallest+1",
+        CHEAPEST,
     ),
     SANDWICH: (
         f"{SANDWICH}:candidates_per_step=all",
@@ -95,6 +97,7 @@ class Plan:
         methods = {
             "trial": (*direct(cell), "minidisc", STOP, SANDWICH, NO_ASSISTANT, *self.named().values()),
             "search": ("maxidisc", *self.chains().values()),
+            "cheapest": (CHEAPEST,),
             "cheaper": ABLATION["minidisc"],
             "ablation": tuple(
                 v for base, variants in ABLATION.items() if base != "minidisc" for v in variants if UNLABELLED not in v
@@ -103,7 +106,7 @@ class Plan:
             "long": (long(cell),),
             "flops": ("direct:flops_of=minidisc",),
         }
-        return tuple(method for part in PARTS if part in parts for method in methods[part])
+        return tuple(dict.fromkeys(method for part in PARTS if part in parts for method in methods[part]))
 
 
 PLAN = Plan(

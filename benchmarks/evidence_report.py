@@ -61,15 +61,10 @@ def _equal(metrics: dict[str, float], others: dict[str, float]) -> bool:
 def _content(folder: Path) -> dict[str, Any]:
     """What the comparison of a task holds, with the cells of the one with another importance."""
     content = read_comparison(folder / COMPARISON).content
-    content["cells"] += _cells(folder / COMPARISON)
-    others = _cells(folder / COMPARISON_UNLABELLED)
-    content["cells"] += [{**cell, "method": cell["method"] + UNLABELLED} for cell in others]
+    if (folder / COMPARISON_UNLABELLED / "compare.json").is_file():
+        others = read_comparison(folder / COMPARISON_UNLABELLED).content["cells"]
+        content["cells"] += [{**cell, "method": cell["method"] + UNLABELLED} for cell in others]
     return content
-
-
-def _cells(folder: Path) -> list[dict[str, Any]]:
-    """All finished cells: the comparison's own page has those of the last call's methods and seeds alone."""
-    return [read_json(file) for file in sorted(folder.glob("cells/*.json"))]
 
 
 def write(plan: Plan, work: Path, target: Path, command: str, inference: Path | None = None) -> None:

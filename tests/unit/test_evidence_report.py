@@ -9,7 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import evidence_figures as report
-from evidence import NO_ASSISTANT, SANDWICH, Plan
+from evidence import CHEAPEST, NO_ASSISTANT, SANDWICH, Plan
 from evidence_report import write
 from tasks import Cell
 
@@ -100,12 +100,20 @@ def test_what_a_choice_gains(evidence):
 
 def test_one_trial_against_the_search(evidence):
     row = report.against_all(evidence, 0.9)
-    means = {key: row[key][0] for key in ("minidisc", "maxidisc", "best", "mean", "flops", "cpu_seconds")}
-    expected = {"minidisc": 0.70, "maxidisc": 0.71, "best": 0.71, "mean": 0.6875, "flops": 0.3, "cpu_seconds": 0.3}
+    means = {key: row[key][0] for key in ("trial", "maxidisc", "best", "mean", "flops", "cpu_seconds")}
+    expected = {"trial": 0.70, "maxidisc": 0.71, "best": 0.71, "mean": 0.6875, "flops": 0.3, "cpu_seconds": 0.3}
     assert means == pytest.approx(expected)
-    assert row["minidisc"][1] == pytest.approx(0.04)  # half the difference of two values
+    assert row["trial"][1] == pytest.approx(0.04)  # half the difference of two values
     # By seed: 0.66 less 0.65, 0.74 less 0.77.
     assert row["less_maxidisc"] == row["less_best"] == pytest.approx((-0.01, 0.02))
+
+
+def test_a_cheaper_trial_against_the_search(evidence):
+    assert report.against_all(evidence, 0.9, CHEAPEST) is None
+    cheap = [cell(CHEAPEST, 0, 0.64, 5.0)]
+    row = report.against_all(report.Evidence(PLAN, "t", [{"cells": cells() + cheap}]), 0.9, CHEAPEST)
+    assert row["seeds"] == 1
+    assert [row[key][0] for key in ("less_maxidisc", "less_best", "flops")] == pytest.approx([-0.01, -0.01, 0.125])
 
 
 def test_every_size_against_itself_alone(evidence):
@@ -188,10 +196,10 @@ def test_cells_of_another_day_are_kept(tmp_path):
 
 
 def test_cells_of_another_importance_have_its_name(tmp_path):
-    folder = tmp_path / "day" / "t" / "comparison-unlabelled" / "cells"
+    folder = tmp_path / "day" / "t" / "comparison-unlabelled"
     folder.mkdir(parents=True)
-    for seed in (0, 1):
-        (folder / f"{seed}.json").write_text(json.dumps(cell("direct", seed, 0.61)))
+    content = {**CONTENT, "cells": [cell("direct", seed, 0.61) for seed in (0, 1)]}
+    (folder / "compare.json").write_text(json.dumps(content))
     write_day(tmp_path, "day", cells())
     # Both times 0.61 instead of 0.65.
     page = (tmp_path / "evidence.md").read_text()
