@@ -63,9 +63,14 @@ def what_accelerate_is_told(device: str) -> tuple[bool, str | None]:
     accelerate has DeepSpeed on CPUs if it is told of no CPUs and finds nothing else; if told, it silently runs another
     engine.
     """
-    if device == "cpu" and world_size() > 1 and wanted("DEEPSPEED"):
+    if is_deepspeed_on_cpus(device):
         return False, "gloo"
     return device == "cpu", None
+
+
+def is_deepspeed_on_cpus(device: str) -> bool:
+    """Whether several processes train on CPUs under DeepSpeed, of which accelerate must not be told."""
+    return device == "cpu" and world_size() > 1 and wanted("DEEPSPEED")
 
 
 def wanted(engine: str) -> bool:

@@ -74,15 +74,22 @@ def settled(settings: Any, folder: Path | None) -> Any:
     Args:
         settings: a dataclass with ``precision`` and ``device``.
         folder: the run's, if it has one.
+
+    Raises:
+        UserError: bf16 where transformers takes the run for one on GPUs that are not there.
     """
     # Not above: that imports torch, for which the commands' help would have to wait.
     from minidisc.devices import resolve_device, resolve_precision
 
+    device = resolve_device(settings.device)
+    only_whole = ranks.is_deepspeed_on_cpus(device.type)
+    if settings.precision == "bf16" and only_whole:
+        raise UserError("DeepSpeed on CPUs takes no --precision bf16 here; give --precision fp32, or leave it out.")
     if settings.precision != "auto":
         return settings
     file = folder / "run.yaml" if folder else None
     before = _read(file).get("settings") if file and file.is_file() else None
-    precision = (before or {}).get("precision") or resolve_precision("auto", resolve_device(settings.device))
+    precision = (before or {}).get("precision") or ("fp32" if only_whole else resolve_precision("auto", device))
     return dataclasses.replace(settings, precision=precision)
 
 

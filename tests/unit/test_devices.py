@@ -7,6 +7,7 @@ import yaml
 from minidisc import devices
 from minidisc.config import CompressSettings
 from minidisc.devices import resolve_precision
+from minidisc.errors import UserError
 from minidisc.runs import open_run, settled
 
 CPU = torch.device("cpu")
@@ -65,3 +66,12 @@ def test_a_run_goes_on_in_the_precision_it_began_with(monkeypatch, tmp_path):
     assert settled(dataclasses.replace(first, precision="auto"), folder) == first
     assert settled(SETTINGS, tmp_path / "another").precision == "fp32"
     assert settled(SETTINGS, None).precision == "fp32"
+
+
+def test_deepspeed_on_cpus_has_no_half_precision(monkeypatch):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "ACCELERATE_USE_DEEPSPEED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    clock(monkeypatch, 0.2)
+    assert settled(SETTINGS, None).precision == "fp32"
+    with pytest.raises(UserError, match="give --precision fp32"):
+        settled(dataclasses.replace(SETTINGS, precision="bf16"), None)
