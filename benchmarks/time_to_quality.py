@@ -6,6 +6,7 @@ r"""Time and FLOPs until the student reaches the metric that the plain protocol 
 
 A cell is a task, a seed and a method, in a process and with a file of its own; started again, the command goes on with
 the cells that are missing. Cells may be trained by several such processes with different ``--tasks`` or ``--seeds``.
+Seeds that the target holds already, of another day or machine, are kept.
 
 Both methods have the same fine-tuned teacher, importance, candidates (50 % to 90 %), rows, batch size, peak learning
 rate and optimiser steps (`STEPS` in each of two stages), with the student at 90 % scored on the validation rows four
@@ -32,7 +33,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -209,8 +210,9 @@ def prepared_rows(shared: dict[str, Any]) -> int:
     return len(train)
 
 
-def compared(plain_curve: Sequence[dict[str, Any]], our_curve: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def compared(plain_cell: dict[str, Any], our_cell: dict[str, Any]) -> dict[str, Any]:
     """What the plain protocol ended with and cost, and when ours was as good; None where it never was."""
+    plain_curve, our_curve = plain_cell["curve"], our_cell["curve"]
     end = max(point["metric"] for point in plain_curve)
     whole = plain_curve[-1]
     reached = next((point for point in our_curve if point["step"] and point["metric"] >= end), None)
@@ -221,16 +223,34 @@ def compared(plain_curve: Sequence[dict[str, Any]], our_curve: Sequence[dict[str
         "plain": {key: whole[key] for key in keys},
         "ours": reached and {"stage": reached["stage"], "step": reached["step"], **{k: reached[k] for k in keys}},
         "ratio": reached and {key: whole[key] / reached[key] for key in keys},
+        "steps": plain_cell["settings"]["max_steps"],
+        "machine": our_cell["record"]["machine"],
     }
 
 
-def page(found: dict[str, dict[int, dict[str, Any]]], titles: dict[str, str], about: dict[str, Any]) -> str:
+Found = dict[str, dict[int, dict[str, Any]]]
+"""What was compared, by task and seed."""
+
+
+def with_earlier(found: Found, target: Path | None) -> Found:
+    """What was found, and tasks and seeds that ``target`` holds beside it."""
+    file = target.with_suffix(".json") if target else None
+    earlier = json.loads(file.read_text(encoding="utf-8"))["tasks"] if file and file.is_file() else {}
+    both = {name: {int(seed): row for seed, row in seeds.items()} for name, seeds in earlier.items()}
+    for name, seeds in found.items():
+        both[name] = dict(sorted({**both.get(name, {}), **seeds}.items()))
+    return both
+
+
+def page(found: Found, titles: dict[str, str]) -> str:
     """The comparison as Markdown."""
+    machines = sorted({row["machine"] for seeds in found.values() for row in seeds.values()})
     lines = [
         "# Time until the student is as good as the plain protocol's",
         "",
-        f"`{about['command']}`, {about['threads']} threads, {about['machine']}, with other work on the machine:",
-        "processor seconds say more than wall seconds. What is measured: the script's first lines.",
+        "`OMP_NUM_THREADS=1 python benchmarks/time_to_quality.py --data-dir DIR --work W --target "
+        f"results/time_to_quality`, {'; '.join(machines)}, with other work on the machine: processor seconds say more "
+        "than wall seconds. What is measured: the script's first lines.",
         "",
         "| task | seed | plain ends with | our best | plain: CPU s | ours: CPU s | CPU time, plain / ours "
         "| wall time | FLOPs | reached in |",
@@ -274,7 +294,7 @@ def main() -> None:
         train_cell(json.loads(options.cell[0]), options.cell[1], Path(options.cell[2]))
         return
     tasks = {OWN: Cell(OWN, 0, 0, 0, 0, 3e-4)} if options.teacher else {name: TASKS[name] for name in options.tasks}
-    found: dict[str, dict[int, dict[str, Any]]] = {}
+    found: Found = {}
     for name, cell in tasks.items():
         cell = dataclasses.replace(cell, steps=options.steps or STEPS.get(name, cell.steps))
         if options.teacher:
@@ -282,19 +302,19 @@ def main() -> None:
             shared = {"teacher": options.teacher, "max_length": options.length, **files}
         else:
             shared = prepare(name, cell, options.work, options.data_dir)
-        curves = {}
+        cells = {}
         for seed, method in product(options.seeds, METHODS):
             file = options.work / name / f"{method}-{seed}.json"
             if not file.is_file():
                 settings = settings_of(name, cell, seed, method, shared, options.work)
                 arguments = ["--work", str(options.work), "--cell", json.dumps(settings), method, str(file)]
                 subprocess.run([sys.executable, __file__, *arguments], check=True)
-            curves[seed, method] = json.loads(file.read_text(encoding="utf-8"))["curve"]
-        found[name] = {seed: compared(curves[seed, "plain"], curves[seed, "ours"]) for seed in options.seeds}
-    about = record()
-    text = page(found, {name: cell.title for name, cell in tasks.items()}, about)
+            cells[seed, method] = json.loads(file.read_text(encoding="utf-8"))
+        found[name] = {seed: compared(cells[seed, "plain"], cells[seed, "ours"]) for seed in options.seeds}
+    found = with_earlier(found, options.target)
+    text = page(found, {name: tasks[name].title if name in tasks else TASKS[name].title for name in found})
     print(text)
-    write(options.target, {"record": about, "tasks": found}, text)
+    write(options.target, {"record": record(), "tasks": found}, text)
 
 
 if __name__ == "__main__":

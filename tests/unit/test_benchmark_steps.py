@@ -16,7 +16,6 @@ from rounds import ratio
 from sandwich_step import STRATA, drawn_batches
 from scaling import slope
 from steps import ALL, FloorStep, OurStep, padding_tokenizer, random_bert, random_rows, specs_of, step_flops
-from time_to_quality import compared
 
 from minidisc.architectures import architecture_for
 from minidisc.measure import Shape
@@ -146,25 +145,3 @@ def test_ratios_are_of_one_round():
 
 def test_slope():
     assert slope([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
-
-
-def point(step, metric, seconds, stage="sandwich-1"):
-    return {
-        "stage": stage,
-        "step": step,
-        "metric": metric,
-        "seconds": seconds,
-        "cpu_seconds": 2 * seconds,
-        "flops": 3 * seconds,
-    }
-
-
-def test_time_to_quality():
-    plain = [point(5, 0.6, 10.0), point(10, 0.8, 20.0), point(10, 0.7, 40.0)]
-    ours = [point(0, 0.9, 0.5), point(5, 0.7, 2.0), point(5, 0.8, 5.0, "student"), point(10, 0.9, 8.0, "student")]
-    found = compared(plain, ours)
-    assert found["plain_metric"] == 0.8
-    assert (found["ours"]["stage"], found["ours"]["step"]) == ("student", 5)
-    assert found["ratio"] == {"seconds": 8.0, "cpu_seconds": 8.0, "flops": 8.0}
-    missed = compared(plain, ours[:2])
-    assert missed["ours"] is missed["ratio"] is None

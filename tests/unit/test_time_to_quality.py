@@ -1,0 +1,53 @@
+"""When a student is as good as another method's last one, against curves made by hand."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+from time_to_quality import compared, page, with_earlier
+
+
+def point(step, metric, seconds, stage="sandwich-1"):
+    return {
+        "stage": stage,
+        "step": step,
+        "metric": metric,
+        "seconds": seconds,
+        "cpu_seconds": 2 * seconds,
+        "flops": 3 * seconds,
+    }
+
+
+def cell(*curve):
+    return {"curve": curve, "settings": {"max_steps": 10}, "record": {"machine": "a machine"}}
+
+
+PLAIN = cell(point(5, 0.6, 10.0), point(10, 0.8, 20.0), point(10, 0.7, 40.0))
+OURS = point(0, 0.9, 0.5), point(5, 0.7, 2.0), point(5, 0.8, 5.0, "student"), point(10, 0.9, 8.0, "student")
+
+
+def test_when_the_student_is_as_good():
+    found = compared(PLAIN, cell(*OURS))
+    assert found["plain_metric"] == 0.8
+    assert (found["ours"]["stage"], found["ours"]["step"]) == ("student", 5)
+    assert found["ratio"] == {"seconds": 8.0, "cpu_seconds": 8.0, "flops": 8.0}
+    missed = compared(PLAIN, cell(*OURS[:2]))
+    assert missed["ours"] is missed["ratio"] is None
+
+
+@pytest.mark.parametrize("all_reached", [True, False])
+def test_seeds_of_another_day_are_kept(tmp_path, all_reached):
+    first = {"t": {1: compared(PLAIN, cell(*OURS))}, "u": {0: compared(PLAIN, cell(*OURS))}}
+    (tmp_path / "f.json").write_text(json.dumps({"tasks": first}))
+    # Twice as long.
+    slower = [{**p, **{key: 2 * p[key] for key in ("seconds", "cpu_seconds", "flops")}} for p in OURS]
+    later = cell(*slower[: 4 if all_reached else 2])
+    both = with_earlier({"t": {0: compared(PLAIN, later)}}, tmp_path / "f")
+    assert [[*seeds] for seeds in both.values()] == [[0, 1], [0]]
+    text = page(both, {"t": "Task", "u": "Other"})
+    assert ("| Task | median | | | | | **6.0** (4.0 … 8.0) |" in text) == all_reached
+    assert ("| Task | 0 | 0.8000 | 0.9000 | 80 | not reached |" in text) != all_reached
