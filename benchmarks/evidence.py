@@ -32,11 +32,21 @@ STOP = "minidisc:no_gap=stop"  # it is not trained on where its own size has the
 
 
 # What is asked for together: one trial and all that it could have chosen, beside no assistant; the search and all
-# that it tries; the cheapest trial, and all cheaper ones; other variants; those with another importance; and direct
-# distillation for about as many CPU seconds as the trial takes, and with as many FLOPs, which takes longer.
-PARTS = ("trial", "search", "cheapest", "cheaper", "ablation", "importance", "long", "flops")
+# that it tries; the cheapest trial, and all cheaper ones; a lower learning rate for what has learnt already, and for
+# direct distillation; other variants; those with another importance; and direct distillation for about as many CPU
+# seconds as the trial takes, and with as many FLOPs, which takes longer.
+PARTS = ("trial", "search", "cheapest", "cheaper", "rates", "ablation", "importance", "long", "flops")
 
 CHEAPEST = "minidisc:sandwich_share=0.25:candidates_per_step=smallest+1"
+CHEAPER = (
+    "minidisc:sandwich_share=0.25",
+    "minidisc:sandwich_share=0.125",
+    "minidisc:candidates_per_step=smallest+1",
+    CHEAPEST,
+)
+_TWICE = "direct:max_steps=1200"
+RATES = ("minidisc:second_learning_rate=1e-4", f"{_TWICE}:learning_rate=1e-4")
+"""A third of what all stages have otherwise."""
 
 _THROUGH = "minidisc:assistants=0.7"
 # Importance on the teacher's own predictions, which needs no labels: a comparison of its own, since all that follows
@@ -52,12 +62,8 @@ ABLATION: dict[str, tuple[str, ...]] = {
         "finetune",
         f"direct{UNLABELLED}",
     ),
-    "minidisc": (
-        "minidisc:sandwich_share=0.25",
-        "minidisc:sandwich_share=0.125",
-        "minidisc:candidates_per_step=smallest+1",
-        CHEAPEST,
-    ),
+    "minidisc": (*CHEAPER, RATES[0]),
+    _TWICE: (RATES[1],),
     SANDWICH: (
         f"{SANDWICH}:candidates_per_step=all",
         f"{SANDWICH}:candidates_per_step=largest+smallest+2",
@@ -98,9 +104,13 @@ class Plan:
             "trial": (*direct(cell), "minidisc", STOP, SANDWICH, NO_ASSISTANT, *self.named().values()),
             "search": ("maxidisc", *self.chains().values()),
             "cheapest": (CHEAPEST,),
-            "cheaper": ABLATION["minidisc"],
+            "cheaper": CHEAPER,
+            "rates": RATES,
             "ablation": tuple(
-                v for base, variants in ABLATION.items() if base != "minidisc" for v in variants if UNLABELLED not in v
+                v
+                for variants in ABLATION.values()
+                for v in variants
+                if UNLABELLED not in v and v not in (*CHEAPER, *RATES)
             ),
             "importance": ("direct", SANDWICH),
             "long": (long(cell),),

@@ -301,6 +301,10 @@ class CompressSettings(DataSettings, TrainingSettings):
         "and logits), labels (no teacher)",
     )
     second_stage: SecondStage = option("student", "last stage trains the student alone, or a sandwich again")
+    second_learning_rate: float | None = option(
+        None,
+        "peak learning rate of minidisc's last stage, which trains what has learnt already; else --learning-rate",
+    )
     second_teacher: SecondTeacher = option(
         "assistant", "who teaches after the first stage: the assistant, the teacher, or both at once"
     )
@@ -442,17 +446,24 @@ class CompressSettings(DataSettings, TrainingSettings):
         _require(self.calibration_rows >= 1, f"--calibration-rows is {self.calibration_rows}; it must be at least 1.")
         _require(0 <= self.dropout < 1, f"--dropout is {self.dropout:g}; allowed is [0, 1).")
         sandwich_rule(self.candidates_per_step)
+        rate = self.second_learning_rate
+        _require(rate is None or rate > 0, f"--second-learning-rate is {rate or 0:g}; it must be positive.")
         share = self.sandwich_share
         _require(share is None or 0 < share < 1, f"--sandwich-share is {share or 0:g}; allowed is between 0 and 1.")
 
     def of_stage(self, rows: int, finding: bool) -> CompressSettings:
-        """The settings of one of minidisc's stages on so many rows: with ``sandwich_share``, it has its own steps.
+        """The settings of one of minidisc's stages on so many rows: its own steps, and its own learning rate.
 
         Args:
             rows: training rows.
             finding: whether the stage is to find an assistant; else it is the last one.
         """
-        if self.sandwich_share is None or self.schedule != "minidisc" or self.stages == 1:
+        if self.schedule != "minidisc" or self.stages == 1:
+            return self
+        if not finding and self.second_learning_rate is not None:
+            own = dataclasses.replace(self, learning_rate=self.second_learning_rate, second_learning_rate=None)
+            return own.of_stage(rows, finding)
+        if self.sandwich_share is None:
             return self
         every = self.stages * self.steps(rows)
         found = self.sandwich_share * every

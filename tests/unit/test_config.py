@@ -122,6 +122,32 @@ def test_the_steps_of_a_stage(settings, finding, last):
     assert [given.of_stage(10, of).steps(10) for of in (True, False)] == [finding, last]
 
 
+@pytest.mark.parametrize(
+    ("settings", "finding", "last"),
+    [
+        ({}, 3e-4, 3e-4),
+        ({"second_learning_rate": 1e-4}, 3e-4, 1e-4),
+        ({"second_learning_rate": 1e-4, "sandwich_share": 0.25}, 3e-4, 1e-4),
+        ({"second_learning_rate": 1e-4, "stages": 1}, 3e-4, 3e-4),
+        ({"second_learning_rate": 1e-4, "schedule": "direct"}, 3e-4, 3e-4),
+    ],
+)
+def test_the_learning_rate_of_a_stage(settings, finding, last):
+    given = settings_from(CompressSettings, {**COMPRESS, "learning_rate": 3e-4, **settings})
+    assert [given.of_stage(10, of).learning_rate for of in (True, False)] == [finding, last]
+
+
+def test_the_steps_of_a_stage_are_its_own_whatever_its_learning_rate():
+    both = {"second_learning_rate": 1e-4, "sandwich_share": 0.25}
+    given = settings_from(CompressSettings, {**COMPRESS, "batch_size": 2, "epochs": 2, **both})
+    assert [given.of_stage(10, of).steps(10) for of in (True, False)] == [5, 15]
+
+
+def test_a_learning_rate_of_nothing_is_refused():
+    with pytest.raises(UserError, match="--second-learning-rate is 0; it must be positive"):
+        settings_from(CompressSettings, {**COMPRESS, "second_learning_rate": 0})
+
+
 @pytest.mark.parametrize("share", [0, 1, -0.5])
 def test_a_share_of_nothing_or_all_is_refused(share):
     with pytest.raises(UserError, match="sandwich-share"):

@@ -25,6 +25,7 @@ _OWN = (
     "patience",
     "sandwich_share",
     "second_importance",
+    "second_learning_rate",
     "second_stage",
     "second_teacher",
     "stages",
