@@ -135,7 +135,6 @@ def against_all(evidence: Evidence, target: float, trial: str = "minidisc") -> d
     rows = []
     for seed in evidence.complete(target, [trial, "maxidisc", *chains]):
         tried = [evidence.metric(method, target, seed) for method in chains]
-        one, search = (evidence.cells[m, target, seed]["cost"] for m in (trial, "maxidisc"))
         own, picked = (evidence.metric(m, target, seed) for m in (trial, "maxidisc"))
         rows.append(
             {
@@ -145,8 +144,10 @@ def against_all(evidence: Evidence, target: float, trial: str = "minidisc") -> d
                 "mean": float(np.mean(tried)),
                 "less_maxidisc": own - picked,
                 "less_best": own - max(tried),
-                "flops": one["flops"] / search["flops"],
-                "cpu_seconds": one["cpu_seconds"] / search["cpu_seconds"],
+                **{
+                    key: evidence.cost(trial, target, seed, key) / evidence.cost("maxidisc", target, seed, key)
+                    for key in ("flops", "cpu_seconds")
+                },
             }
         )
     return {"seeds": len(rows), **{key: mean_and_error([r[key] for r in rows]) for key in rows[0]}} if rows else None

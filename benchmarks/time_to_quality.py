@@ -252,15 +252,15 @@ def page(found: Found, titles: dict[str, str]) -> str:
         f"results/time_to_quality`, {'; '.join(machines)}, with other work on the machine: processor seconds say more "
         "than wall seconds. What is measured: the script's first lines.",
         "",
-        "| task | seed | plain ends with | our best | plain: CPU s | ours: CPU s | CPU time, plain / ours "
+        "| task | steps | seed | plain ends with | our best | plain: CPU s | ours: CPU s | CPU time, plain / ours "
         "| wall time | FLOPs | reached in |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, seeds in found.items():
         for seed, row in seeds.items():
             reached, ratio = row["ours"], row["ratio"]
-            start = f"| {titles[name]} | {seed} | {row['plain_metric']:.4f} | {row['our_best_metric']:.4f} | "
-            start += f"{row['plain']['cpu_seconds']:.0f} | "
+            start = f"| {titles[name]} | {row['steps']} | {seed} | {row['plain_metric']:.4f} | "
+            start += f"{row['our_best_metric']:.4f} | {row['plain']['cpu_seconds']:.0f} | "
             if reached is None:
                 lines.append(start + "not reached | | | | |")
                 continue
@@ -271,7 +271,7 @@ def page(found: Found, titles: dict[str, str]) -> str:
         ratios = [row["ratio"]["cpu_seconds"] for row in seeds.values() if row["ratio"]]
         if len(ratios) == len(seeds) > 1:
             median, low, high = statistics.median(ratios), min(ratios), max(ratios)
-            lines.append(f"| {titles[name]} | median | | | | | **{median:.1f}** ({low:.1f} … {high:.1f}) | | | |")
+            lines.append(f"| {titles[name]} | | median | | | | | **{median:.1f}** ({low:.1f} … {high:.1f}) | | | |")
     return "\n".join(lines) + "\n"
 
 

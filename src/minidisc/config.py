@@ -460,15 +460,14 @@ class CompressSettings(DataSettings, TrainingSettings):
         """
         if self.schedule != "minidisc" or self.stages == 1:
             return self
-        if not finding and self.second_learning_rate is not None:
-            own = dataclasses.replace(self, learning_rate=self.second_learning_rate, second_learning_rate=None)
-            return own.of_stage(rows, finding)
-        if self.sandwich_share is None:
-            return self
-        every = self.stages * self.steps(rows)
-        found = self.sandwich_share * every
-        steps = found / (self.stages - 1) if finding else every - found
-        return dataclasses.replace(self, max_steps=max(1, round(steps)))
+        own: dict[str, Any] = {}
+        if self.second_learning_rate is not None and not finding:
+            own["learning_rate"] = self.second_learning_rate
+        if self.sandwich_share is not None:
+            every = self.stages * self.steps(rows)
+            found = self.sandwich_share * every
+            own["max_steps"] = max(1, round(found / (self.stages - 1) if finding else every - found))
+        return dataclasses.replace(self, **own)
 
     def rule_of_step(self, candidates: int) -> str:
         """``candidates_per_step`` for so many: of one or two, all are trained in every step."""

@@ -15,7 +15,7 @@ def settings_from(cls: type, values: dict[str, Any], source: str = "settings") -
     """Build a settings dataclass from plain values, as YAML, JSON or keyword arguments give them.
 
     Args:
-        cls: one of the settings classes of this module.
+        cls: a dataclass of settings (see `minidisc.config`).
         values: field names (with ``_`` or ``-``) to values; numbers may be text.
         source: what the values came from, for error messages.
 

@@ -355,6 +355,19 @@ def test_deepspeed_needs_the_largest_in_every_step(workplace, tmp_path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
+def test_the_last_stage_has_its_own_learning_rate(workplace, tmp_path, monkeypatch):
+    fit, rates = SandwichTrainer.fit, []
+
+    def noting(self):
+        rates.append(self.args.learning_rate)
+        return fit(self)
+
+    monkeypatch.setattr(SandwichTrainer, "fit", noting)
+    own = {"epochs": 1, "learning_rate": 1e-3, "second_learning_rate": 1e-4, "assistants": (0.25,)}
+    minidisc.compress(**tiny.settings(workplace, tmp_path / "run", **own))
+    assert rates == [1e-3, 1e-4]
+
+
 def test_the_steps_are_shared_out_as_asked(workplace, tmp_path):
     # Eight steps an epoch: of 32 in two stages a quarter find the assistant.
     own = {"epochs": 2, "patience": 99, "sandwich_share": 0.25, "assistants": (0.25,)}

@@ -1,24 +1,17 @@
 """A saved decoder writes in a fresh process what the model in memory writes."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-import minidisc
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract, save_small
+from tests.integration.fresh import run
 from tests.unit.families import tiny_tokenizer
 from tests.unit.test_causal_lm import FAMILIES, SPEC, UNIFORM
 from tests.unit.test_nested import logits
 
 PLAIN = [family for family in FAMILIES if architecture_for(family.family).plain_if_uniform]
-SOURCE = Path(minidisc.__file__).parents[1]
 
 SCRIPT = """
 import json, pathlib, sys
@@ -79,21 +72,7 @@ def saved(tmp_path_factory):
 
 @pytest.mark.parametrize(("kind", "way"), [("own", "minidisc"), ("own", "code"), ("uniform", "plain")])
 def test_in_a_fresh_process(saved, tmp_path, kind, way):
-    result = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(saved / kind), way, PROMPT],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_MODULES_CACHE": str(tmp_path / "modules"),
-            "PYTHONPATH": str(SOURCE),
-        },
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    report = json.loads(result.stdout.splitlines()[-1])
+    report = run(SCRIPT, tmp_path, saved / kind, way, PROMPT)
     for decoder in PLAIN if way == "plain" else FAMILIES:
         name, module, text = report[decoder.name]
         assert module.partition(".")[0] == {"code": "transformers_modules", "plain": "transformers"}.get(way, way)

@@ -2,25 +2,21 @@
 
 import dataclasses
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-import minidisc
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract, save_small
 from minidisc.low_rank import factorise
 from minidisc.nested import order_by_importance
 from minidisc.subnetworks import SubnetworkSpec
+from tests.integration.fresh import run
 from tests.unit.families import BERT, ENCT5, LLAMA, MATRIX, ROBERTA, T5_ENCODER, tiny_tokenizer
 
-SOURCE = Path(minidisc.__file__).parents[1]
 SPEC = SubnetworkSpec(0.8, (2, 0, 1), (0, 11, 24))
 TEXTS = ["w10 w20 w30", "w59", "w7 w7 w8 w9 w10 w11 w12", "nothing known w6"]
 NAMES = {0: "bad", 1: "fair", 2: "good"}
@@ -137,26 +133,6 @@ def folder(models, tmp_path_factory):
         arrays = {name: value.numpy() for name, value in inputs.items()}
         np.savez(folder / case / "expected.npz", logits=expected, **arrays)
     return folder
-
-
-def run(script, tmp_path, *arguments):
-    """Run Python code in a fresh process with empty caches; what it prints last is JSON."""
-    result = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_MODULES_CACHE": str(tmp_path / "modules"),
-            "HF_HUB_OFFLINE": "1",
-            "PYTHONPATH": str(SOURCE),
-        },
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
 
 
 def test_after_import_minidisc(folder, tmp_path):

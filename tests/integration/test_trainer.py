@@ -18,6 +18,7 @@ from minidisc.extraction import extract
 from minidisc.measure import Shape
 from minidisc.subnetworks import SubnetworkSpec
 from tests.unit.families import BERT, T5, training_rows
+from tests.unit.recorder import Recorder
 from tests.unit.trainers import CANDIDATES, LARGE, SMALL, trainer_for
 
 
@@ -289,17 +290,6 @@ def test_dropout_differs_between_accumulated_batches(tmp_path):
 
 
 # Scores.
-
-
-class Recorder:
-    """A task that remembers what it is asked."""
-
-    def __init__(self):
-        self.asked = []
-
-    def evaluate(self, logits, labels):
-        self.asked.append((logits, labels))
-        return {"metric": 0.5}
 
 
 @pytest.mark.parametrize("outputs", [[0, 1], [1, 0]])

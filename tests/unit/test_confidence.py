@@ -9,6 +9,7 @@ from minidisc.measure import Sizes
 from minidisc.selection import Candidate, Confidence
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task
+from tests.unit.recorder import Recorder
 
 
 def task(*metrics, kind="classification"):
@@ -145,17 +146,6 @@ def test_two_as_good_ones_have_even_chances():
 
 
 # How rows are drawn.
-
-
-class Recorder:
-    """A task that remembers what it is asked."""
-
-    def __init__(self):
-        self.asked = []
-
-    def evaluate(self, logits, labels):
-        self.asked.append((logits, labels))
-        return {"metric": 0.5}
 
 
 def test_all_candidates_are_scored_on_the_same_rows_and_rows_may_be_ragged():
