@@ -56,7 +56,7 @@ def main() -> None:
     write_json(
         options.output,
         {
-            "rows": prepared.row_counts()["validation"],
+            "rows": prepared.rows.counts()["validation"],
             "teacher": teacher,
             "students": {method: {"mean_and_error": mean_and_error(v), "values": v} for method, v in found.items()},
         },

@@ -205,7 +205,7 @@ def _save(
     total.peak_memory = max(total.peak_memory, highest_memory())
     results: dict[str, Any] = {
         "task": {"name": prepared.task.name, "kind": prepared.task.kind, "metrics": list(prepared.task.metrics)},
-        "rows": prepared.row_counts(),
+        "rows": prepared.rows.counts(),
         "vocabulary": prepared.vocabulary,
         "embeddings": prepared.low_rank,
         "budget": budget,

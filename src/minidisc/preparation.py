@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
-from safetensors import safe_open
 
-from minidisc import ranks
 from minidisc.architectures import architecture_for
-from minidisc.config import CompressSettings, DataSettings, documents_to_write, sandwich_rule
+from minidisc.config import CompressSettings, DataSettings, documents_to_write
 from minidisc.contrast import contrast
 from minidisc.devices import resolve_device
-from minidisc.errors import UserError
-from minidisc.importance import Importance, compute_importance
-from minidisc.layer_dropping import check_droppable
+from minidisc.importance import Importance
 from minidisc.listening import Listener
-from minidisc.losses import WITH_LABELS, of_classes, task_loss
 from minidisc.low_rank import check_rank, factorise
-from minidisc.measure import Cost, Shape, Sizes, measured
-from minidisc.memory import free_weights, give_weights, is_freed, release_memory
+from minidisc.measure import Cost, Shape, Sizes
+from minidisc.memory import free_weights, give_weights, is_freed
 from minidisc.nested import order_by_importance
-from minidisc.prediction import batches_by_length, model_inputs, predict
+from minidisc.prediction import predict
 from minidisc.preflight import Estimate, check_length, estimate, flops_of_all_trials, teacher_warnings
+from minidisc.refusals import check_usable
 from minidisc.results import ModelResult
+from minidisc.rows import Rows
 from minidisc.runs import TEXT
 from minidisc.schedules import Job, Network, planned
-from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid, even_scores, make_spec
-from minidisc.tasks import CAUSAL_LM, TaskData, collator, encode_for, hold_out, label_array, load_data, model_outputs
+from minidisc.scoring import Scorer
+from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, even_scores, make_spec
+from minidisc.tasks import CAUSAL_LM, collator, label_array, load_data, model_outputs
 from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_config, load_model
 from minidisc.teaching import stored_bytes
 from minidisc.tracking import check_trackers
@@ -44,7 +37,6 @@ from minidisc.values import fingerprint
 from minidisc.vocabulary import dropped, needed_pieces, trim_model, trim_tokenizer
 from minidisc.writing import open_texts, write_documents
 
-SELECTION_MAXIMUM = 2000
 # Beside where the rows are, what decides which go where, and what is cut.
 _BASE = (
     *(f.name for f in dataclasses.fields(DataSettings)),
@@ -98,12 +90,24 @@ class Preparation:
         self.device = resolve_device(settings.device)
         self.loaded.model.to(self.device)
         self.fingerprints = {"teacher_weights": fingerprint_of(settings.teacher), "rows": data.fingerprint}
-        self._split(data)
+        self.rows = Rows(settings, data, listener.note)
+        self.rows.encode(self.task, self.loaded.tokenizer)
         self._whole_teacher: dict[str, Any] = {}
         self.vocabulary = self._trim_vocabulary() if settings.trim_vocabulary else None
         self.shape = Shape.of(self.loaded.model, self.architecture)
         self.full = self.shape.full()
         self.low_rank = self._lower_rank(settings.embedding_rank) if settings.embedding_rank else None
+        self._scorer = Scorer(
+            settings=settings,
+            architecture=self.architecture,
+            shape=self.shape,
+            task=self.task,
+            outputs=self.outputs,
+            rows=self.rows["calibration"],
+            collate=collator(self.loaded.tokenizer),
+            device=self.device,
+            note=listener.note,
+        )
         self.targets = tuple(sorted(targets))
         if targets:
             self.check(settings)
@@ -123,7 +127,7 @@ class Preparation:
         )
         for warning in self.warnings:
             self.listener.warn(warning)
-        importance, self.cost = self._importance(self.loaded.model, self.full, file)
+        importance, self.cost = self._scorer.importance(self.loaded.model, self.full, file)
         order_by_importance(self.loaded.model, self.architecture, importance)
         self._importance_of_teacher = importance
         self._ranked = True
@@ -183,32 +187,9 @@ class Preparation:
         Raises:
             UserError: sparsities that the model is too small to tell apart, or labels needed that are not there.
         """
-        if settings.student == "layers":
-            check_droppable(self.loaded.model, self.architecture)
-        sparsities = {*self._pool(settings), *(settings.assistants or ())}
-        check_grid(sorted(sparsities), sum(self.full.heads), sum(self.full.neurons))
-        candidates = candidate_sparsities(settings.target_sparsity, settings.grid)[:-1]
-        if settings.schedule == "minidisc" and not {*(settings.assistants or ())} <= {*candidates}:
-            raise UserError(
-                f"--assistants holds a sparsity that is no candidate; allowed are "
-                f"{', '.join(f'{s:g}' for s in candidates)} (--grid has others)."
-            )
-        if ranks.wanted("DEEPSPEED") and not sandwich_rule(settings.candidates_per_step)[0]:
-            # ZeRO-3 would train what no pass of a step reaches by the gradient of the step before.
-            raise UserError(
-                f"--candidates-per-step {settings.candidates_per_step} does not go with DeepSpeed, which needs the "
-                "largest sub-network in every step; give largest+smallest+K or all."
-            )
-        if self.task.kind == CAUSAL_LM:
-            _check_for_text(settings)
-        elif settings.teacher_top_k is not None:
-            raise UserError(f"--teacher-top-k is for causal language modelling, but the task is {self.task.kind}.")
-        missing = len(self.rows["train"]) - sum(_has_labels(self.rows["train"]))
-        if missing and (settings.loss in WITH_LABELS or settings.schedule == "finetune"):
-            raise UserError(
-                f"{missing} training rows have no label, which --schedule finetune, --loss labels and --loss pkd "
-                "need; add labels, or use another."
-            )
+        check_usable(
+            settings, self._pool(settings), self.loaded.model, self.architecture, self.full, self.task, self.rows
+        )
 
     def job(self, settings: CompressSettings, folder: Path, shared: bool = False) -> Job:
         """The job of a schedule; ``settings`` may differ from those of the preparation in what comes after it."""
@@ -231,7 +212,7 @@ class Preparation:
             spec=self.spec,
             cut=self.cut,
             base=fingerprint({**{name: getattr(self.settings, name) for name in _BASE}, **self.fingerprints}),
-            importance=self._importance,
+            importance=self._scorer.importance,
             progress=self.listener.stage,
             note=self.listener.note,
             need_teacher=self.need_teacher,
@@ -311,57 +292,13 @@ class Preparation:
         if self.task.kind == CAUSAL_LM:
             return None
         teacher, own = self.teacher_logits("validation"), self.logits(student, "validation")
-        texts = self._texts["validation"].to_dict()
-        pairs = zip(*(texts[name] for name in ("text_a", "text_b") if name in texts), strict=True)
-        readable = texts["words"] if "words" in texts else [" | ".join(pair) for pair in pairs]
-        found = contrast(self.task, teacher, own, label_array(self.rows["validation"]), readable)
+        labels, texts = label_array(self.rows["validation"]), self.rows.readable("validation")
+        found = contrast(self.task, teacher, own, labels, texts)
         return found if self.settings.examples else {**found, "examples": []}
-
-    def row_counts(self) -> dict[str, dict[str, Any]]:
-        """Source and number of the rows of each use."""
-        return {name: {"source": self._sources[name], "count": len(rows)} for name, rows in self.rows.items()}
 
     def _pool(self, settings: CompressSettings) -> list[float]:
         """Sparsities of all targets' candidates."""
         return sorted({s for target in self.targets for s in candidate_sparsities(target, settings.grid)})
-
-    def _split(self, data: TaskData) -> None:
-        """Rows to train on, to calibrate on, to select on, to report on."""
-        settings = self.settings
-        train, validation = data.train, data.validation
-        assert train is not None and validation is not None
-        names, of_training = dict(data.splits), ["train"]
-        if settings.select_on == "validation":
-            selection, names["selection"] = validation, data.splits["validation"]
-        elif labelled_rows := sum(_has_labels(train)):
-            fraction = settings.selection_fraction or _selection_fraction(labelled_rows)
-            train, selection = hold_out(train, fraction, SELECTION_MAXIMUM, settings.seed)
-            of_training.append("selection")
-            names["selection"] = f"held out of {data.splits['train']}"
-        else:
-            validation, selection = hold_out(validation, 0.5, SELECTION_MAXIMUM, settings.seed)
-            names["selection"] = f"held out of {data.splits['validation']}"
-            self.listener.note(
-                f"the training rows have no labels: {len(selection)} validation rows serve for calibration and "
-                f"selection, the other {len(validation)} for the final figures."
-            )
-        self._texts = {"train": train, "selection": selection, "validation": validation}
-        self._sources, self._of_training = names, of_training
-        self._encode()
-
-    def _encode(self) -> None:
-        """The rows' tokens, and which rows calibrate."""
-        settings, names = self.settings, self._sources
-        self.rows: dict[str, datasets.Dataset] = {
-            name: encode_for(self.task, rows, self.loaded.tokenizer, settings.max_length)
-            for name, rows in self._texts.items()
-        }
-        own = settings.importance_on == "teacher"
-        usable = [i for i, known in enumerate(_has_labels(self.rows["train"])) if known or own]
-        source = self.rows["train"].select(usable) if usable else self.rows["selection"]
-        names["calibration"] = names["train" if usable else "selection"]
-        drawn = np.random.default_rng((settings.seed, 1)).permutation(len(source))[: settings.calibration_rows]
-        self.rows["calibration"] = source.select(sorted(drawn.tolist()))
 
     def _trim_vocabulary(self) -> dict[str, Any]:
         """Take the pieces that no training row has out of teacher and rows; says what is left and what is missed."""
@@ -369,7 +306,7 @@ class Preparation:
         # Figures of the teacher are those of the whole one.
         shape = Shape.of(model, self.architecture)
         self._whole_teacher = {"sizes": shape.sizes(shape.full()), "metrics": self.evaluate(model, "validation")}
-        seen = {piece for name in self._of_training for row in self.rows[name]["input_ids"] for piece in row}
+        seen = {*self.rows.training_pieces().tolist()}
         if self.architecture.reserved_positions:
             # Positions count from behind the padding's number.
             seen.update(range(model.config.pad_token_id + 1))
@@ -377,7 +314,7 @@ class Preparation:
         found = {"kept": len(kept), "of": len(tokenizer), **dropped(self.rows["validation"]["input_ids"], kept)}
         trim_model(model, kept)
         self.loaded = dataclasses.replace(self.loaded, tokenizer=trim_tokenizer(tokenizer, kept))
-        self._encode()
+        self.rows.encode(self.task, self.loaded.tokenizer)
         self.listener.note(
             f"vocabulary: {len(kept)} of {len(tokenizer)} pieces are kept; of the validation rows' pieces "
             f"{100 * found['pieces']:.2f} % are others, in {found['rows']} of {len(self.rows['validation'])} rows."
@@ -389,9 +326,9 @@ class Preparation:
         model = self.loaded.model
         check_rank(model, rank)
         self._whole_teacher.setdefault("sizes", self.shape.sizes(self.full))
-        pieces = np.concatenate([row for name in self._of_training for row in self.rows[name]["input_ids"]])
         size = model.base_model.get_input_embeddings().num_embeddings
-        found = factorise(model, rank, torch.from_numpy(np.bincount(pieces, minlength=size)))
+        counts = np.bincount(self.rows.training_pieces(), minlength=size)
+        found = factorise(model, rank, torch.from_numpy(counts))
         saved = int(found["saved"])
         self.shape = dataclasses.replace(
             self.shape,
@@ -434,72 +371,3 @@ class Preparation:
             train_file=str(files["train"]),
             validation_file=settings.validation_file or str(files["validation"]),
         )
-
-    def _importance(self, model: Any, spec: SubnetworkSpec, file: Path) -> tuple[Importance, Cost]:
-        """Scores of a network of the widths ``spec``, and what they cost; read from ``file`` if they are there."""
-        # The order must be the same everywhere, and another processor may round otherwise.
-        return ranks.by_zero(partial(self._scores, model, spec, file))
-
-    def _scores(self, model: Any, spec: SubnetworkSpec, file: Path) -> tuple[Importance, Cost]:
-        if file.is_file():
-            with safe_open(file, "pt") as stored:
-                return Importance.load(file), Cost(**json.loads(stored.metadata()["cost"]))
-        rows = self.rows["calibration"]
-        self.listener.note(f"importance of heads and neurons on {len(rows)} rows")
-        # Forward, and backward to the activations alone.
-        passes, own, cost = 2, self.settings.importance_on == "teacher", Cost()
-        with measured(cost):
-            if own:
-                rows, passes = self._labelled_by(model, rows), 3
-            widths = self.shape.heads, self.shape.neurons
-            batches, checkpointing = self._calibration_batches(rows), self.settings.gradient_checkpointing
-            model.to(self.device)
-            importance = compute_importance(model, self.architecture, batches, self._task_loss, widths, checkpointing)
-        release_memory()
-        cost.flops = passes * self.shape.forward_flops(spec, len(rows), int(np.mean(rows["length"])))
-        importance.save(file, {"cost": json.dumps(asdict(cost))})
-        return importance, cost
-
-    def _labelled_by(self, model: Any, rows: datasets.Dataset) -> datasets.Dataset:
-        """The rows with a network's own predictions as labels."""
-        collate, size = collator(self.loaded.tokenizer), 2 * self.settings.batch_size
-        logits = predict(model, rows, collate, size, self.outputs)
-        labels: Any
-        if self.task.kind == "token-classification":
-            labels = [words.argmax(1).tolist() for words in logits]
-        elif self.task.kind == "regression":
-            # The loss against the prediction itself has no gradient; one off it, it has the prediction's.
-            labels = (logits[:, 0] + 1).tolist()
-        else:
-            labels = logits.argmax(1).tolist()
-        return rows.remove_columns("label").add_column("label", labels)
-
-    def _calibration_batches(self, rows: datasets.Dataset) -> Iterator[dict[str, torch.Tensor]]:
-        for _, batch in batches_by_length(rows, collator(self.loaded.tokenizer), self.settings.batch_size):
-            yield {**model_inputs(batch, self.device), "labels": batch["labels"].to(self.device)}
-
-    def _task_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return task_loss(of_classes(logits, self.outputs), labels)
-
-
-def _has_labels(rows: datasets.Dataset) -> list[bool]:
-    """Of each row, whether it has a label; a document's are its own words."""
-    if "label" not in rows.column_names:
-        return [True] * len(rows)
-    return [label is not None for label in rows["label"]]
-
-
-def _check_for_text(settings: CompressSettings) -> None:
-    """Refuse what needs labels, or one label a row."""
-    if settings.importance_on == "teacher":
-        raise UserError("--importance-on teacher is for rows without labels; a text's next tokens are always there.")
-    if settings.loss == "pkd":
-        raise UserError(
-            "--loss pkd compares a sentence's first token, from which nothing is predicted in causal language "
-            "modelling; use hidden+logits, logits or minilm."
-        )
-
-
-def _selection_fraction(labelled_rows: int) -> float:
-    # Candidates differ by a few points; a metric on fewer than about 500 rows cannot tell them apart.
-    return max(0.1, min(0.25, 500 / labelled_rows))

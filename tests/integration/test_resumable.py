@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidisc import resumable
-from minidisc.config import TrainingSettings
+from minidisc.config import DataSettings, TrainingSettings
 from minidisc.resumable import LengthGroupedOrder, trainer_arguments
 from minidisc.subnetworks import SubnetworkSpec
+from minidisc.tasks import load_data
 from minidisc.trainer import SandwichArguments, SandwichTrainer
+from tests.integration.fresh import run
 from tests.unit.families import BERT, randomise, tiny_tokenizer, training_rows
 
 # The order of rows.
@@ -323,3 +325,20 @@ def test_time_of_both_parts_is_counted(tmp_path):
     trainer = resume(tmp_path)
     assert 1000 < trainer.cost.seconds < 1060
     assert 500 < trainer.cost.cpu_seconds < 560
+
+
+# The rows themselves.
+
+FINGERPRINT = """
+import json, sys
+from minidisc.config import DataSettings
+from minidisc.tasks import load_data
+print(json.dumps(load_data(DataSettings(train_file=sys.argv[1]), need_validation=False).fingerprint))
+"""
+
+
+def test_rows_have_the_same_fingerprint_in_another_process(tmp_path):
+    file = tmp_path / "train.csv"
+    file.write_text("text,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(20)))
+    data = load_data(DataSettings(train_file=str(file)), need_validation=False)
+    assert run(FINGERPRINT, tmp_path, file) == data.fingerprint

@@ -193,7 +193,7 @@ class _Comparison:
         self._teacher = self._teacher or plain(prepared.teacher_result())
         content = {
             "task": {"name": prepared.task.name, "kind": prepared.task.kind, "metrics": list(prepared.task.metrics)},
-            "rows": prepared.row_counts(),
+            "rows": prepared.rows.counts(),
             "teacher": self._teacher,
             **of_cells(cells, asdict(self.settings), self.settings.methods),
             "failures": failures,

@@ -1,0 +1,79 @@
+"""What a teacher, or the rows at hand, cannot be used for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from minidisc import ranks
+from minidisc.architectures import Architecture
+from minidisc.config import CompressSettings, sandwich_rule
+from minidisc.errors import UserError
+from minidisc.layer_dropping import check_droppable
+from minidisc.losses import WITH_LABELS
+from minidisc.rows import Rows, has_labels
+from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid
+from minidisc.tasks import CAUSAL_LM, Task
+
+
+def check_usable(
+    settings: CompressSettings,
+    sparsities: Collection[float],
+    model: Any,
+    architecture: Architecture,
+    full: SubnetworkSpec,
+    task: Task,
+    rows: Rows,
+) -> None:
+    """Refuse settings that do not go with this teacher or these rows.
+
+    Args:
+        settings: of a schedule.
+        sparsities: of all candidates.
+        model: the teacher.
+        architecture: its own.
+        full: its widths.
+        task: of the rows.
+        rows: of the run.
+
+    Raises:
+        UserError: sparsities that the model is too small to tell apart, labels needed that are not there, or
+            anything else of the kind.
+    """
+    if settings.student == "layers":
+        check_droppable(model, architecture)
+    assistants = set(settings.assistants or ())
+    check_grid(sorted({*sparsities, *assistants}), sum(full.heads), sum(full.neurons))
+    candidates = candidate_sparsities(settings.target_sparsity, settings.grid)[:-1]
+    if settings.schedule == "minidisc" and not assistants <= {*candidates}:
+        raise UserError(
+            f"--assistants holds a sparsity that is no candidate; allowed are "
+            f"{', '.join(f'{s:g}' for s in candidates)} (--grid has others)."
+        )
+    if ranks.wanted("DEEPSPEED") and not sandwich_rule(settings.candidates_per_step)[0]:
+        # ZeRO-3 would train what no pass of a step reaches by the gradient of the step before.
+        raise UserError(
+            f"--candidates-per-step {settings.candidates_per_step} does not go with DeepSpeed, which needs the "
+            "largest sub-network in every step; give largest+smallest+K or all."
+        )
+    if task.kind == CAUSAL_LM:
+        _check_for_text(settings)
+    elif settings.teacher_top_k is not None:
+        raise UserError(f"--teacher-top-k is for causal language modelling, but the task is {task.kind}.")
+    missing = len(rows["train"]) - sum(has_labels(rows["train"]))
+    if missing and (settings.loss in WITH_LABELS or settings.schedule == "finetune"):
+        raise UserError(
+            f"{missing} training rows have no label, which --schedule finetune, --loss labels and --loss pkd "
+            "need; add labels, or use another."
+        )
+
+
+def _check_for_text(settings: CompressSettings) -> None:
+    """Refuse what needs labels, or one label a row."""
+    if settings.importance_on == "teacher":
+        raise UserError("--importance-on teacher is for rows without labels; a text's next tokens are always there.")
+    if settings.loss == "pkd":
+        raise UserError(
+            "--loss pkd compares a sentence's first token, from which nothing is predicted in causal language "
+            "modelling; use hidden+logits, logits or minilm."
+        )

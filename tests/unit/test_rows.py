@@ -1,0 +1,86 @@
+import datasets
+import numpy as np
+import pytest
+
+from minidisc.config import CompressSettings
+from minidisc.rows import Rows
+from minidisc.tasks import Task, TaskData
+from tests.unit.families import tiny_tokenizer
+
+TASK = Task("own", "classification", ("text",), "label", ("bad", "good"), True, ("accuracy",))
+
+
+def table(first, labels, **more):
+    """Rows of two words each, no two alike."""
+    texts = [f"w{5 + (first + i) % 50} w{5 + (first + i) // 50}" for i in range(len(labels))]
+    return datasets.Dataset.from_dict({"text_a": texts, "label": labels, **more})
+
+
+def rows_of(train_labels, tokenizer=None, **settings):
+    """Encoded rows of a run, and what it was told about them."""
+    notes = []
+    data = TaskData(TASK, table(0, train_labels), table(1000, [0, 1] * 20), {"train": "t", "validation": "v"}, "")
+    given = CompressSettings(teacher="t", train_file="f", output_dir="o", max_length=16, **settings)
+    rows = Rows(given, data, notes.append)
+    rows.encode(TASK, tokenizer or tiny_tokenizer())
+    return rows, notes
+
+
+def texts(rows, use):
+    return {tuple(row) for row in rows[use]["input_ids"]}
+
+
+def test_selection_and_calibration_are_of_the_training_rows():
+    rows, notes = rows_of([0, 1] * 40, calibration_rows=10)
+    assert {use: len(found) for use, found in rows.items()} == {
+        "train": 60,
+        "selection": 20,
+        "validation": 40,
+        "calibration": 10,
+    }
+    assert not texts(rows, "selection") & texts(rows, "train")
+    assert texts(rows, "calibration") <= texts(rows, "train")
+    assert rows.counts()["selection"] == {"source": "held out of t", "count": 20}
+    assert rows.counts()["calibration"] == {"source": "t", "count": 10}
+    assert not notes
+
+
+def test_selection_on_the_validation_rows():
+    rows, _ = rows_of([0, 1] * 40, select_on="validation")
+    assert texts(rows, "selection") == texts(rows, "validation")
+    assert len(rows["train"]) == 80
+    assert rows.counts()["selection"]["source"] == "v"
+
+
+def test_without_labels_half_of_the_validation_rows_serve():
+    rows, notes = rows_of([None] * 80, calibration_rows=7)
+    assert (len(rows["train"]), len(rows["selection"]), len(rows["validation"])) == (80, 20, 20)
+    assert not texts(rows, "selection") & texts(rows, "validation")
+    assert texts(rows, "calibration") <= texts(rows, "selection")
+    assert len(rows["calibration"]) == 7
+    assert "20 validation rows serve for calibration and selection" in notes[0]
+
+
+@pytest.mark.parametrize(("importance_on", "calibrated"), [("labels", 30), ("teacher", 70)])
+def test_rows_without_labels_calibrate_on_predictions_alone(importance_on, calibrated):
+    rows, _ = rows_of([0, 1] * 20 + [None] * 40, importance_on=importance_on, calibration_rows=1000)
+    assert len(rows["calibration"]) == calibrated
+
+
+def test_validation_rows_are_no_training_pieces():
+    rows, _ = rows_of([0, 1] * 40)
+    expected = [piece for use in ("train", "selection") for row in rows[use]["input_ids"] for piece in row]
+    np.testing.assert_array_equal(rows.training_pieces(), expected)
+    rows, _ = rows_of([0, 1] * 40, select_on="validation")
+    assert sorted(rows.training_pieces()) == sorted(expected)
+
+
+def test_readable_rows():
+    rows, _ = rows_of([0, 1] * 40)
+    assert rows.readable("validation")[0] == "w5 w25"
+    pairs = table(0, [0, 1] * 20, text_b=["w9"] * 40)
+    words = datasets.Dataset.from_dict({"words": [["w5", "w6"]] * 40, "label": [[0, 1]] * 40})
+    given = CompressSettings(teacher="t", train_file="f", output_dir="o", select_on="validation")
+    for table_, first in ((pairs, "w5 w5 | w9"), (words, ["w5", "w6"])):
+        data = TaskData(TASK, table_, table_, {"train": "t", "validation": "v"}, "")
+        assert Rows(given, data, print).readable("validation")[0] == first
