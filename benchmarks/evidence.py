@@ -33,9 +33,10 @@ STOP = "minidisc:no_gap=stop"  # it is not trained on where its own size has the
 
 # What is asked for together: one trial and all that it could have chosen, beside no assistant; the search and all
 # that it tries; the cheapest trial, and all cheaper ones; a lower learning rate for what has learnt already, and for
-# direct distillation; other variants; those with another importance; and direct distillation for about as many CPU
-# seconds as the trial takes, and with as many FLOPs, which takes longer.
-PARTS = ("trial", "search", "cheapest", "cheaper", "rates", "ablation", "importance", "long", "flops")
+# direct distillation; one that falls over both stages, of the trial and of the cheapest; other variants; those with
+# another importance; and direct distillation for about as many CPU seconds as the trial takes, and with as many FLOPs,
+# which takes longer.
+PARTS = ("trial", "search", "cheapest", "cheaper", "rates", "decay", "ablation", "importance", "long", "flops")
 
 CHEAPEST = "minidisc:sandwich_share=0.25:candidates_per_step=smallest+1"
 CHEAPER = (
@@ -47,6 +48,7 @@ CHEAPER = (
 _TWICE = "direct:max_steps=1200"
 RATES = ("minidisc:second_learning_rate=1e-4", f"{_TWICE}:learning_rate=1e-4")
 """A third of what all stages have otherwise."""
+DECAY = ("minidisc:decay_over=run", f"{CHEAPEST}:decay_over=run")
 
 _THROUGH = "minidisc:assistants=0.7"
 # Importance on the teacher's own predictions, which needs no labels: a comparison of its own, since all that follows
@@ -62,7 +64,8 @@ ABLATION: dict[str, tuple[str, ...]] = {
         "finetune",
         f"direct{UNLABELLED}",
     ),
-    "minidisc": (*CHEAPER, RATES[0]),
+    "minidisc": (*CHEAPER, RATES[0], *DECAY),
+    CHEAPEST: (DECAY[1],),
     _TWICE: (RATES[1],),
     SANDWICH: (
         f"{SANDWICH}:candidates_per_step=all",
@@ -106,11 +109,12 @@ class Plan:
             "cheapest": (CHEAPEST,),
             "cheaper": CHEAPER,
             "rates": RATES,
+            "decay": DECAY,
             "ablation": tuple(
                 v
                 for variants in ABLATION.values()
                 for v in variants
-                if UNLABELLED not in v and v not in (*CHEAPER, *RATES)
+                if UNLABELLED not in v and v not in (*CHEAPER, *RATES, *DECAY)
             ),
             "importance": ("direct", SANDWICH),
             "long": (long(cell),),

@@ -248,7 +248,7 @@ def _within_drop(
     """Train all candidates, and make the sparsest one that loses little enough the target."""
     prepared.aim(widest(settings))
     job = _announced(prepared, prepared.job(prepared.settings, folder))
-    stage = job.train("sandwich-1", [job.teacher], job.teacher, job.pool, finding=True)
+    stage = job.train("sandwich-1", [job.teacher], job.teacher, job.pool, number=1)
     table = stage.table(job)
     logits = prepared.teacher_logits("selection"), stage.trainer.best_logits([row.spec for row in table])
     labels = stage.trainer.selection_labels()

@@ -15,6 +15,7 @@ Student = Literal["pruned", "layers"]
 Loss = Literal["hidden+logits", "logits", "pkd", "minilm", "labels"]
 SecondStage = Literal["student", "sandwich"]
 SecondTeacher = Literal["assistant", "teacher", "both"]
+DecayOver = Literal["stage", "run"]
 ImportanceOn = Literal["labels", "teacher"]
 Widths = Literal["per-layer", "uniform"]
 SecondImportance = Literal["teacher", "assistant"]
@@ -119,6 +120,7 @@ class TrainingSettings:
     )
     learning_rate: float = option(5e-5, "peak learning rate")
     warmup: float = option(0.1, "fraction of the steps over which the learning rate rises; it then falls linearly")
+    final_learning_rate: float = option(0.0, "learning rate to which it falls")
     weight_decay: float = option(0.01, "the optimiser's weight decay")
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm")
     patience: int = option(5, "stop after this many evaluations without gain")
@@ -143,6 +145,11 @@ class TrainingSettings:
             self.max_steps is None or self.max_steps > 0, f"--max-steps is {self.max_steps}; it must be positive."
         )
         _require(0 <= self.warmup < 1, f"--warmup is {self.warmup}; it is a fraction of the steps, in [0, 1).")
+        _require(
+            0 <= self.final_learning_rate < self.learning_rate,
+            f"--final-learning-rate is {self.final_learning_rate:g}; allowed is from 0 to less than the peak "
+            f"({self.learning_rate:g}).",
+        )
         _require(self.patience >= 1, f"--patience is {self.patience}; it must be at least 1.")
         _require(self.seed >= 0, f"--seed is {self.seed}; it must not be negative.")
         _choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
@@ -305,6 +312,11 @@ class CompressSettings(DataSettings, TrainingSettings):
         None,
         "peak learning rate of minidisc's last stage, which trains what has learnt already; else --learning-rate",
     )
+    decay_over: DecayOver = option(
+        "stage",
+        "stage: the learning rate falls to the end of every stage, and starts anew; run: it falls over all of "
+        "minidisc's stages, each of which goes on from where the one before left it",
+    )
     second_teacher: SecondTeacher = option(
         "assistant", "who teaches after the first stage: the assistant, the teacher, or both at once"
     )
@@ -436,6 +448,7 @@ class CompressSettings(DataSettings, TrainingSettings):
         )
         _choice("no_gap", self.no_gap, get_args(NoGap))
         _choice("second_teacher", self.second_teacher, get_args(SecondTeacher))
+        _choice("decay_over", self.decay_over, get_args(DecayOver))
         _require(self.teacher_cache >= 0, f"--teacher-cache is {self.teacher_cache:g}; it must not be negative.")
         _choice("select_on", self.select_on, get_args(SelectOn))
         fraction = self.selection_fraction
@@ -448,25 +461,39 @@ class CompressSettings(DataSettings, TrainingSettings):
         sandwich_rule(self.candidates_per_step)
         rate = self.second_learning_rate
         _require(rate is None or rate > 0, f"--second-learning-rate is {rate or 0:g}; it must be positive.")
+        _require(
+            rate is None or self.decay_over == "stage",
+            "--second-learning-rate goes with --decay-over stage; with run, the last stage's rate follows from the "
+            "one before.",
+        )
         share = self.sandwich_share
         _require(share is None or 0 < share < 1, f"--sandwich-share is {share or 0:g}; allowed is between 0 and 1.")
 
-    def of_stage(self, rows: int, finding: bool) -> CompressSettings:
-        """The settings of one of minidisc's stages on so many rows: its own steps, and its own learning rate.
+    def of_stage(self, rows: int, number: int | None = None) -> CompressSettings:
+        """The settings of one of minidisc's stages on so many rows: its own steps, and its own learning rates.
 
         Args:
             rows: training rows.
-            finding: whether the stage is to find an assistant; else it is the last one.
+            number: which stage it is, from 1 on; the last one, which trains the student, if not given.
         """
         if self.schedule != "minidisc" or self.stages == 1:
             return self
+        before = min(number or self.stages, self.stages) - 1
+        is_last = before == self.stages - 1
+        finding = last = self.steps(rows)
         own: dict[str, Any] = {}
-        if self.second_learning_rate is not None and not finding:
-            own["learning_rate"] = self.second_learning_rate
         if self.sandwich_share is not None:
             every = self.stages * self.steps(rows)
             found = self.sandwich_share * every
-            own["max_steps"] = max(1, round(found / (self.stages - 1) if finding else every - found))
+            finding, last = max(1, round(found / (self.stages - 1))), max(1, round(every - found))
+            own["max_steps"] = last if is_last else finding
+        if self.decay_over == "run":
+            done = before * finding, before * finding + (last if is_last else finding)
+            start, end = (step / ((self.stages - 1) * finding + last) for step in done)
+            peak, final = self.learning_rate, self.final_learning_rate
+            own["learning_rate"], own["final_learning_rate"] = ((1 - x) * peak + x * final for x in (start, end))
+        if self.second_learning_rate is not None and is_last:
+            own["learning_rate"] = self.second_learning_rate
         return dataclasses.replace(self, **own)
 
     def rule_of_step(self, candidates: int) -> str:

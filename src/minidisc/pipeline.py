@@ -149,7 +149,7 @@ def plan(
     return Plan(
         candidates=[(spec, prepared.shape.sizes(spec)) for spec in specs],
         stages=[[spec.name for spec in stage] for stage in stages],
-        steps=[job.steps(finding=number < len(stages)) for number in range(1, len(stages) + 1)],
+        steps=[job.steps(number) for number in range(1, len(stages) + 1)],
         estimate=prepared.plan(job),
     )
 

@@ -142,7 +142,7 @@ def estimate(
     on_cpu = teacher.device.type == "cpu"
     holes = HOLES if on_cpu and _differ(lengths) else 0.0
     kept = 0 if settings.train_embeddings else shape.embedding_parameters
-    first = settings.of_stage(len(lengths), finding=len(stages) > 1)
+    first = settings.of_stage(len(lengths), 1)
     load = Load(
         teacher=shape.all_parameters,
         widest=widest,
@@ -260,7 +260,7 @@ def _seconds(
     total = count["validation"] * probed.forward
     teacher = probed.forward
     for number, candidates in enumerate(stages, start=1):
-        own = settings.of_stage(count["train"], finding=number < len(stages))
+        own = settings.of_stage(count["train"], number)
         chances = _chances(candidates, settings)
         widths = shape.sizes(chances[0][0]).all / shape.sizes(stages[0][0]).all
         step = sum(chance * probed.at(probed.train, spec.sparsity) for spec, chance in chances)
@@ -301,7 +301,7 @@ def _flops(
     teacher = shape.full()
     total = parts.importance()
     for number, candidates in enumerate(stages, start=1):
-        steps = settings.of_stage(len(rows["train"]), finding=number < len(stages))
+        steps = settings.of_stage(len(rows["train"]), number)
         total += parts.teaching(teacher, steps) + parts.training(candidates, steps)
         teacher = sorted(candidates, key=lambda spec: spec.sparsity)[len(candidates) // 2]
     return total

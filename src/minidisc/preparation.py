@@ -231,7 +231,8 @@ class Preparation:
         if self.task.kind == CAUSAL_LM and kept is None:
             return False
         fits = stored_bytes(lengths, self.shape, settings.loss, kept or 0) <= settings.teacher_cache * 2**30
-        again = any(settings.of_stage(len(lengths), finding).repeats(len(lengths)) for finding in (True, False))
+        numbers = range(1, settings.stages + 1)
+        again = any(settings.of_stage(len(lengths), number).repeats(len(lengths)) for number in numbers)
         return fits and again and self.loaded.tokenizer.padding_side == "right"
 
     def plan(self, job: Job) -> Estimate:

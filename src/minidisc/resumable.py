@@ -75,6 +75,7 @@ def trainer_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any
         "gradient_accumulation_steps": settings.gradient_accumulation_steps,
         "learning_rate": settings.learning_rate,
         "warmup_steps": settings.warmup,
+        **_decay(settings.final_learning_rate),
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
         "seed": settings.seed,
@@ -94,6 +95,13 @@ def trainer_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any
         "remove_unused_columns": False,
         "dataloader_pin_memory": False,
     }
+
+
+def _decay(final_learning_rate: float) -> dict[str, Any]:
+    """How the learning rate falls: linearly, for which transformers has two names."""
+    if not final_learning_rate:
+        return {"lr_scheduler_type": "linear"}
+    return {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": final_learning_rate, "power": 1.0}}
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
 
 import minidisc
 from minidisc.errors import UserError
@@ -366,6 +366,19 @@ def test_the_last_stage_has_its_own_learning_rate(workplace, tmp_path, monkeypat
     own = {"epochs": 1, "learning_rate": 1e-3, "second_learning_rate": 1e-4, "assistants": (0.25,)}
     minidisc.compress(**tiny.settings(workplace, tmp_path / "run", **own))
     assert rates == [1e-3, 1e-4]
+
+
+def test_the_learning_rate_falls_over_the_run(workplace, tmp_path, monkeypatch):
+    class Rates(TrainerCallback):
+        def on_step_begin(self, args, state, control, optimizer, **_):
+            rates.append(optimizer.param_groups[0]["lr"])
+
+    fit, rates = SandwichTrainer.fit, []
+    monkeypatch.setattr(SandwichTrainer, "fit", lambda self: (self.add_callback(Rates()), fit(self)))
+    # Eight steps an epoch.
+    own = {"epochs": 1, "learning_rate": 1.6e-3, "warmup": 0, "decay_over": "run", "assistants": (0.25,)}
+    minidisc.compress(**tiny.settings(workplace, tmp_path / "run", **own))
+    assert rates == pytest.approx([1e-4 * (16 - step) for step in range(16)])
 
 
 def test_the_steps_are_shared_out_as_asked(workplace, tmp_path):

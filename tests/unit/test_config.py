@@ -119,7 +119,7 @@ def test_other_rules_are_refused(text):
 )
 def test_the_steps_of_a_stage(settings, finding, last):
     given = settings_from(CompressSettings, {**COMPRESS, "batch_size": 2, "epochs": 2, **settings})
-    assert [given.of_stage(10, of).steps(10) for of in (True, False)] == [finding, last]
+    assert [given.of_stage(10, number).steps(10) for number in (1, None)] == [finding, last]
 
 
 @pytest.mark.parametrize(
@@ -134,13 +134,46 @@ def test_the_steps_of_a_stage(settings, finding, last):
 )
 def test_the_learning_rate_of_a_stage(settings, finding, last):
     given = settings_from(CompressSettings, {**COMPRESS, "learning_rate": 3e-4, **settings})
-    assert [given.of_stage(10, of).learning_rate for of in (True, False)] == [finding, last]
+    assert [given.of_stage(10, number).learning_rate for number in (1, None)] == [finding, last]
 
 
 def test_the_steps_of_a_stage_are_its_own_whatever_its_learning_rate():
     both = {"second_learning_rate": 1e-4, "sandwich_share": 0.25}
     given = settings_from(CompressSettings, {**COMPRESS, "batch_size": 2, "epochs": 2, **both})
-    assert [given.of_stage(10, of).steps(10) for of in (True, False)] == [5, 15]
+    assert [given.of_stage(10, number).steps(10) for number in (1, 2)] == [5, 15]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        # Ten rows in batches of two, two epochs a stage: (from, to) of each stage.
+        ({}, [(8e-4, 4e-4), (4e-4, 0)]),
+        ({"sandwich_share": 0.25}, [(8e-4, 6e-4), (6e-4, 0)]),
+        ({"stages": 4}, [(8e-4, 6e-4), (6e-4, 4e-4), (4e-4, 2e-4), (2e-4, 0)]),
+        ({"final_learning_rate": 2e-4}, [(8e-4, 5e-4), (5e-4, 2e-4)]),
+        ({"schedule": "direct"}, [(8e-4, 0)]),
+        ({"stages": 1}, [(8e-4, 0)]),
+    ],
+)
+def test_a_learning_rate_that_falls_over_the_run(settings, expected):
+    given = {**COMPRESS, "batch_size": 2, "epochs": 2, "learning_rate": 8e-4, "decay_over": "run", **settings}
+    found = [settings_from(CompressSettings, given).of_stage(10, number + 1) for number in range(len(expected))]
+    for own, rates in zip(found, expected, strict=True):
+        assert (own.learning_rate, own.final_learning_rate) == pytest.approx(rates)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"final_learning_rate": 1e-4}, "--final-learning-rate is 0.0001; allowed is from 0 to less than the peak"),
+        ({"final_learning_rate": -1}, "--final-learning-rate is -1"),
+        ({"decay_over": "epoch"}, "--decay-over is 'epoch'; allowed are stage, run"),
+        ({"decay_over": "run", "second_learning_rate": 1e-5}, "--second-learning-rate goes with --decay-over stage"),
+    ],
+)
+def test_decays_that_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        settings_from(CompressSettings, {**COMPRESS, "learning_rate": 1e-4, **settings})
 
 
 def test_a_learning_rate_of_nothing_is_refused():

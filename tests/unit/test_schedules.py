@@ -54,8 +54,8 @@ class Recorder(Job):
     metrics: dict = field(default_factory=dict)
     stages: list = field(default_factory=list)
 
-    def train(self, stage, teachers, source, candidates, finding=False):
-        assert finding == stage.startswith("sandwich")
+    def train(self, stage, teachers, source, candidates, number=None):
+        assert number == (int(stage[-1]) if stage.startswith("sandwich") else None)
         self.stages.append((stage, [t.weights for t in teachers], source.weights, [c.sparsity for c in candidates]))
         return RecordedStage(stage, candidates, self.metrics)
 

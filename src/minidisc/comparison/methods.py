@@ -15,8 +15,10 @@ from minidisc.values import settings_from
 _OWN = (
     "assistants",
     "candidates_per_step",
+    "decay_over",
     "dropout",
     "epochs",
+    "final_learning_rate",
     "grid",
     "learning_rate",
     "loss",

@@ -35,7 +35,7 @@ from minidisc.trainer import SandwichArguments, SandwichTrainer
 from minidisc.values import fingerprint
 
 _STAGE_SETTINGS = (
-    *(f.name for f in dataclasses.fields(TrainingSettings)),
+    *(f.name for f in dataclasses.fields(TrainingSettings) if f.name != "final_learning_rate"),
     "dropout",
     "train_embeddings",
     "loss",
@@ -97,10 +97,10 @@ class Job:
         """The student's size."""
         return self.candidates[-1]
 
-    def steps(self, finding: bool) -> int:
-        """Optimiser steps of a stage, if nothing stops it early; ``finding`` as in `train`."""
+    def steps(self, number: int) -> int:
+        """Optimiser steps of the stage of this number, from 1 on, if nothing stops it early."""
         rows = len(self.train_rows)
-        return self.settings.of_stage(rows, finding).steps(rows)
+        return self.settings.of_stage(rows, number).steps(rows)
 
     def untrained_student(self) -> tuple[Network, SubnetworkSpec]:
         """What a student without assistant is cut from, and its widths: the teacher, or its every k-th layer."""
@@ -131,22 +131,24 @@ class Job:
         teachers: Sequence[Network],
         source: Network,
         candidates: Sequence[SubnetworkSpec],
-        finding: bool = False,
+        number: int | None = None,
     ) -> Stage:
         """Train candidates of ``source`` against ``teachers``; or take up, or read, what was trained before.
 
         The shared network is only as wide as the largest candidate, since nothing beyond it would ever be used. The
-        teacher is in memory only until its outputs are stored, if they are. ``finding`` says that an assistant is to
-        be found, which may have fewer steps.
+        teacher is in memory only until its outputs are stored, if they are. ``number`` says which stage it is, from
+        1 on; the last one, which trains the student, if not given.
         """
         rows = len(self.train_rows)
-        settings = self.settings.of_stage(rows, finding)
+        settings = self.settings.of_stage(rows, number)
         rule = settings.rule_of_step(len(candidates))
         always = [spec for spec in self.always if spec in candidates]
         key = fingerprint(
             {
                 "base": self.base,
                 "settings": {name: getattr(settings, name) for name in _STAGE_SETTINGS},
+                # Only where there is one, so that stages trained before there could be are found again.
+                **({"final_learning_rate": settings.final_learning_rate} if settings.final_learning_rate else {}),
                 "candidates_per_step": rule,
                 "candidates": [asdict(c) for c in candidates],
                 "always": [c.sparsity for c in always],

@@ -18,7 +18,7 @@ def minidisc(job: Job) -> Outcome:
     teachers, source = [job.teacher], job.teacher
     remaining, trained = job.candidates, job.pool
     for number in range(1, max(2, job.settings.stages)):
-        stage = job.train(f"sandwich-{number}", teachers, source, trained, finding=True)
+        stage = job.train(f"sandwich-{number}", teachers, source, trained, number)
         outcome.add_stage(f"sandwich-{number}", stage)
         table = stage.candidates(job, remaining)
         outcome.candidates.append(table)
