@@ -25,19 +25,6 @@ def run(workplace, tmp_path_factory):
     return minidisc.compress(**tiny.settings(workplace, tmp_path_factory.mktemp("runs") / "run"))
 
 
-def _accuracy(folder, workplace):
-    """Counted by hand, with nothing of minidisc but the model's class."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    table = read_table(workplace / "validation.csv")
-    right = 0
-    for text, label in zip(table["text"], table["label"], strict=True):
-        with torch.no_grad():
-            logits = model(**tokenizer(text, truncation=True, max_length=16, return_tensors="pt")).logits
-        right += model.config.id2label[int(logits.argmax())] == label
-    return right / len(table)
-
-
 def test_the_run_folder_keeps_its_contract(run):
     names = {path.name for path in run.output_dir.iterdir()}
     expected = {"run.yaml", "importance.safetensors", "candidates.json", "student", "results.json", "report.html"}
@@ -50,9 +37,9 @@ def test_the_run_folder_keeps_its_contract(run):
 
 
 def test_reported_metrics_are_what_the_saved_models_score(run, workplace):
-    assert run.teacher.metrics["accuracy"] == pytest.approx(_accuracy(workplace / "teacher", workplace))
+    assert run.teacher.metrics["accuracy"] == pytest.approx(tiny.accuracy(workplace / "teacher", workplace))
     for model in [*run.assistants, run.student]:
-        assert model.metrics["accuracy"] == pytest.approx(_accuracy(model.path, workplace))
+        assert model.metrics["accuracy"] == pytest.approx(tiny.accuracy(model.path, workplace))
     assert run.teacher.metrics["accuracy"] > 0.8
 
 
@@ -131,7 +118,7 @@ def test_student_keeps_labels_and_its_narrow_layers(run):
 )
 def test_schedules_and_options(workplace, tmp_path, changes, stages):
     result = minidisc.compress(**tiny.settings(workplace, tmp_path / "run", epochs=1, **changes))
-    assert result.student.metrics["accuracy"] == pytest.approx(_accuracy(result.student.path, workplace))
+    assert result.student.metrics["accuracy"] == pytest.approx(tiny.accuracy(result.student.path, workplace))
     costs = result.results["cost"]["stages"]
     if stages:
         assert [name for name in costs if name != "importance"] == stages
@@ -256,7 +243,7 @@ def test_a_teacher_with_labels_in_another_order_is_mapped_by_name(workplace, tmp
         **{**tiny.settings(workplace, tmp_path / "run"), "teacher": str(tmp_path / "teacher")},
     )
     assert result.teacher.metrics == pytest.approx(run.teacher.metrics)
-    assert result.student.metrics["accuracy"] == pytest.approx(_accuracy(result.student.path, workplace))
+    assert result.student.metrics["accuracy"] == pytest.approx(tiny.accuracy(result.student.path, workplace))
 
 
 def test_an_untrained_teacher_is_named(workplace, tmp_path, caplog):

@@ -6,12 +6,10 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import minidisc
 from minidisc.cli.main import main
 from minidisc.sizes import extract_size
-from minidisc.tasks import read_table
 from tests.integration import tiny
 
 
@@ -23,24 +21,12 @@ def run(workplace, tmp_path_factory):
     return minidisc.compress(**tiny.settings(workplace, folder, **changes))
 
 
-def _accuracy(folder, workplace):
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    table = read_table(workplace / "validation.csv")
-    right = 0
-    for text, label in zip(table["text"], table["label"], strict=True):
-        with torch.no_grad():
-            logits = model(**tokenizer(text, truncation=True, max_length=16, return_tensors="pt")).logits
-        right += model.config.id2label[int(logits.argmax())] == label
-    return right / len(table)
-
-
 @pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.75])
 def test_every_trained_size(run, workplace, tmp_path, sparsity):
     made = extract_size(run.output_dir, sparsity, tmp_path / "model")
     tensors = load_file(tmp_path / "model" / "model.safetensors")
     assert made["sizes"]["all"] == sum(t.numel() for t in tensors.values())
-    assert made["selection_metrics"]["accuracy"] == pytest.approx(_accuracy(tmp_path / "model", workplace))
+    assert made["selection_metrics"]["accuracy"] == pytest.approx(tiny.accuracy(tmp_path / "model", workplace))
     same_size = {0.5: "assistant", 0.75: "student"}.get(sparsity)
     if same_size:
         beside = run.output_dir / same_size
@@ -78,7 +64,7 @@ def test_other_schedules(workplace, tmp_path):
     changes = {"schedule": "direct", "student": "layers"}
     result = minidisc.compress(**tiny.settings(workplace, tmp_path / "layers", **changes, **quick))
     made = extract_size(result.output_dir, 0.75, tmp_path / "of-layers")
-    assert made["selection_metrics"]["accuracy"] == pytest.approx(_accuracy(tmp_path / "of-layers", workplace))
+    assert made["selection_metrics"]["accuracy"] == pytest.approx(tiny.accuracy(tmp_path / "of-layers", workplace))
     assert made["sizes"] == result.results["student"]["sizes"]
 
 

@@ -3,9 +3,8 @@
 import csv
 
 import pytest
-import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoTokenizer
 
 import minidisc
 from minidisc.sizes import extract_size
@@ -29,18 +28,6 @@ def run(workplace, tmp_path_factory):
     return minidisc.compress(**tiny.settings(workplace, folder / "run", **changes))
 
 
-def accuracy(folder, workplace):
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    table = read_table(workplace / "validation.csv")
-    right = 0
-    for text, label in zip(table["text"], table["label"], strict=True):
-        with torch.no_grad():
-            logits = model(**tokenizer(text, truncation=True, max_length=16, return_tensors="pt")).logits
-        right += model.config.id2label[int(logits.argmax())] == label
-    return right / len(table)
-
-
 def test_what_is_saved_has_fewer_pieces(run, workplace, tmp_path):
     whole = AutoTokenizer.from_pretrained(workplace / "teacher")
     expected = set(whole.get_vocab()) - DROPPED
@@ -50,15 +37,15 @@ def test_what_is_saved_has_fewer_pieces(run, workplace, tmp_path):
         tensors = load_file(model.path / "model.safetensors")
         assert model.sizes.all == sum(tensor.numel() for tensor in tensors.values())
         assert len(tensors["bert.embeddings.word_embeddings.weight"]) == len(expected)
-        assert model.metrics["accuracy"] == pytest.approx(accuracy(model.path, workplace))
+        assert model.metrics["accuracy"] == pytest.approx(tiny.accuracy(model.path, workplace))
     assert set(AutoTokenizer.from_pretrained(tmp_path / "extracted").get_vocab()) == expected
-    accuracy(tmp_path / "extracted", workplace)
+    tiny.accuracy(tmp_path / "extracted", workplace)
     row = next(row for row in run.candidates if row["sparsity"] == 0.75)
     assert row["sizes"]["all"] == run.student.sizes.all
 
 
 def test_the_teachers_figures_are_those_of_the_whole_one(run, workplace):
-    assert run.teacher.metrics["accuracy"] == pytest.approx(accuracy(workplace / "teacher", workplace))
+    assert run.teacher.metrics["accuracy"] == pytest.approx(tiny.accuracy(workplace / "teacher", workplace))
     tensors = load_file(workplace / "teacher" / "model.safetensors")
     assert run.teacher.sizes.all == sum(tensor.numel() for tensor in tensors.values())
 
