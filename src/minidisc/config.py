@@ -315,7 +315,8 @@ class CompressSettings(DataSettings, TrainingSettings):
     decay_over: DecayOver = option(
         "stage",
         "stage: the learning rate falls to the end of every stage, and starts anew; run: it falls over all of "
-        "minidisc's stages, each of which goes on from where the one before left it",
+        "minidisc's stages, each of which goes on from where the one before left it (not with --no-gap stop, which "
+        "may end the run after its first stage)",
     )
     second_teacher: SecondTeacher = option(
         "assistant", "who teaches after the first stage: the assistant, the teacher, or both at once"
@@ -487,7 +488,7 @@ class CompressSettings(DataSettings, TrainingSettings):
             found = self.sandwich_share * every
             finding, last = max(1, round(found / (self.stages - 1))), max(1, round(every - found))
             own["max_steps"] = last if is_last else finding
-        if self.decay_over == "run":
+        if self.decay_over == "run" and self.no_gap != "stop":
             done = before * finding, before * finding + (last if is_last else finding)
             start, end = (step / ((self.stages - 1) * finding + last) for step in done)
             peak, final = self.learning_rate, self.final_learning_rate

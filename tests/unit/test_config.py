@@ -151,6 +151,7 @@ def test_the_steps_of_a_stage_are_its_own_whatever_its_learning_rate():
         ({"sandwich_share": 0.25}, [(8e-4, 6e-4), (6e-4, 0)]),
         ({"stages": 4}, [(8e-4, 6e-4), (6e-4, 4e-4), (4e-4, 2e-4), (2e-4, 0)]),
         ({"final_learning_rate": 2e-4}, [(8e-4, 5e-4), (5e-4, 2e-4)]),
+        ({"no_gap": "stop"}, [(8e-4, 0), (8e-4, 0)]),
         ({"schedule": "direct"}, [(8e-4, 0)]),
         ({"stages": 1}, [(8e-4, 0)]),
     ],
