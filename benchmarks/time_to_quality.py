@@ -8,7 +8,7 @@ A cell is a task, a seed and a method, in a process and with a file of its own; 
 the cells that are missing. Cells may be trained by several such processes with different ``--tasks`` or ``--seeds``.
 Seeds that the target holds already, of another day or machine, are kept.
 
-Both methods have the same fine-tuned teacher, importance, candidates (50 % to 90 %), rows, batch size, peak learning
+All methods have the same fine-tuned teacher, importance, candidates (50 % to 90 %), rows, batch size, peak learning
 rate and optimiser steps (`STEPS` in each of two stages), with the student at 90 % scored on the validation rows four
 times in each. Assistant and best weights are chosen on these rows too, as the paper's code does.
 
@@ -17,8 +17,9 @@ times in each. Assistant and best weights are chosen on these rows too, as the p
   that the student has had, its cost all of its steps and evaluations.
 - ours: `minidisc.schedules.minidisc`, with default settings but for those above. Its cost is that until the first
   evaluation at which the student (first as a part of the sandwich, then alone) is as good as that.
+- cheapest: likewise, with the settings of `evidence.py`'s cheapest trial, whose sandwich has a quarter of all steps.
 
-Seconds are wall and processor seconds from when importance is known, which both need; FLOPs those of training and of
+Seconds are wall and processor seconds from when importance is known, which all need; FLOPs those of training and of
 the teacher, not of evaluations. Within a stage of ours FLOPs are taken to grow evenly with the steps.
 """
 
@@ -40,11 +41,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from evidence import CHEAPEST
 from main_job import BATCH_SIZE, TASKS
 from plain_protocol import PlainBert, PlainTraining, logits_of, pad
 from rounds import record, write
 from tasks import Cell, Printer, prepare
 
+from minidisc.comparison.methods import parse_method
 from minidisc.config import CompressSettings, DataSettings
 from minidisc.files import write_json
 from minidisc.preparation import Preparation
@@ -54,7 +57,9 @@ from minidisc.tasks import label_array, load_data
 from minidisc.values import settings_from
 
 TARGET = 0.9
-METHODS = ("plain", "ours")
+PLAIN = "plain"
+OURS: dict[str, dict[str, Any]] = {"ours": {}, "cheapest": parse_method(CHEAPEST).changes}
+"""Our methods, and the settings that each has beside the common ones."""
 EVALUATIONS = 4  # of a stage
 STEPS = {"rt": 150, "mrpc": 330}
 """Of a stage. A plain step takes about 5 CPU seconds: with `main_job.py`'s 450, three seeds would take hours."""
@@ -174,10 +179,10 @@ def train_cell(settings: dict[str, Any], method: str, file: Path) -> None:
     prepared = Preparation(given, Timed(curve, f"{100 * TARGET:g} %"))
     prepared.rank(folder / "importance.safetensors")
     curve.begin()
-    if method == "ours":
-        ours(prepared, folder, curve)
-    else:
+    if method == PLAIN:
         plain(prepared, curve)
+    else:
+        ours(prepared, folder, curve)
     write_json(file, {"method": method, "settings": settings, "curve": curve.points, "record": record()})
     shutil.rmtree(folder)
 
@@ -199,6 +204,7 @@ def settings_of(name: str, cell: Cell, seed: int, method: str, shared: dict[str,
         "select_on": "validation",
         "keep_sizes": False,
         "device": "cpu",
+        **OURS.get(method, {}),
     }
 
 
@@ -228,23 +234,27 @@ def compared(plain_cell: dict[str, Any], our_cell: dict[str, Any]) -> dict[str, 
     }
 
 
-Found = dict[str, dict[int, dict[str, Any]]]
-"""What was compared, by task and seed."""
+Found = dict[str, dict[str, dict[int, dict[str, Any]]]]
+"""What was compared, by task, our method and seed."""
 
 
 def with_earlier(found: Found, target: Path | None) -> Found:
-    """What was found, and tasks and seeds that ``target`` holds beside it."""
+    """What was found, and tasks, methods and seeds that ``target`` holds beside it."""
     file = target.with_suffix(".json") if target else None
-    earlier = json.loads(file.read_text(encoding="utf-8"))["tasks"] if file and file.is_file() else {}
-    both = {name: {int(seed): row for seed, row in seeds.items()} for name, seeds in earlier.items()}
-    for name, seeds in found.items():
-        both[name] = dict(sorted({**both.get(name, {}), **seeds}.items()))
+    both: Found = {}
+    for tasks in (json.loads(file.read_text(encoding="utf-8"))["tasks"] if file and file.is_file() else {}, found):
+        for name, methods in tasks.items():
+            for method, seeds in methods.items():
+                rows = both.setdefault(name, {}).setdefault(method, {})
+                rows.update({int(seed): row for seed, row in seeds.items()})
+                both[name][method] = dict(sorted(rows.items()))
     return both
 
 
 def page(found: Found, titles: dict[str, str]) -> str:
     """The comparison as Markdown."""
-    machines = sorted({row["machine"] for seeds in found.values() for row in seeds.values()})
+    all_seeds = [(name, method, seeds) for name, methods in found.items() for method, seeds in methods.items()]
+    machines = sorted({row["machine"] for _, _, seeds in all_seeds for row in seeds.values()})
     lines = [
         "# Time until the student is as good as the plain protocol's",
         "",
@@ -252,14 +262,14 @@ def page(found: Found, titles: dict[str, str]) -> str:
         f"results/time_to_quality`, {'; '.join(machines)}, with other work on the machine: processor seconds say more "
         "than wall seconds. What is measured: the script's first lines.",
         "",
-        "| task | steps | seed | plain ends with | our best | plain: CPU s | ours: CPU s | CPU time, plain / ours "
+        "| task | method | steps | seed | plain ends with | its best | plain: CPU s | its CPU s | CPU time, ratio "
         "| wall time | FLOPs | reached in |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, seeds in found.items():
+    for name, method, seeds in all_seeds:
         for seed, row in seeds.items():
             reached, ratio = row["ours"], row["ratio"]
-            start = f"| {titles[name]} | {row['steps']} | {seed} | {row['plain_metric']:.4f} | "
+            start = f"| {titles[name]} | {method} | {row['steps']} | {seed} | {row['plain_metric']:.4f} | "
             start += f"{row['our_best_metric']:.4f} | {row['plain']['cpu_seconds']:.0f} | "
             if reached is None:
                 lines.append(start + "not reached | | | | |")
@@ -271,7 +281,8 @@ def page(found: Found, titles: dict[str, str]) -> str:
         ratios = [row["ratio"]["cpu_seconds"] for row in seeds.values() if row["ratio"]]
         if len(ratios) == len(seeds) > 1:
             median, low, high = statistics.median(ratios), min(ratios), max(ratios)
-            lines.append(f"| {titles[name]} | | median | | | | | **{median:.1f}** ({low:.1f} … {high:.1f}) | | | |")
+            spread = f"**{median:.1f}** ({low:.1f} … {high:.1f})"
+            lines.append(f"| {titles[name]} | {method} | | median | | | | | {spread} | | | |")
     return "\n".join(lines) + "\n"
 
 
@@ -303,14 +314,17 @@ def main() -> None:
         else:
             shared = prepare(name, cell, options.work, options.data_dir)
         cells = {}
-        for seed, method in product(options.seeds, METHODS):
+        for seed, method in product(options.seeds, (PLAIN, *OURS)):
             file = options.work / name / f"{method}-{seed}.json"
             if not file.is_file():
                 settings = settings_of(name, cell, seed, method, shared, options.work)
                 arguments = ["--work", str(options.work), "--cell", json.dumps(settings), method, str(file)]
                 subprocess.run([sys.executable, __file__, *arguments], check=True)
             cells[seed, method] = json.loads(file.read_text(encoding="utf-8"))
-        found[name] = {seed: compared(cells[seed, "plain"], cells[seed, "ours"]) for seed in options.seeds}
+        found[name] = {
+            method: {seed: compared(cells[seed, PLAIN], cells[seed, method]) for seed in options.seeds}
+            for method in OURS
+        }
     found = with_earlier(found, options.target)
     text = page(found, {name: tasks[name].title if name in tasks else TASKS[name].title for name in found})
     print(text)

@@ -41,13 +41,14 @@ def test_when_the_student_is_as_good():
 
 @pytest.mark.parametrize("all_reached", [True, False])
 def test_seeds_of_another_day_are_kept(tmp_path, all_reached):
-    first = {"t": {1: compared(PLAIN, cell(*OURS))}, "u": {0: compared(PLAIN, cell(*OURS))}}
+    row = compared(PLAIN, cell(*OURS))
+    first = {"t": {"ours": {1: row}, "other": {2: row}}, "u": {"ours": {0: row}}}
     (tmp_path / "f.json").write_text(json.dumps({"tasks": first}))
     # Twice as long.
     slower = [{**p, **{key: 2 * p[key] for key in ("seconds", "cpu_seconds", "flops")}} for p in OURS]
     later = cell(*slower[: 4 if all_reached else 2])
-    both = with_earlier({"t": {0: compared(PLAIN, later)}}, tmp_path / "f")
-    assert [[*seeds] for seeds in both.values()] == [[0, 1], [0]]
+    both = with_earlier({"t": {"ours": {0: compared(PLAIN, later)}}}, tmp_path / "f")
+    assert [[*seeds] for methods in both.values() for seeds in methods.values()] == [[0, 1], [2], [0]]
     text = page(both, {"t": "Task", "u": "Other"})
-    assert ("| Task | | median | | | | | **6.0** (4.0 … 8.0) |" in text) == all_reached
-    assert ("| Task | 10 | 0 | 0.8000 | 0.9000 | 80 | not reached |" in text) != all_reached
+    assert ("| Task | ours | | median | | | | | **6.0** (4.0 … 8.0) |" in text) == all_reached
+    assert ("| Task | ours | 10 | 0 | 0.8000 | 0.9000 | 80 | not reached |" in text) != all_reached
