@@ -60,7 +60,7 @@ def test_messages_in_the_page_on_trouble_are_those_of_the_code():
 def test_templates_of_messages(tmp_path, monkeypatch):
     (tmp_path / "module.py").write_text(
         'raise UserError(f"{name} is {value!r}; " "give another.")\n'
-        '_require(value > 0, "give more.")\nraise UserError(text)\nprint("not a message")\n'
+        'require(value > 0, "give more.")\nraise UserError(text)\nprint("not a message")\n'
         'raise UserError("give more.")\n'
     )
     monkeypatch.setattr(messages, "SOURCE", tmp_path)

@@ -1,0 +1,37 @@
+"""What every group of settings is made with."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from minidisc.errors import UserError
+
+
+def option(default: Any, help: str) -> Any:
+    """A dataclass field whose help text the command line shows."""
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def flag(name: str) -> str:
+    """A setting's name on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a value that is none of those allowed.
+
+    Raises:
+        UserError: it is none.
+    """
+    require(value in allowed, f"{flag(name)} is {value!r}; allowed are {', '.join(allowed)}.")
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse what does not fulfil a condition.
+
+    Raises:
+        UserError: with this message.
+    """
+    if not condition:
+        raise UserError(message)
