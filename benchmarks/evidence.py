@@ -33,10 +33,10 @@ STOP = "minidisc:no_gap=stop"  # it is not trained on where its own size has the
 
 # What is asked for together: one trial and all that it could have chosen, beside no assistant; the search and all
 # that it tries; the cheapest trial, and all cheaper ones; a lower learning rate for what has learnt already, and for
-# direct distillation; one that falls over both stages, of the trial and of the cheapest; other variants; those with
-# another importance; and direct distillation for about as many CPU seconds as the trial takes, and with as many FLOPs,
-# which takes longer.
-PARTS = ("trial", "search", "cheapest", "cheaper", "rates", "decay", "ablation", "importance", "long", "flops")
+# direct distillation; one that falls over both stages, of the trial and of the cheapest; another peak, lower for the
+# trial and higher for direct distillation; other variants; those with another importance; and direct distillation for
+# about as many CPU seconds as the trial takes, and with as many FLOPs, which takes longer.
+PARTS = ("trial", "search", "cheapest", "cheaper", "rates", "decay", "peak", "ablation", "importance", "long", "flops")
 
 CHEAPEST = "minidisc:sandwich_share=0.25:candidates_per_step=smallest+1"
 CHEAPER = (
@@ -49,6 +49,7 @@ _TWICE = "direct:max_steps=1200"
 RATES = ("minidisc:second_learning_rate=1e-4", f"{_TWICE}:learning_rate=1e-4")
 """A third of what all stages have otherwise."""
 DECAY = ("minidisc:decay_over=run", f"{CHEAPEST}:decay_over=run")
+PEAK = ("minidisc:learning_rate=1e-4", f"{_TWICE}:learning_rate=1e-3")
 
 _THROUGH = "minidisc:assistants=0.7"
 # Importance on the teacher's own predictions, which needs no labels: a comparison of its own, since all that follows
@@ -64,9 +65,9 @@ ABLATION: dict[str, tuple[str, ...]] = {
         "finetune",
         f"direct{UNLABELLED}",
     ),
-    "minidisc": (*CHEAPER, RATES[0], *DECAY),
+    "minidisc": (*CHEAPER, RATES[0], *DECAY, PEAK[0]),
     CHEAPEST: (DECAY[1],),
-    _TWICE: (RATES[1],),
+    _TWICE: (RATES[1], PEAK[1]),
     SANDWICH: (
         f"{SANDWICH}:candidates_per_step=all",
         f"{SANDWICH}:candidates_per_step=largest+smallest+2",
@@ -110,11 +111,12 @@ class Plan:
             "cheaper": CHEAPER,
             "rates": RATES,
             "decay": DECAY,
+            "peak": PEAK,
             "ablation": tuple(
                 v
                 for variants in ABLATION.values()
                 for v in variants
-                if UNLABELLED not in v and v not in (*CHEAPER, *RATES, *DECAY)
+                if UNLABELLED not in v and v not in (*CHEAPER, *RATES, *DECAY, *PEAK)
             ),
             "importance": ("direct", SANDWICH),
             "long": (long(cell),),
