@@ -65,7 +65,7 @@ ABLATION: dict[str, tuple[str, ...]] = {
         "finetune",
         f"direct{UNLABELLED}",
     ),
-    "minidisc": (*CHEAPER, RATES[0], *DECAY, PEAK[0]),
+    "minidisc": (*CHEAPER, RATES[0], DECAY[0], PEAK[0]),
     CHEAPEST: (DECAY[1],),
     _TWICE: (RATES[1], PEAK[1]),
     SANDWICH: (
@@ -82,7 +82,7 @@ ABLATION: dict[str, tuple[str, ...]] = {
         f"{_THROUGH}:second_importance=assistant",
     ),
 }
-"""Variants, by the method that each differs from in one setting."""
+"""Variants, each once, by the method that it differs from in one setting (or two)."""
 
 
 @dataclass(frozen=True)

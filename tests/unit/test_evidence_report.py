@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+import evidence as plans
 import evidence_figures as report
 from evidence import CHEAPEST, NO_ASSISTANT, SANDWICH, Plan
 from evidence_report import write
@@ -140,6 +141,13 @@ def test_against_none_and_variants(evidence):
     assert rows["direct:max_steps=20"]["less_direct"] == (0.0, 0.0)
     assert rows["minidisc"]["flops"] == (1200, 0)
     assert report.ablation(evidence, 0.9) == {"direct:loss=logits": (pytest.approx(-0.03), pytest.approx(0.7))}
+
+
+def test_every_variant_is_that_of_one_method_and_trained_in_some_part():
+    variants = [variant for of in plans.ABLATION.values() for variant in of if "importance_on" not in variant]
+    assert len(set(variants)) == len(variants)
+    trained = plans.PLAN.methods(plans.PLAN.tasks["stsb"], plans.PARTS)
+    assert {*variants, *plans.ABLATION} <= {*trained}
 
 
 def test_parameters_of_every_size():
