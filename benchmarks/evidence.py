@@ -104,7 +104,7 @@ class Plan:
 
     def methods(self, cell: Cell, parts: Collection[str]) -> tuple[str, ...]:
         """The methods of some `PARTS`."""
-        methods = {
+        methods: dict[str, tuple[str, ...]] = {
             "trial": (*direct(cell), "minidisc", STOP, SANDWICH, NO_ASSISTANT, *self.named().values()),
             "search": ("maxidisc", *self.chains().values()),
             "cheapest": (CHEAPEST,),
@@ -112,16 +112,13 @@ class Plan:
             "rates": RATES,
             "decay": DECAY,
             "peak": PEAK,
-            "ablation": tuple(
-                v
-                for variants in ABLATION.values()
-                for v in variants
-                if UNLABELLED not in v and v not in (*CHEAPER, *RATES, *DECAY, *PEAK)
-            ),
             "importance": ("direct", SANDWICH),
             "long": (long(cell),),
             "flops": ("direct:flops_of=minidisc",),
         }
+        elsewhere = {method for of in methods.values() for method in of}
+        variants = [v for of in ABLATION.values() for v in of if UNLABELLED not in v]
+        methods["ablation"] = tuple(v for v in variants if v not in elsewhere)
         return tuple(dict.fromkeys(method for part in PARTS if part in parts for method in methods[part]))
 
 
