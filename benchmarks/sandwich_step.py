@@ -49,11 +49,11 @@ from steps import (
 from transformers import AutoTokenizer, TrainerCallback
 
 from minidisc.architectures import architecture_for
+from minidisc.batching import LengthGroupedOrder
 from minidisc.config import CompressSettings, DataSettings
 from minidisc.demo.assets import backbone_dir, write_splits
 from minidisc.files import read_json
 from minidisc.measure import Shape
-from minidisc.resumable import LengthGroupedOrder
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities
 from minidisc.tasks import encode, load_data
 

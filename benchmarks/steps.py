@@ -21,6 +21,7 @@ from transformers import (
 )
 
 from minidisc.architectures import Architecture, architecture_for
+from minidisc.arguments import trainer_arguments
 from minidisc.config import CompressSettings, TrainingSettings
 from minidisc.demo.assets import backbone_dir
 from minidisc.extraction import extract
@@ -28,7 +29,6 @@ from minidisc.losses import Truth, distillation_loss, distilled_layers
 from minidisc.measure import Shape
 from minidisc.outputs import OutputReader
 from minidisc.prediction import model_inputs
-from minidisc.resumable import trainer_arguments
 from minidisc.subnetworks import SubnetworkSpec, make_spec
 from minidisc.tasks import Task, collator
 from minidisc.teaching import OutputStore

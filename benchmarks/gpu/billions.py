@@ -159,7 +159,7 @@ def _step(network: Any, read: Any, architecture: Any, specs: Any, step: int, inp
     """Largest, smallest and a random sub-network, each sent backward at once; returns the loss."""
     drawn = [specs[-1], specs[RANDOM[step]], specs[0]]
     truth, total = Truth(inputs["attention_mask"], None, [0, 1]), 0.0
-    with checkpointed(network.model, architecture), network.shared_embeddings():
+    with checkpointed(network.model, architecture), network.one_step():
         for spec in drawn:
             network.activate(spec)
             loss = distillation_loss(read(inputs), target, truth) / len(drawn)

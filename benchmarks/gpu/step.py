@@ -83,9 +83,12 @@ class Bench:
         shape: layers, hidden size, heads, neurons.
         device: where they run.
         rounds: that are timed; one more warms up.
+        sparsities: of the candidates, in ascending order; three or more.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int], device: torch.device, rounds: int) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int, int], device: torch.device, rounds: int, sparsities: Sequence[float]
+    ) -> None:
         layers, hidden, heads, neurons = shape
         torch.manual_seed(0)
         config = BertConfig(
@@ -102,7 +105,7 @@ class Bench:
         self.shape = Shape.of(self.model, self.architecture)
         random = np.random.default_rng(0)
         scores = random.random((layers, heads)), random.random((layers, neurons))
-        self.candidates = [make_spec(*scores, s, 8) for s in candidate_sparsities(0.95)]
+        self.candidates = [make_spec(*scores, s, 8) for s in sparsities]
         self.states = distilled_layers(layers)
         self.drawn = drawn_batches(rounds + 1)
         self.targets: dict[tuple[int, int], Outputs] = {}
@@ -155,7 +158,7 @@ class Bench:
             # While it warms up, all widths.
             every = rule == "all" or number == 0
             chosen = self.candidates[::-1] if every else self.sampled(STRATA * number + i)
-            with self.autocast(), network.shared_embeddings():
+            with self.autocast(), network.one_step():
                 for spec in chosen:
                     if how == "graphs":
                         torch.compiler.cudagraph_mark_step_begin()
@@ -227,10 +230,12 @@ def _update(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor]
     optimizer.zero_grad(set_to_none=not keep)
 
 
-def measure(name: str, device: torch.device, rounds: int, compiling: bool) -> dict[str, Any]:
+def measure(
+    name: str, device: torch.device, rounds: int, compiling: bool, sparsities: Sequence[float]
+) -> dict[str, Any]:
     """Times of all variants in turns, then the memory of each alone."""
     layers, *widths = SHAPES[name]
-    bench = Bench((min(layers, COMPILED_LAYERS) if compiling else layers, *widths), device, rounds)
+    bench = Bench((min(layers, COMPILED_LAYERS) if compiling else layers, *widths), device, rounds, sparsities)
     build: dict[str, Callable[[], Callable[[int], int]]] = {
         "plain, fp32": lambda: bench.plain(False),
         "plain, bf16": lambda: bench.plain(True),
@@ -353,6 +358,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--minutes", type=float, default=7.0)
+    parser.add_argument("--sparsities", type=float, nargs="*", default=candidate_sparsities(0.95))
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--target", type=Path, help="file for the figures, without .json and .md")
     options = parser.parse_args()
@@ -369,7 +375,7 @@ def main() -> None:
         if time.monotonic() - begun > 60 * options.minutes:
             print(f"{name} is left out: no time", flush=True)
             continue
-        content["shapes"][name] = measure(name, device, options.rounds, options.compile)
+        content["shapes"][name] = measure(name, device, options.rounds, options.compile, options.sparsities)
         release_memory()
         if options.target:
             options.target.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

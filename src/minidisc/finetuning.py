@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from minidisc.arguments import ResumableArguments, trainer_arguments
 from minidisc.config import FinetuneSettings
 from minidisc.errors import UserError
 from minidisc.files import new_folder
@@ -18,7 +19,7 @@ from minidisc.losses import task_loss
 from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
-from minidisc.resumable import ResumableArguments, ResumableTrainer, trainer_arguments
+from minidisc.resumable import ResumableTrainer
 from minidisc.runs import open_run, settled
 from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
 from minidisc.teachers import fingerprint_of, load_config, load_model

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minidisc import slices
 from minidisc.architectures import Architecture
 from minidisc.importance import Importance
 from minidisc.layers import Rows, attentions_of, ffns_of, split_rows
@@ -26,7 +27,8 @@ class Nested:
     """A linear map of which only ``active_out`` heads or neurons, and ``active_in`` columns, are used: the first ones.
 
     ``None`` means all of them. Its rows consist of blocks, in each of which a head or neuron has so many rows as
-    ``sizes`` says; those used are the first of each.
+    ``sizes`` says; those used are the first of each. With ``adds_up`` gradients are added up by `minidisc.slices`,
+    if there is one such block.
     An existing map becomes one by having its class swapped, so that parameter names, saved files and optimisers do
     not notice.
     """
@@ -36,9 +38,13 @@ class Nested:
     active_out: int | None = None
     active_in: int | None = None
     sizes: tuple[int, ...] = (1,)
+    adds_up: bool = False
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (..., active_in) to (..., active_out · the sum of ``sizes``)."""
+        if self.adds_up and len(self.sizes) == 1 and slices.adds_up(self.weight, self.bias):
+            rows = None if self.active_out is None else self.active_out * self.sizes[0]
+            return slices.linear(input, self.weight, self.bias, rows, self.active_in, isinstance(self, Conv1D))
         bias = None if self.bias is None else self._active_rows(self.bias)
         return F.linear(input, self._active_rows(self.weight)[:, : self.active_in], bias)
 
@@ -65,7 +71,7 @@ def _nest(linear: Any, sizes: tuple[int, ...] = (1,)) -> None:
 
 
 class NestedNetwork:
-    """Switches a model between its sub-networks and shares one pass of the embeddings among them.
+    """Switches a model between its sub-networks and lets them share what they can in a step.
 
     Args:
         model: ordered by importance (see `order_by_importance`); its classes are changed in place, its weights not.
@@ -102,19 +108,27 @@ class NestedNetwork:
             set_heads(part.module, self._layout, width, self.model.config)
 
     @contextmanager
-    def shared_embeddings(self) -> Iterator[None]:
-        """Within the block, the first forward pass computes the embeddings and the others reuse them.
+    def one_step(self) -> Iterator[None]:
+        """Within the block are the passes of one step, forward and backward, all with the same inputs.
 
-        Gradients of all passes are collected at the embeddings' output and sent through them once, at the end of
-        the block. Every pass must get the same inputs.
+        The first pass computes the embeddings and the others reuse them: gradients of all passes are collected at the
+        embeddings' output and sent through them once, at the end of the block. Those of the layers' weights are added
+        up past autograd (see `minidisc.slices.linear`), which is nothing for an engine that waits for them.
         """
         self._sharing, self._shared, self._embedded = True, None, None
         try:
+            self._let_add_up(True)
             yield
             if self._shared is not None and self._shared.grad is not None:
                 self._embedded.backward(self._shared.grad)
         finally:
+            self._let_add_up(False)
             self._sharing, self._shared, self._embedded = False, None, None
+
+    def _let_add_up(self, on: bool) -> None:
+        for part in self._parts:
+            for linear in (*(rows.linear for rows in part.rows), part.down):
+                linear.adds_up = on
 
     def _embed_or_share(self, *args: Any, **kwargs: Any) -> Tensor:
         if not self._sharing:

@@ -83,7 +83,7 @@ def predict_subnetworks(
     for positions, batch in batches_by_length(rows, collate, batch_size):
         inputs = model_inputs(batch, model.device)
         order += positions
-        with network.shared_embeddings():
+        with network.one_step():
             for spec, own in zip(specs, found, strict=True):
                 network.activate(spec)
                 own.append(_by_row(model(**inputs).logits, positions, batch, words, outputs))

@@ -17,6 +17,8 @@ from torch import nn
 from transformers import Trainer
 
 from minidisc.architectures import Architecture
+from minidisc.arguments import ResumableArguments, trainer_arguments
+from minidisc.batching import LengthGroupedOrder
 from minidisc.config import CompressSettings, sandwich_rule
 from minidisc.errors import UserError
 from minidisc.footprint import MOMENTS, Load, phases
@@ -27,7 +29,6 @@ from minidisc.measure import Cost, Shape, measured
 from minidisc.memory import HOLES, release_memory, resident_memory
 from minidisc.prediction import Collate, model_inputs
 from minidisc.probing import Probe, ProbeSettings, probe
-from minidisc.resumable import LengthGroupedOrder, ResumableArguments, trainer_arguments
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, even_scores, make_spec
 from minidisc.tasks import Task, placeholder_names
 

@@ -194,7 +194,8 @@ class _Networks:
 
     def train(self, index: int, inputs: Inputs, targets: Outputs) -> None:
         self._network.activate(self.specs[index])
-        with checkpointed(self.student, self._architecture, self._settings.gradient_checkpointing), self._autocast():
+        checkpointing = checkpointed(self.student, self._architecture, self._settings.gradient_checkpointing)
+        with checkpointing, self._network.one_step(), self._autocast():
             self._loss(inputs, targets).backward()
 
     def evaluate(self, index: int, inputs: Inputs) -> None:

@@ -10,8 +10,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,88 +20,23 @@ import torch
 from accelerate.data_loader import prepare_data_loader
 from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from minidisc import ranks
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
+from minidisc.arguments import ResumableArguments
+from minidisc.batching import LengthGroupedOrder
 from minidisc.checkpointing import checkpointed
 from minidisc.compiling import compiled
-from minidisc.config import TrainingSettings
-from minidisc.devices import resolve_device
 from minidisc.distribution import average_gradients, load_weights, prepare_engine, weights_to_save
-from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
 from minidisc.layers import layers_of, state_to_save, whole_state
 from minidisc.measure import Cost, measured, peak_memory
 from minidisc.memory import HeapGuard, release_memory
 from minidisc.tasks import collator
 
-# What transformers calls them.
-_OPTIMIZERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor"}
 _FIGURES = ("minidisc.json", "trainer_state.json")
-
-
-@dataclass
-class ResumableArguments(TrainingArguments):
-    """Arguments of transformers' Trainer, and when to evaluate and stop."""
-
-    patience: int = field(default=5, metadata={"help": "stop after this many evaluations without gain"})
-    evaluations_per_epoch: int = field(default=1, metadata={"help": "evaluations, and checkpoints, in an epoch"})
-    checkpointed: bool = field(default=False, metadata={"help": "see minidisc.checkpointing, for every family"})
-    compiled: bool = field(default=False, metadata={"help": "see minidisc.compiling"})
-
-    def __post_init__(self) -> None:
-        """Turn off what this trainer does itself."""
-        super().__post_init__()
-        # transformers would otherwise wrap the model in nn.DataParallel as soon as it sees two GPUs.
-        self._n_gpu = min(self.n_gpu, 1)
-        if self.world_size > 1 and not ranks.have_joined():
-            raise UserError(
-                "only 'minidisc compress' runs on several processes, started by accelerate launch or torchrun; start "
-                "it that way, or without a launcher."
-            )
-
-
-def trainer_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any]:
-    """The settings, `minidisc.runs.settled`, as keyword arguments of `ResumableArguments`."""
-    cpu, backend = ranks.what_accelerate_is_told(resolve_device(settings.device).type)
-    return {
-        "output_dir": str(folder),
-        "num_train_epochs": settings.epochs,
-        "max_steps": settings.max_steps or -1,
-        "per_device_train_batch_size": settings.batch_size,
-        "per_device_eval_batch_size": 2 * settings.batch_size,
-        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
-        "learning_rate": settings.learning_rate,
-        "warmup_steps": settings.warmup,
-        **_decay(settings.final_learning_rate),
-        "weight_decay": settings.weight_decay,
-        "max_grad_norm": settings.max_grad_norm,
-        "seed": settings.seed,
-        "use_cpu": cpu,
-        "ddp_backend": backend,
-        "bf16": settings.precision == "bf16",
-        "patience": settings.patience,
-        "evaluations_per_epoch": settings.evaluations_per_epoch,
-        "checkpointed": settings.gradient_checkpointing,
-        "compiled": settings.compile,
-        "optim": _OPTIMIZERS[settings.optimizer],
-        "eval_strategy": "no",
-        "save_strategy": "no",
-        "logging_strategy": "no",
-        "report_to": [],
-        "disable_tqdm": True,
-        "remove_unused_columns": False,
-        "dataloader_pin_memory": False,
-    }
-
-
-def _decay(final_learning_rate: float) -> dict[str, Any]:
-    """How the learning rate falls: linearly, for which transformers has two names."""
-    if not final_learning_rate:
-        return {"lr_scheduler_type": "linear"}
-    return {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": final_learning_rate, "power": 1.0}}
 
 
 @dataclass
@@ -384,49 +319,6 @@ class ResumableTrainer(Trainer):
     def _restore_cost(self, saved: dict[str, Any]) -> None:
         self.cost.seconds, self.cost.cpu_seconds = saved["seconds"], saved["cpu_seconds"]
         self.cost.peak_memory = saved["peak_memory"]
-
-
-class LengthGroupedOrder(Sampler[int]):
-    """Rows of similar length side by side, so that batches need little padding; a new order every epoch.
-
-    Rows are shuffled, cut into pieces of fifty batches, sorted by length within a piece, cut into batches, and the
-    batches shuffled. The order depends on (seed, epoch) alone.
-
-    Args:
-        lengths: tokens of every row.
-        batch_size: rows that are trained together.
-        seed: of the shuffling.
-    """
-
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self._lengths = np.asarray(lengths)
-        self._batch_size = batch_size
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration gives."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        random = np.random.default_rng((self._seed, self._epoch))
-        order = random.permutation(len(self._lengths))
-        piece = 50 * self._batch_size
-        batches: list[np.ndarray] = []
-        for start in range(0, len(order), piece):
-            rows = order[start : start + piece]
-            rows = rows[np.argsort(-self._lengths[rows], kind="stable")]
-            batches += [rows[i : i + self._batch_size] for i in range(0, len(rows), self._batch_size)]
-        # Only the last batch may be smaller, or the batches would be cut in other places than they are here.
-        short = [batch for batch in batches if len(batch) < self._batch_size]
-        whole = [batch for batch in batches if len(batch) == self._batch_size]
-        for i in [*random.permutation(len(whole))]:
-            yield from whole[i].tolist()
-        for batch in short:
-            yield from batch.tolist()
 
 
 class _Schedule(TrainerCallback):

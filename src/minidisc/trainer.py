@@ -19,6 +19,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from minidisc import ranks
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
+from minidisc.arguments import ResumableArguments
 from minidisc.config import sandwich_rule
 from minidisc.distribution import own_rows
 from minidisc.errors import UserError
@@ -30,7 +31,7 @@ from minidisc.memory import is_freed
 from minidisc.nested import NestedNetwork
 from minidisc.outputs import OutputReader
 from minidisc.prediction import model_inputs, predict_subnetworks
-from minidisc.resumable import Best, ResumableArguments, ResumableTrainer
+from minidisc.resumable import Best, ResumableTrainer
 from minidisc.selection import tradeoff
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task, label_array
@@ -194,7 +195,7 @@ class SandwichTrainer(ResumableTrainer):
                 targets = [stored(rows, truth.mask) for stored in self._stored]
                 targets = targets or [self._largest_of(read(inputs)) for read in self._read_teachers]
             # FSDP sends gradients off in the last backward pass, so that has to be the largest's.
-            with nullcontext() if self.is_sharded else self.network.shared_embeddings():
+            with nullcontext() if self.is_sharded else self.network.one_step():
                 for spec in chosen:
                     if spec is largest and len(chosen) > 1:
                         # The largest's tensors would come on top of the holes that the others have just left.

@@ -7,12 +7,12 @@ ROOT = Path(__file__).parents[2] / "src" / "minidisc"
 
 # Lowest first. A module imports from lower layers and from its own package, never from its own layer's other members.
 LAYERS: list[set[str]] = [
-    {"errors", "memory"},
+    {"errors", "memory", "slices"},
     {"files", "quantities", "ranks", "values"},
     {"config"},
     {"architectures", "tasks", "subnetworks"},
-    {"modeling", "losses", "devices", "latency"},
-    {"layers"},
+    {"modeling", "losses", "devices", "latency", "batching"},
+    {"layers", "arguments"},
     {"layer_calls"},
     {"checkpointing", "compiling"},
     {"measure", "importance", "distribution", "low_rank", "rows"},

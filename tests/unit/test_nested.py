@@ -161,7 +161,7 @@ def gradients(model):
     return {name: p.grad for name, p in model.named_parameters()}
 
 
-def test_shared_embeddings_give_the_gradients_of_separate_passes(family):
+def test_one_step_gives_the_gradients_of_separate_passes(family):
     _, network = ordered(family, family.importance(3))
     _, separate = ordered(family, family.importance(3))
     inputs = family.inputs(seed=2)
@@ -171,7 +171,7 @@ def test_shared_embeddings_give_the_gradients_of_separate_passes(family):
         (separate.model(**inputs).logits * weights).sum().backward()
     embeddings = []
     attrgetter(family.embeddings)(network.model.base_model).register_forward_hook(lambda *a: embeddings.append(a[2]))
-    with network.shared_embeddings():
+    with network.one_step():
         for spec in map(family.fit, SPECS):
             network.activate(spec)
             (network.model(**inputs).logits * weights).sum().backward()
@@ -186,12 +186,12 @@ def test_shared_embeddings_give_the_gradients_of_separate_passes(family):
     assert matrix(ffn_down, gradient=True)[:, :40].any(dim=0).all()
 
 
-def test_shared_embeddings_give_the_logits_of_separate_passes():
+def test_one_step_gives_the_logits_of_separate_passes():
     _, network = ordered(BERT, BERT.importance(3))
     for seed in (4, 5):
         inputs = BERT.inputs(seed=seed)
         for context in (torch.no_grad, torch.enable_grad):
-            with context(), network.shared_embeddings():
+            with context(), network.one_step():
                 shared = []
                 for spec in SPECS:
                     network.activate(spec)
@@ -203,7 +203,7 @@ def test_shared_embeddings_give_the_logits_of_separate_passes():
 
 def test_after_an_error_embeddings_are_no_longer_shared():
     teacher, network = ordered(BERT, BERT.importance(3))
-    with pytest.raises(KeyboardInterrupt), network.shared_embeddings():
+    with pytest.raises(KeyboardInterrupt), network.one_step():
         network.model(**BERT.inputs(seed=1))
         raise KeyboardInterrupt
     inputs = BERT.inputs(seed=2)

@@ -1,7 +1,8 @@
 """A trainer of tiny networks."""
 
+from minidisc.arguments import trainer_arguments
 from minidisc.config import TrainingSettings
-from minidisc.resumable import trainer_arguments
+from minidisc.extraction import extract
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task
 from minidisc.trainer import SandwichArguments, SandwichTrainer
@@ -15,11 +16,14 @@ EXTRA = ("loss", "candidates_per_step", "dropout", "optim", "train_embeddings")
 TASK = Task("t", "classification", ("text",), "label", ("no", "yes"), True, ("accuracy",))
 
 
-def trainer_for(folder, family=BERT, *, rows=(9,) * 8, candidates=CANDIDATES, double=False, **changes):
-    """A trainer of a full-width network with random weights against another one."""
+def trainer_for(folder, family=BERT, *, rows=(9,) * 8, candidates=CANDIDATES, double=False, cut=False, **changes):
+    """A trainer of a network with random weights, full-width or cut to its widest candidate, against another one."""
     extra = {name: changes.pop(name) for name in EXTRA if name in changes}
     student = family.model(seed=1, dropout=changes.pop("student_dropout", 0.0))
     teachers = [family.model(seed=seed) for seed in changes.pop("teachers", [2])]
+    candidates = [family.fit(spec) for spec in candidates]
+    if cut:
+        student = extract(student, max(candidates, key=lambda spec: sum(spec.neurons))).train()
     if double:
         student, teachers = student.double(), [teacher.double() for teacher in teachers]
     task, outputs = changes.pop("task", TASK), changes.pop("outputs", [0, 1])
@@ -29,7 +33,7 @@ def trainer_for(folder, family=BERT, *, rows=(9,) * 8, candidates=CANDIDATES, do
         student,
         SandwichArguments(**{**trainer_arguments(settings, folder), "candidates_per_step": "all", **extra}),
         teacher=teachers if len(teachers) > 1 else teachers[0],
-        candidates=[family.fit(spec) for spec in candidates],
+        candidates=candidates,
         task=task,
         outputs=outputs,
         train_rows=training_rows(family, rows),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from minidisc.batching import LengthGroupedOrder
 from minidisc.comparison.methods import Method, in_order, parse_method
 from minidisc.comparison.table import Comparison, markdown, of_cells, read_comparison
 from minidisc.config import CompareSettings, CompressSettings
@@ -25,7 +26,6 @@ from minidisc.measure import Cost, Shape, Sizes, processor
 from minidisc.preflight import check_disk, disk_needed
 from minidisc.preparation import Preparation
 from minidisc.results import plain
-from minidisc.resumable import LengthGroupedOrder
 from minidisc.runs import open_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job
 from minidisc.teaching import flops_over

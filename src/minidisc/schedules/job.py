@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from minidisc import ranks
 from minidisc.architectures import Architecture
+from minidisc.arguments import trainer_arguments
 from minidisc.confidence import bootstrap
 from minidisc.config import CompressSettings, TrainingSettings
 from minidisc.extraction import extract
@@ -25,7 +26,6 @@ from minidisc.losses import WITH_RELATIONS, WITH_STATES, WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape
 from minidisc.memory import free_weights
 from minidisc.nested import order_by_importance
-from minidisc.resumable import trainer_arguments
 from minidisc.selection import Candidate, tradeoff
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task

@@ -1,0 +1,75 @@
+"""A linear map by the first rows and columns of a larger one, whose gradients are added where they belong at once.
+
+Autograd would make a gradient as large as the whole weight of every slice, nearly all of it zeros, and add that up.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+def adds_up(weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether `linear` can be used here: where autograd itself would only add to both parameters' ``grad``.
+
+    Autocast has weights of its own between, and a compiler cannot follow.
+    """
+    learns = weight.requires_grad and (bias is None or bias.requires_grad)
+    special = torch.is_autocast_enabled(weight.device.type) or torch.compiler.is_compiling()
+    return torch.is_grad_enabled() and learns and not special
+
+
+def linear(
+    input: Tensor, weight: Tensor, bias: Tensor | None, rows: int | None, columns: int | None, transposed: bool = False
+) -> Tensor:
+    """Map (..., columns) to (..., rows) by ``weight[:rows, :columns]`` and ``bias[:rows]``.
+
+    In the backward pass gradients are added to ``weight.grad`` and ``bias.grad`` past autograd: hooks on these
+    gradients, and ``torch.autograd.grad``, get none.
+
+    Args:
+        input: (..., columns).
+        weight: a leaf, (all rows, all columns), or the other way round if ``transposed``.
+        bias: a leaf, (all rows,), or None.
+        rows: how many are used; all if None.
+        columns: likewise.
+        transposed: see ``weight``.
+    """
+    return cast(Tensor, _Linear.apply(input, weight, bias, rows, columns, transposed))
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, bias: Any, rows: int | None, columns: int | None, transposed: bool
+    ) -> Tensor:
+        ctx.save_for_backward(input)
+        ctx.weight, ctx.bias = weight, bias
+        part = (slice(columns), slice(rows)) if transposed else (slice(rows), slice(columns))
+        ctx.part, ctx.transposed = part, transposed
+        used = weight[part].T if transposed else weight[part]
+        return F.linear(input, used, None if bias is None else bias[:rows])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        (input,) = ctx.saved_tensors
+        outputs, inputs = gradient.flatten(0, -2), input.flatten(0, -2)
+        left, right = (inputs, outputs) if ctx.transposed else (outputs, inputs)
+        _gradient(ctx.weight)[ctx.part].addmm_(left.T, right)
+        if ctx.bias is not None:
+            _gradient(ctx.bias)[: outputs.shape[1]] += outputs.sum(0)
+        if not ctx.needs_input_grad[0]:
+            return (None,) * 6
+        used = ctx.weight[ctx.part]
+        return gradient @ (used.T if ctx.transposed else used), *(None,) * 5
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
