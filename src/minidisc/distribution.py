@@ -73,6 +73,7 @@ def prepare_engine(accelerator: Any, model: nn.Module, layers: Iterable[nn.Modul
     if plugin is not None:
         # By itself accelerate shards every module that transformers would not split, and in BERT one lies in another.
         plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers})
+        _hide_empty(model)
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     if plugin is not None:
         # transformers would otherwise shard every model that this process builds from now on, students too.
@@ -94,7 +95,10 @@ def prepare_engine(accelerator: Any, model: nn.Module, layers: Iterable[nn.Modul
 
 
 def _hide_empty(model: nn.Module) -> None:
-    """Make parameters without numbers buffers, of the same names: DeepSpeed fails at a map of such alone."""
+    """Make parameters without numbers buffers, of the same names.
+
+    FSDP2 fails at the gradient of such a parameter, DeepSpeed at a linear map that has nothing else.
+    """
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             if not parameter.numel():

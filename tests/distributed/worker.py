@@ -26,7 +26,7 @@ from minidisc import ranks, resumable
 from minidisc.errors import UserError
 from minidisc.teaching import OutputStore
 from tests.unit import families
-from tests.unit.trainers import trainer_for
+from tests.unit.trainers import SMALL, trainer_for
 
 
 @contextmanager
@@ -106,6 +106,7 @@ def train(
     zero: int = 0,
     interrupted: int = 0,
     family: str = "BERT",
+    smallest: bool = False,
     **changes: Any,
 ) -> None:
     """Train for twenty steps and write what came out.
@@ -117,6 +118,7 @@ def train(
         zero: the stage of DeepSpeed's ZeRO, likewise.
         interrupted: the step at which training ends, to be taken up again.
         family: of `tests.unit.families`.
+        smallest: whether the smallest candidate is trained alone, with its layer that has neither heads nor neurons.
         changes: of `tests.unit.trainers.trainer_for`.
     """
     average, sent, parts = resumable.average_gradients, [], []
@@ -147,6 +149,7 @@ def train(
                 patience=99,
                 stores=[OutputStore(folder / "outputs", 2**30)] if stored else [],
                 progress=progress,
+                **({"candidates": [SMALL], "cut": True} if smallest else {}),
                 **changes,
             )
             whole = sum(p.numel() for p in trainer.model.parameters())
