@@ -225,9 +225,9 @@ def compared(plain_cell: dict[str, Any], our_cell: dict[str, Any]) -> dict[str, 
     keys = ("seconds", "cpu_seconds", "flops")
     return {
         "plain_metric": end,
-        "our_best_metric": max(point["metric"] for point in our_curve),
+        "best_metric": max(point["metric"] for point in our_curve),
         "plain": {key: whole[key] for key in keys},
-        "ours": reached and {"stage": reached["stage"], "step": reached["step"], **{k: reached[k] for k in keys}},
+        "own": reached and {"stage": reached["stage"], "step": reached["step"], **{k: reached[k] for k in keys}},
         "ratio": reached and {key: whole[key] / reached[key] for key in keys},
         "steps": plain_cell["settings"]["max_steps"],
         "machine": our_cell["record"]["machine"],
@@ -268,9 +268,9 @@ def page(found: Found, titles: dict[str, str]) -> str:
     ]
     for name, method, seeds in all_seeds:
         for seed, row in seeds.items():
-            reached, ratio = row["ours"], row["ratio"]
+            reached, ratio = row["own"], row["ratio"]
             start = f"| {titles[name]} | {method} | {row['steps']} | {seed} | {row['plain_metric']:.4f} | "
-            start += f"{row['our_best_metric']:.4f} | {row['plain']['cpu_seconds']:.0f} | "
+            start += f"{row['best_metric']:.4f} | {row['plain']['cpu_seconds']:.0f} | "
             if reached is None:
                 lines.append(start + "not reached | | | | |")
                 continue
@@ -278,11 +278,12 @@ def page(found: Found, titles: dict[str, str]) -> str:
             lines.append(
                 start + f"{reached['cpu_seconds']:.0f} | {ratios} | {reached['stage']}, step {reached['step']} |"
             )
-        ratios = [row["ratio"]["cpu_seconds"] for row in seeds.values() if row["ratio"]]
-        if len(ratios) == len(seeds) > 1:
-            median, low, high = statistics.median(ratios), min(ratios), max(ratios)
-            spread = f"**{median:.1f}** ({low:.1f} … {high:.1f})"
-            lines.append(f"| {titles[name]} | {method} | | median | | | | | {spread} | | | |")
+        if len(seeds) > 1:
+            # What was not reached took longer than anything that was.
+            ratios = [row["ratio"]["cpu_seconds"] if row["ratio"] else 0.0 for row in seeds.values()]
+            middle = statistics.median(ratios) if all(ratios) else statistics.median_low(ratios)
+            median, low, high = (f"{r:.1f}" if r else "not reached" for r in (middle, min(ratios), max(ratios)))
+            lines.append(f"| {titles[name]} | {method} | | median | | | | | **{median}** ({low} … {high}) | | | |")
     return "\n".join(lines) + "\n"
 
 
