@@ -42,7 +42,7 @@ class Nested:
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (..., active_in) to (..., active_out · the sum of ``sizes``)."""
-        if self.adds_up and len(self.sizes) == 1 and slices.adds_up(self.weight, self.bias):
+        if self.adds_up and len(self.sizes) == 1 and slices.can_add(self.weight, self.bias):
             rows = None if self.active_out is None else self.active_out * self.sizes[0]
             return slices.linear(input, self.weight, self.bias, rows, self.active_in, isinstance(self, Conv1D))
         bias = None if self.bias is None else self._active_rows(self.bias)

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
-def adds_up(weight: Tensor, bias: Tensor | None) -> bool:
+def can_add(weight: Tensor, bias: Tensor | None) -> bool:
     """Whether `linear` can be used here: where autograd itself would only add to both parameters' ``grad``.
 
     Autocast has weights of its own between, and a compiler cannot follow.

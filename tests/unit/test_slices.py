@@ -58,20 +58,20 @@ def test_gradients_go_past_autograd():
 
 def test_where_it_may_be_used():
     weight, bias = leaf(ROWS, COLUMNS, seed=1), leaf(ROWS, seed=2)
-    assert slices.adds_up(weight, bias)
-    assert slices.adds_up(weight, None)
-    assert not slices.adds_up(weight.detach(), bias)
-    assert not slices.adds_up(weight, bias.detach())
+    assert slices.can_add(weight, bias)
+    assert slices.can_add(weight, None)
+    assert not slices.can_add(weight.detach(), bias)
+    assert not slices.can_add(weight, bias.detach())
     with torch.no_grad():
-        assert not slices.adds_up(weight, bias)
+        assert not slices.can_add(weight, bias)
     with torch.autocast("cpu", torch.bfloat16):
-        assert not slices.adds_up(weight, bias)
+        assert not slices.can_add(weight, bias)
 
 
 @pytest.mark.parametrize("mode", ["eager", "aot_eager"])
 def test_a_compiler_gets_what_it_can_follow(mode):
     def used(values):
-        return values + slices.adds_up(weight, None)
+        return values + slices.can_add(weight, None)
 
     weight = leaf(ROWS, COLUMNS, seed=1)
     assert torch.compile(used, backend=mode, fullgraph=True)(torch.zeros(1)).item() == 0
