@@ -74,6 +74,7 @@ def prepare_engine(accelerator: Any, model: nn.Module, layers: Iterable[nn.Modul
         # By itself accelerate shards every module that transformers would not split, and in BERT one lies in another.
         plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers})
         _hide_empty(model)
+        _hide_shared_embeddings(model)
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     if plugin is not None:
         # transformers would otherwise shard every model that this process builds from now on, students too.
@@ -92,6 +93,16 @@ def prepare_engine(accelerator: Any, model: nn.Module, layers: Iterable[nn.Modul
                 "lower_precision_safe_modules": [],  # whose gradients would be sent in bf16
             }
         _hide_empty(model)
+
+
+def _hide_shared_embeddings(model: Any) -> None:
+    """Let accelerate find no embeddings where several modules have the same: it would shard one apart from the others.
+
+    T5's encoder and decoder do; they are then sharded with what lies in no layer.
+    """
+    weight = model.get_input_embeddings().weight
+    if sum(isinstance(module, nn.Embedding) and module.weight is weight for module in model.modules()) > 1:
+        model.get_input_embeddings = lambda: None
 
 
 def _hide_empty(model: nn.Module) -> None:

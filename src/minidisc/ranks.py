@@ -46,6 +46,14 @@ def join(device: str) -> None:
             "accelerate has no FSDP on CPUs and would silently run another engine; launch with "
             "examples/accelerate/ddp-cpu.yaml, or on GPUs."
         )
+    if wanted("FSDP"):
+        if os.environ.get("FSDP_VERSION", "1") != "2":
+            raise UserError(
+                "minidisc trains under the second version of FSDP alone; set fsdp_version: 2 in accelerate's "
+                "configuration, as in examples/accelerate/fsdp2.yaml."
+            )
+        # The launcher's default is that rank 0 alone has weights until they are sharded; but teachers never are.
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     import torch
     from accelerate import PartialState
 
