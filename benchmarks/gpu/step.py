@@ -13,7 +13,7 @@ Rows have lengths as short reviews have: drawn from a gamma distribution of shap
 - plain, fp32: the plain protocol, as the paper's code ran it; plain, bf16: the same under autocast.
 - ours, all / sampled: nested network, shared embeddings, SDPA, fused AdamW, bf16 autocast, stored teacher's outputs.
 - floor, all: separately built dense networks with the same tricks.
-- with ``--compile``, of the first four layers, since each is compiled for every width: ours as they are, compiled
+- with ``--compile``, of the first four (or so many) layers, since each is compiled for every width: ours as they are, compiled
   (``minidisc compress --compile``), and with CUDA graphs on top (torch.compile's ``reduce-overhead``), which minidisc
   has not: whether it should is the question. What fails is left out and said.
 
@@ -62,7 +62,6 @@ SHAPES = {"BERT-base": (12, 768, 12, 3072), "BERT-large": (24, 1024, 16, 4096), 
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # FLOPs a second, dense bf16, SXM boards
 BATCH, LENGTH, STRATA, VOCABULARY = 32, 128, 4, 30522
 NAMES = ("input_ids", "attention_mask")
-COMPILED_LAYERS = 4
 
 
 def drawn_batches(rounds: int, seed: int = 0) -> list[list[list[dict[str, Any]]]]:
@@ -231,11 +230,12 @@ def _update(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor]
 
 
 def measure(
-    name: str, device: torch.device, rounds: int, compiling: bool, sparsities: Sequence[float]
+    name: str, device: torch.device, rounds: int, compiled_layers: int, sparsities: Sequence[float]
 ) -> dict[str, Any]:
-    """Times of all variants in turns, then the memory of each alone."""
+    """Times of all variants in turns, then the memory of each alone; of so many layers alone if any are compiled."""
+    compiling = compiled_layers > 0
     layers, *widths = SHAPES[name]
-    bench = Bench((min(layers, COMPILED_LAYERS) if compiling else layers, *widths), device, rounds, sparsities)
+    bench = Bench((min(layers, compiled_layers) if compiling else layers, *widths), device, rounds, sparsities)
     build: dict[str, Callable[[], Callable[[int], int]]] = {
         "plain, fp32": lambda: bench.plain(False),
         "plain, bf16": lambda: bench.plain(True),
@@ -328,7 +328,7 @@ def _matmul_rate(device: torch.device) -> float:
 
 def page(content: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    command = "python benchmarks/gpu/step.py" + " --compile" * content["compile"]
+    command = "python benchmarks/gpu/step.py" + f" --compile {content['compile']}" * (content["compile"] > 0)
     lines = [
         "# A step of the sandwich on a GPU",
         "",
@@ -359,7 +359,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--minutes", type=float, default=7.0)
     parser.add_argument("--sparsities", type=float, nargs="*", default=candidate_sparsities(0.95))
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compile", type=int, nargs="?", const=4, default=0, metavar="LAYERS")
     parser.add_argument("--target", type=Path, help="file for the figures, without .json and .md")
     options = parser.parse_args()
     device, begun = torch.device(options.device), time.monotonic()

@@ -7,7 +7,7 @@ likelier after rounding to a multiple (``--neuron-multiple``), is compiled once.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,9 +16,12 @@ import torch
 from minidisc.architectures import Architecture
 from minidisc.errors import UserError
 from minidisc.layer_calls import wrapped_layers
+from minidisc.layers import layers_of
 
 # Of one layer: so many widths, with and without a gradient of its input, for one row and for several.
 _VERSIONS = 64
+# What transformers calls the hook.
+_RECORDER = "output_capturing_hook"
 
 
 @contextmanager
@@ -51,10 +54,18 @@ def compiled(
     from torch._dynamo.exc import BackendCompilerFailed
 
     options: dict[str, Any] = {"dynamic": True, "recompile_limit": _VERSIONS, "isolate_recompiles": True}
+    recorders = _Recorders(layers_of(model, architecture))
 
     def wrap(forward: Any) -> Any:
         fast = torch.compile(forward, backend=backend, mode=mode, **options)
-        return lambda *args, **kwargs: (fast if torch.is_grad_enabled() else forward)(*args, **kwargs)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if not torch.is_grad_enabled():
+                return forward(*args, **kwargs)
+            recorders.take_out()
+            return fast(*args, **kwargs)
+
+        return run
 
     # All layers run the same code, for which torch counts them together.
     with config.patch(accumulated_recompile_limit=100_000), wrapped_layers(model, architecture, wrap):
@@ -63,6 +74,36 @@ def compiled(
         except BackendCompilerFailed as error:
             reason = str(error.inner_exception).strip().partition("\n")[0]
             raise UserError(f"--compile failed on this machine: {reason}; go on without, by --resume.") from error
+        finally:
+            recorders.put_back()
+
+
+class _Recorders:
+    """Hooks inside of layers with which transformers records attention maps, for which nobody asks here.
+
+    It puts them there in the first pass from which any other outputs are wanted. Where one is, what is compiled falls
+    into pieces.
+    """
+
+    def __init__(self, layers: Iterable[Any]) -> None:
+        self._inside = [module for layer in layers for module in layer.modules() if module is not layer]
+        self._taken: list[tuple[Any, int, Any]] = []
+        self._looked = False
+
+    def take_out(self) -> None:
+        """Look for them, once, when a layer is about to run."""
+        if self._looked:
+            return
+        self._looked = True
+        for module in self._inside:
+            for key, hook in list(module._forward_hooks.items()):
+                if getattr(hook, "__name__", "") == _RECORDER:
+                    self._taken.append((module, key, module._forward_hooks.pop(key)))
+
+    def put_back(self) -> None:
+        """Leave the layers as they were."""
+        for module, key, hook in self._taken:
+            module._forward_hooks[key] = hook
 
 
 def check_compilation() -> None:

@@ -78,6 +78,22 @@ def test_a_layer_is_compiled_once_for_each_width_whatever_the_length():
     assert backend.graphs == once
 
 
+@pytest.mark.parametrize("row", [BERT, LLAMA, GPT_NEOX], ids=lambda row: row.name)
+def test_layers_stay_whole_where_hidden_states_are_wanted(row):
+    model, network = nested(row)
+    backend = Counting()
+    network.activate(LARGE)
+    model(**row.inputs(), output_hidden_states=True)
+    hooks = [[*module._forward_hooks.values()] for module in model.modules()]
+    with compiled(model, architecture_for(row.family), backend=backend):
+        for _ in range(2):
+            states = model(**row.inputs(), output_hidden_states=True).hidden_states
+            states[-1].sum().backward()
+    assert len(states) == 3
+    assert backend.graphs == 2
+    assert [[*module._forward_hooks.values()] for module in model.modules()] == hooks
+
+
 def test_more_widths_than_torch_compiles_unasked():
     model, network = nested(BERT)
     backend = Counting()
