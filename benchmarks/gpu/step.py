@@ -13,9 +13,9 @@ Rows have lengths as short reviews have: drawn from a gamma distribution of shap
 - plain, fp32: the plain protocol, as the paper's code ran it; plain, bf16: the same under autocast.
 - ours, all / sampled: nested network, shared embeddings, SDPA, fused AdamW, bf16 autocast, stored teacher's outputs.
 - floor, all: separately built dense networks with the same tricks.
-- with ``--compile``, of the first four (or so many) layers, since each is compiled for every width: ours as they are, compiled
-  (``minidisc compress --compile``), and with CUDA graphs on top (torch.compile's ``reduce-overhead``), which minidisc
-  has not: whether it should is the question. What fails is left out and said.
+- with ``--compile``, of the first four layers (or as many as it is given), since each is compiled for every width: as
+  they are, compiled (``minidisc compress --compile``), and with CUDA graphs on top (torch.compile's
+  ``reduce-overhead``), which minidisc has not: whether it should is the question. What fails is left out and said.
 
 Utilisation (MFU) is the FLOPs of the candidates' forward and backward passes a second, over the peak that the maker
 names for dense bf16 products, and over the rate measured here on large square ones.
