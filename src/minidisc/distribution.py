@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -115,6 +117,27 @@ def _hide_empty(model: nn.Module) -> None:
             if not parameter.numel():
                 delattr(module, name)
                 module.register_buffer(name, parameter.detach())
+
+
+@contextmanager
+def partial_moments() -> Iterator[None]:
+    """Within the block FSDP2 restores an optimiser that has kept nothing for some weights; otherwise it fails at that.
+
+    They are weights that no pass reaches: in some families the norm before an attention without heads.
+    """
+    from accelerate.utils import fsdp_utils
+
+    options_of = fsdp_utils._prepare_sd_options
+
+    def lenient(plugin: Any) -> Any:
+        options = options_of(plugin)
+        return options and replace(options, strict=False)
+
+    fsdp_utils._prepare_sd_options = lenient
+    try:
+        yield
+    finally:
+        fsdp_utils._prepare_sd_options = options_of
 
 
 def weights_to_save(model: nn.Module, accelerator: Any) -> dict[str, Tensor]:

@@ -29,7 +29,13 @@ from minidisc.arguments import ResumableArguments
 from minidisc.batching import LengthGroupedOrder
 from minidisc.checkpointing import checkpointed
 from minidisc.compiling import compiled
-from minidisc.distribution import average_gradients, load_weights, prepare_engine, weights_to_save
+from minidisc.distribution import (
+    average_gradients,
+    load_weights,
+    partial_moments,
+    prepare_engine,
+    weights_to_save,
+)
 from minidisc.files import read_json, write_json
 from minidisc.layers import layers_of, state_to_save, whole_state
 from minidisc.measure import Cost, measured, peak_memory
@@ -282,6 +288,10 @@ class ResumableTrainer(Trainer):
         # transformers would miss, and say so, the second names of weights that have two.
         model = self.model if model is None else model
         load_weights(model, load_file(Path(resume_from_checkpoint) / "model.safetensors"))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with partial_moments():
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     # Files.
 

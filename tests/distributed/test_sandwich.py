@@ -76,7 +76,8 @@ def test_two_processes_train_what_one_does(folders, case):
     assert figures[0]["flops"] == figures[1]["flops"]
     # Of the weights, and of what AdamW keeps for them, in every step; shards are filled up to equal length.
     weights, moments = figures[1]["held"]
-    assert figures[0]["held"] == [1, 1]
+    # No pass reaches the norm before an attention without heads, and AdamW keeps nothing for it.
+    assert figures[0]["held"] == [1, pytest.approx(1, abs=0.01 * (case == "fsdp2-empty"))]
     assert weights == (pytest.approx(0.5, abs=0.05) if "fsdp2" in case or "zero3" in case else 1)
     assert moments == (pytest.approx(0.5, abs=0.05) if "fsdp2" in case or "zero" in case else 1)
     if "zero" in case:
