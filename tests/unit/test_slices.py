@@ -1,6 +1,5 @@
 """Against autograd's own gradients of slices."""
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -68,11 +67,10 @@ def test_where_it_may_be_used():
         assert not slices.can_add(weight, bias)
 
 
-@pytest.mark.parametrize("mode", ["eager", "aot_eager"])
-def test_a_compiler_gets_what_it_can_follow(mode):
+def test_a_compiler_gets_what_it_can_follow():
     def used(values):
         return values + slices.can_add(weight, None)
 
     weight = leaf(ROWS, COLUMNS, seed=1)
-    assert torch.compile(used, backend=mode, fullgraph=True)(torch.zeros(1)).item() == 0
+    assert torch.compile(used, backend="eager", fullgraph=True)(torch.zeros(1)).item() == 0
     assert used(torch.zeros(1)).item() == 1
