@@ -328,11 +328,10 @@ def _matmul_rate(device: torch.device) -> float:
 
 def page(content: dict[str, Any]) -> str:
     """The figures as Markdown."""
-    command = "python benchmarks/gpu/step.py" + f" --compile {content['compile']}" * (content["compile"] > 0)
     lines = [
         "# A step of the sandwich on a GPU",
         "",
-        f"`{command}`, {content['device']}, torch {content['torch']}, transformers "
+        f"`{content['command']}`, {content['device']}, torch {content['torch']}, transformers "
         f"{content['transformers']}; medians of {content['rounds']} rounds.",
         "What is measured: the script's first lines. Memory is what a variant adds, its peak.",
         "",
@@ -368,7 +367,7 @@ def main() -> None:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "rounds": options.rounds,
-        "compile": options.compile,
+        "command": " ".join(["python benchmarks/gpu/step.py", *sys.argv[1:]]),
         "shapes": {},
     }
     for name in options.shapes:

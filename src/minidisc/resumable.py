@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -290,7 +291,7 @@ class ResumableTrainer(Trainer):
         load_weights(model, load_file(Path(resume_from_checkpoint) / "model.safetensors"))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        with partial_moments():
+        with partial_moments() if self.is_fsdp_enabled else nullcontext():
             super()._load_optimizer_and_scheduler(checkpoint)
 
     # Files.

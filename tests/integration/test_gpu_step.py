@@ -36,4 +36,4 @@ def test_compiled_steps_are_measured_beside_those_that_are_not(tmp_path):
         "ours, sampled, compiled",
         "ours, sampled, graphs",
     ]
-    assert "--compile 1`" in (tmp_path / "out.md").read_text()
+    assert "--compile 1 --sparsities 0.5" in (tmp_path / "out.md").read_text()

@@ -50,7 +50,7 @@ def test_gradients_go_past_autograd():
     weight, heard = leaf(ROWS, COLUMNS, seed=1), []
     weight.register_hook(heard.append)
     slices.linear(leaf(2, COLUMNS, seed=2), weight, None, 3, None).sum().backward()
-    assert heard == [None]
+    assert all(gradient is None for gradient in heard)
     assert weight.grad[:3].all()
     assert not weight.grad[3:].any()
 
