@@ -149,7 +149,7 @@ def test_the_loss_against_two_teachers_is_the_mean_of_the_losses_against_each(tm
 def test_checkpointing_changes_no_weight(tmp_path, family, loss):
     ends = []
     for on in (False, True):
-        trainer = trainer_for(tmp_path / str(on), family, gradient_checkpointing=on, dropout=0.3, epochs=2, loss=loss)
+        trainer = trainer_for(tmp_path / str(on), family, gradient_checkpointing=on, dropout=0.3, epochs=1, loss=loss)
         for part in trainer.model.modules():
             if hasattr(part, "config"):
                 # Keys from a cache lie in another order in memory, and are rounded otherwise.
@@ -201,7 +201,7 @@ def test_what_only_training_needs_is_dropped_after_it(tmp_path):
 def test_embeddings_can_be_kept(family, tmp_path):
     ends = []
     for train in (True, False):
-        trainer = trainer_for(tmp_path / str(train), family, train_embeddings=train)
+        trainer = trainer_for(tmp_path / str(train), family, train_embeddings=train, epochs=1)
         before = copy.deepcopy(trainer.model.state_dict())
         trainer.fit()
         after = trainer.model.state_dict()
