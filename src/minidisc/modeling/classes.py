@@ -50,8 +50,13 @@ def heads_of(family: str) -> dict[Any, Any]:
 
 @cache
 def narrow_config_class(family: str) -> Any:
-    """The configuration class of a family's small models, whatever their head."""
+    """The configuration class of a family's small models, whatever their head; the first of them registers these."""
     base: Any = CONFIG_MAPPING[family]
+
+    def new(cls: Any, *_: Any, **__: Any) -> Any:
+        _register_models(family)
+        return base.__new__(cls)
+
     return types.new_class(
         _class_name(base),
         (base,),
@@ -68,6 +73,7 @@ def narrow_config_class(family: str) -> Any:
             embedding_rank=None,
             # Not the one of `minidisc.modeling.t5_classifiers`: a small model's code is another.
             _auto_class=None,
+            __new__=new,
         ),
     )
 
@@ -87,7 +93,11 @@ def narrow_model_class(family: str, head: Any) -> Any:
 
 
 def register() -> None:
-    """Teach transformers' Auto classes every ``model_type`` that they lack; harmless when repeated."""
+    """Teach transformers' Auto classes every ``model_type`` that they lack; harmless when repeated.
+
+    A family's models follow with its first configuration, which every way to load one begins with: to import the code
+    of all families takes half a second, and one that cannot be imported would stand in the way of the others.
+    """
     for config, model in t5_classifiers.CLASSIFIERS.items():
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoModelForSequenceClassification.register(config, model, exist_ok=True)
@@ -97,8 +107,12 @@ def register() -> None:
     for family in FAMILIES:
         config = narrow_config_class(family)
         AutoConfig.register(config.model_type, config, exist_ok=True)
-        for head in heads_of(family):
-            head.register(config, narrow_model_class(family, head), exist_ok=True)
+
+
+@cache
+def _register_models(family: str) -> None:
+    for head in heads_of(family):
+        head.register(narrow_config_class(family), narrow_model_class(family, head), exist_ok=True)
 
 
 def build_narrow(teacher: Any, heads: tuple[int, ...], neurons: tuple[int, ...], **changes: Any) -> Any:
