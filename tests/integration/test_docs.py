@@ -15,7 +15,7 @@ from tests.integration import test_language_model, tiny
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
     """The folder of somebody who follows the pages: the files that they name."""
-    tiny.write_rows(tmp_path)
+    tiny.write_rows(tmp_path, train=80)
     (tmp_path / "validation.csv").rename(tmp_path / "dev.csv")
     for name in ("train", "dev"):
         rows = list(csv.reader((tmp_path / f"{name}.csv").open(encoding="utf-8")))[1:]
