@@ -59,12 +59,12 @@ def test_every_way_of_training_can_be_probed(monkeypatch, settings):
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("loss", ["logits", "hidden+logits"])
 def test_a_few_layers_tell_what_all_keep(monkeypatch, kind, checkpointing, loss):
-    # 24 layers of which two are tried, against all of them; embeddings and classifier are a part of neither.
+    # 12 layers of which two are tried, against all of them; embeddings and classifier are a part of neither.
     row, model = (BERT if kind == "bert" else LLAMA), None
     if kind == "language model":
-        model = LLAMA.causal_model(num_hidden_layers=24, vocab_size=2000)
+        model = LLAMA.causal_model(num_hidden_layers=12, vocab_size=2000)
     few, every = (
-        probed(row, monkeypatch, parameters, 24, model, gradient_checkpointing=checkpointing, loss=loss)
+        probed(row, monkeypatch, parameters, 12, model, gradient_checkpointing=checkpointing, loss=loss)
         for parameters in (0, 1e9)
     )
     assert few.importance_bytes == pytest.approx(every.importance_bytes, rel=0.1)
