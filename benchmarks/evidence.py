@@ -45,7 +45,9 @@ CHEAPER = (
     "minidisc:candidates_per_step=smallest+1",
     CHEAPEST,
 )
-_TWICE = "direct:max_steps=1200"
+STEPS = 600
+"""Of a stage."""
+_TWICE = f"direct:max_steps={2 * STEPS}"
 RATES = ("minidisc:second_learning_rate=1e-4", f"{_TWICE}:learning_rate=1e-4")
 """A third of what all stages have otherwise."""
 DECAY = ("minidisc:decay_over=run", f"{CHEAPEST}:decay_over=run")
@@ -129,14 +131,14 @@ class Plan:
 
 PLAN = Plan(
     {
-        "mrpc": Cell("MRPC", 3, 5e-5, 16, 600, 3e-4, task="glue/mrpc"),
-        "stsb": Cell("STS-B", 3, 5e-5, 16, 600, 3e-4, rows=4000, task="glue/stsb"),
-        "mnli": Cell("MNLI (a part)", 3, 5e-5, 16, 600, 3e-4, rows=4000, task="glue/mnli"),
-        "sst2": Cell("SST-2", 3, 5e-5, 16, 600, 3e-4, rows=4000, task="glue/sst2"),
-        "qnli": Cell("QNLI (a part)", 3, 5e-5, 16, 600, 3e-4, rows=4000, task="glue/qnli"),
-        "rte": Cell("RTE", 3, 5e-5, 16, 600, 3e-4, task="glue/rte"),
-        "cola": Cell("CoLA", 3, 5e-5, 16, 600, 3e-4, rows=4000, task="glue/cola"),
-        "conll2003": Cell("CoNLL-2003", 3, 3e-4, 16, 600, 3e-4, rows=4000, task="conll2003"),
+        "mrpc": Cell("MRPC", 3, 5e-5, 16, STEPS, 3e-4, task="glue/mrpc"),
+        "stsb": Cell("STS-B", 3, 5e-5, 16, STEPS, 3e-4, rows=4000, task="glue/stsb"),
+        "mnli": Cell("MNLI (a part)", 3, 5e-5, 16, STEPS, 3e-4, rows=4000, task="glue/mnli"),
+        "sst2": Cell("SST-2", 3, 5e-5, 16, STEPS, 3e-4, rows=4000, task="glue/sst2"),
+        "qnli": Cell("QNLI (a part)", 3, 5e-5, 16, STEPS, 3e-4, rows=4000, task="glue/qnli"),
+        "rte": Cell("RTE", 3, 5e-5, 16, STEPS, 3e-4, task="glue/rte"),
+        "cola": Cell("CoLA", 3, 5e-5, 16, STEPS, 3e-4, rows=4000, task="glue/cola"),
+        "conll2003": Cell("CoNLL-2003", 3, 3e-4, 16, STEPS, 3e-4, rows=4000, task="conll2003"),
     },
     assistants=(0.5, 0.6, 0.7, 0.8),
     targets=(0.9, 0.95, 0.97),
