@@ -27,6 +27,8 @@ CASES = {
     "fsdp2-interrupted": {"stored": True, "sharded": True, "gradient_accumulation_steps": 2, "interrupted": 8},
     # Two of its modules have the same embeddings.
     "fsdp2-empty": {"stored": False, "sharded": True, "family": "T5", "smallest": True, "interrupted": 8},
+    # Its head is its embeddings.
+    "fsdp2-writes": {"stored": False, "sharded": True, "family": "LLAMA", "writes": True},
     "zero2": {"stored": False, "zero": 2},
     "zero2-minilm": {"stored": False, "zero": 2, "loss": "minilm", "gradient_accumulation_steps": 2},
     "zero2-interrupted": {"stored": True, "zero": 2, "precision": "bf16", "interrupted": 8},

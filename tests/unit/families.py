@@ -98,6 +98,7 @@ from minidisc.modeling.t5_classifiers import (
     T5EncoderForSequenceClassification,
 )
 from minidisc.subnetworks import SubnetworkSpec
+from minidisc.tasks.encoding import IGNORED
 
 LAYERS, HIDDEN, HEADS, NEURONS, VOCABULARY, LENGTH = 3, 32, 4, 48, 60, 16
 PAD = 0
@@ -283,6 +284,14 @@ def tagged_rows(family: Family, words: Sequence[int], tags: int = 3, seed: int =
     columns = {name: rows[name][:] for name in rows.column_names}
     columns["first_tokens"] = [(np.cumsum(p) - p + 1).tolist() for p in pieces]
     columns["label"] = [random.integers(0, tags, n).tolist() for n in words]
+    return datasets.Dataset.from_dict(columns)
+
+
+def text_rows(family: Family, count: int, length: int = 9, seed: int = 0) -> datasets.Dataset:
+    """Rows of packed text; the label of a token is the next one, as in `minidisc.tasks.encoding.pack`."""
+    rows = training_rows(family, [length] * count, seed)
+    columns = {name: rows[name][:] for name in rows.column_names}
+    columns["label"] = [[*ids[1:], IGNORED] for ids in columns["input_ids"]]
     return datasets.Dataset.from_dict(columns)
 
 
