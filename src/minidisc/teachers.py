@@ -88,6 +88,7 @@ def load_model(
     config: Any = None,
     kind: Kind | None = None,
     new_head: bool = False,
+    caches: bool = False,
     **config_changes: Any,
 ) -> Loaded:
     """Load weights (safetensors only), tokenizer and configuration; fp32, on the CPU, in evaluation mode.
@@ -98,6 +99,8 @@ def load_model(
         config: what to use instead of the configuration that is there.
         kind: kind of task that the model is for, if not the one that its configuration speaks of.
         new_head: whether a classifier of another shape may be replaced by a freshly initialised one.
+        caches: whether a decoder's passes keep keys and values for later tokens as its configuration says; else only
+            those of generation do, which asks for them. Nothing else uses them, and of a batch they can be gigabytes.
         config_changes: settings of the configuration to override.
 
     Raises:
@@ -131,6 +134,8 @@ def load_model(
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"cannot load weights (safetensors) from {source!r}: {_first_line(error)}") from None
+    if getattr(model.config, "use_cache", False) and not caches:
+        model.config.use_cache = False
     return Loaded(model.eval(), tokenizer, sorted(report["missing_keys"]))
 
 
@@ -140,7 +145,7 @@ def from_pretrained(source: str | os.PathLike, trust_remote_code: bool = False) 
     Raises:
         UserError: it is not there or cannot be loaded.
     """
-    return load_model(str(source), trust_remote_code).model
+    return load_model(str(source), trust_remote_code, caches=True).model
 
 
 def fingerprint_of(source: str) -> str:

@@ -5,7 +5,7 @@ import pytest
 from minidisc.errors import UserError
 from minidisc.extraction import extract, save_small
 from minidisc.subnetworks import SubnetworkSpec
-from minidisc.teachers import load_model
+from minidisc.teachers import from_pretrained, load_model
 from tests.unit.families import BERT, GPT2, LLAMA, MATRIX, OPT, PAD, QWEN2, T5, tiny_tokenizer
 
 
@@ -65,3 +65,16 @@ def test_others_may_call_their_padding_anything(tmp_path):
         loaded = load_model(saved(model, tmp_path / str(number)))
         assert loaded.model.config.pad_token_id is None
     assert load_model(saved(LLAMA.model(), tmp_path / "known")).model.config.pad_token_id == PAD
+
+
+@pytest.mark.parametrize("row", [LLAMA, GPT2], ids=lambda row: row.name)
+def test_passes_keep_no_keys_and_values_but_generation_does(tmp_path, row):
+    folder = saved(row.causal_model(), tmp_path / "teacher")
+    inputs = row.inputs(rows=1, padding=False)
+    assert from_pretrained(folder)(**inputs).past_key_values is not None
+    model = load_model(folder, kind="causal-lm").model
+    assert model(**inputs).past_key_values is None
+    lengths = []
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, args: lengths.append(args[0].shape[1]))
+    model.generate(inputs["input_ids"], max_new_tokens=3, min_new_tokens=3)
+    assert lengths == [inputs["input_ids"].shape[1], 1, 1]
