@@ -14,6 +14,8 @@ from evidence import CHEAPEST, NO_ASSISTANT, SANDWICH, Plan
 from evidence_report import write
 from tasks import Cell
 
+from minidisc.comparison.methods import in_order, parse_method
+
 PLAN = Plan({"t": Cell("Task", 1, 1e-4, 8, 10, 1e-3)}, assistants=(0.5, 0.7), targets=(0.9,), batch_size=8)
 # Of two seeds: what candidates score in the sandwich, and what the students through them score.
 SANDWICHES = [{0.5: 0.90, 0.7: 0.85, 0.9: 0.70}, {0.5: 0.90, 0.7: 0.89, 0.9: 0.80}]
@@ -148,6 +150,12 @@ def test_every_variant_is_that_of_one_method_and_trained_in_some_part():
     assert len(set(variants)) == len(variants)
     trained = plans.PLAN.methods(plans.PLAN.tasks["stsb"], plans.PARTS)
     assert {*variants, *plans.ABLATION} <= {*trained}
+
+
+@pytest.mark.parametrize("part", plans.PARTS)
+def test_each_part_can_be_asked_for_alone(part):
+    methods = plans.PLAN.methods(plans.PLAN.tasks["stsb"], [part])
+    assert {method.name for method in in_order([parse_method(name) for name in methods])} == {*methods}
 
 
 def test_parameters_of_every_size():
