@@ -84,8 +84,10 @@ class Scorer:
         if self.task.kind == "token-classification":
             labels = [words.argmax(1).tolist() for words in logits]
         elif self.task.kind == "regression":
-            # The loss against the prediction itself has no gradient; one off it, it has the prediction's.
-            labels = (logits[:, 0] + 1).tolist()
+            # The loss against the prediction itself has no gradient. Labels to either side of it give one, as those of
+            # a normal distribution around it would. On one side alone, heads that part the rows would cancel out in a
+            # batch, and those that move all rows alike be left.
+            labels = (logits[:, 0] + np.random.default_rng(0).choice((-1.0, 1.0), len(logits))).tolist()
         else:
             labels = logits.argmax(1).tolist()
         return self.rows.remove_columns("label").add_column("label", labels)

@@ -1,0 +1,86 @@
+from types import SimpleNamespace
+
+import datasets
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from minidisc.architectures import architecture_for
+from minidisc.measure import Shape
+from minidisc.scoring import Scorer
+from minidisc.tasks import Task, collator
+from tests.unit.families import tiny_tokenizer
+
+HEADS, SIZE, LAYERS, ROWS = 4, 8, 3, 1024
+TASK = Task("t", "regression", ("text",), "label", None, False, ("pearson",))
+
+
+def network():
+    """A regression, nearly odd: where all tokens change their sign, of 10 … 19 to 20 … 29, so does the prediction.
+
+    The first head of every layer adds the same to all rows, and little.
+    """
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=60,
+            hidden_size=HEADS * SIZE,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            intermediate_size=40,
+            num_labels=1,
+        )
+    ).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("bias") or "position_embeddings" in name or "token_type" in name:
+                weight.zero_()
+            elif "LayerNorm" not in name:
+                # GELU is not odd, but nearly so where it is given next to nothing.
+                weight.normal_(0, 3e-4 if "intermediate" in name else 0.3)
+        words = model.bert.embeddings.word_embeddings.weight
+        words[20:30] = -words[10:20]
+        for layer in model.bert.encoder.layer:
+            layer.attention.self.value.weight[:SIZE] = 0
+            layer.attention.self.value.bias[:SIZE] = 0.02
+    return model
+
+
+def fisher(model, ids):
+    """The root of the sum over rows of the squared gradient of a row's prediction with respect to each head's mask."""
+    masks = [torch.ones(len(ids), 1, HEADS, requires_grad=True) for _ in range(LAYERS)]
+    hooks = [
+        layer.attention.output.dense.register_forward_pre_hook(
+            lambda _, args, mask=mask: (args[0] * mask.repeat_interleave(SIZE, -1),)
+        )
+        for layer, mask in zip(model.bert.encoder.layer, masks, strict=True)
+    ]
+    gradients = torch.stack(torch.autograd.grad(model(ids).logits.sum(), masks))
+    for hook in hooks:
+        hook.remove()
+    return gradients.square().sum((1, 2)).sqrt()
+
+
+def test_on_its_own_predictions_heads_of_a_regression_count_that_part_the_rows(tmp_path):
+    model = network()
+    positive = torch.randint(10, 20, (ROWS // 2, 6), generator=torch.Generator().manual_seed(1))
+    ids = torch.stack([positive, positive + 10], dim=1).flatten(0, 1)
+    mask = torch.ones_like(ids).tolist()
+    columns = {"input_ids": ids.tolist(), "attention_mask": mask, "length": [6] * ROWS, "label": [0.0] * ROWS}
+    architecture = architecture_for("bert")
+    shape = Shape.of(model, architecture)
+    scorer = Scorer(
+        settings=SimpleNamespace(importance_on="teacher", batch_size=16, gradient_checkpointing=False),
+        architecture=architecture,
+        shape=shape,
+        task=TASK,
+        outputs=None,
+        rows=datasets.Dataset.from_dict(columns),
+        collate=collator(tiny_tokenizer()),
+        device=torch.device("cpu"),
+        note=lambda _: None,
+    )
+    importance, _ = scorer.importance(model, shape.full(), tmp_path / "importance.safetensors")
+    truth = fisher(model, ids)
+    # 64 batches tell a score to about a tenth of it.
+    for found, true in zip(importance.heads, truth, strict=True):
+        torch.testing.assert_close(found, true / true.norm(), atol=0.15, rtol=0)
