@@ -6,9 +6,9 @@ likelier after rounding to a multiple (``--neuron-multiple``), is compiled once.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -53,11 +53,10 @@ def compiled(
     from torch._dynamo import config
     from torch._dynamo.exc import BackendCompilerFailed
 
-    options: dict[str, Any] = {"dynamic": True, "recompile_limit": _VERSIONS, "isolate_recompiles": True}
     recorders = _Recorders(layers_of(model, architecture))
 
     def wrap(forward: Any) -> Any:
-        fast = torch.compile(forward, backend=backend, mode=mode, **options)
+        fast = torch.compile(_apart(forward), backend=backend, mode=mode, dynamic=True)
 
         def run(*args: Any, **kwargs: Any) -> Any:
             if not torch.is_grad_enabled():
@@ -67,8 +66,8 @@ def compiled(
 
         return run
 
-    # All layers run the same code, for which torch counts them together.
-    with config.patch(accumulated_recompile_limit=100_000), wrapped_layers(model, architecture, wrap):
+    limits = {"recompile_limit": _VERSIONS, "accumulated_recompile_limit": 100_000}
+    with config.patch(limits), wrapped_layers(model, architecture, wrap):
         try:
             yield
         except BackendCompilerFailed as error:
@@ -76,6 +75,19 @@ def compiled(
             raise UserError(f"--compile failed on this machine: {reason}; go on without, by --resume.") from error
         finally:
             recorders.put_back()
+
+
+def _apart(forward: Any) -> Any:
+    """A layer's forward method with code of its own.
+
+    torch keeps what it compiles with the code, and tries all of it at every call; layers of a class have the same.
+    """
+    if not isinstance(forward, MethodType):
+        return forward
+    old: Any = forward.__func__
+    new = FunctionType(old.__code__.replace(), old.__globals__, old.__name__, old.__defaults__, old.__closure__)
+    new.__kwdefaults__ = old.__kwdefaults__
+    return MethodType(new, forward.__self__)
 
 
 class _Recorders:
@@ -112,5 +124,7 @@ def check_compilation() -> None:
     Raises:
         UserError: then.
     """
-    if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
-        raise UserError(f"--compile needs a newer PyTorch than {torch.__version__}; 2.13 will do. Or leave it out.")
+    from torch._dynamo import config
+
+    if not hasattr(config, "accumulated_recompile_limit"):
+        raise UserError(f"--compile needs a newer PyTorch than {torch.__version__}; 2.11 will do. Or leave it out.")
