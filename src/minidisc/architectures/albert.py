@@ -23,5 +23,7 @@ ARCHITECTURE = Architecture(
     attention_output="attention.dense",
     ffn_up="ffn",
     ffn_down="ffn_output",
+    attention="attention",
+    attention_norm="LayerNorm",
     runs=_runs,
 )

@@ -58,6 +58,10 @@ class Architecture:
     attention_output: str
     ffn_up: str
     ffn_down: str
+    attention: str
+    """The attention module, which is passed over where it has no heads."""
+    attention_norm: str = ""
+    """The norm, from that module, that it applies to the sum of its input and its output, if it does."""
     attention_parts: tuple[Parts, ...] = ()
     """Where attentions lie, if layers do not have one each: the paths of one, and ``attention``, start there."""
     ffn_parts: tuple[Parts, ...] = ()
@@ -86,18 +90,14 @@ class Architecture:
     """Name of the configuration's hidden size."""
     reserved_positions: int = 0
     """Position embeddings that no token can use."""
-    attention: str | None = None
-    """The attention module, where something of the following has to be said of it."""
     head_count: str = ""
-    """Name of its attribute that holds the number of heads, if it has to be set."""
+    """Name of the attention's attribute that holds the number of heads, if it has to be set."""
     head_width: str = ""
     """Name of its attribute that holds the number of heads times their size, if it has to be set."""
     own_config: bool = False
-    """Whether it reads the number of its (query) heads from its ``config``: it then gets a copy."""
-    needs_heads: bool = False
-    """Whether it fails when it has no heads."""
+    """Whether the attention reads the number of its (query) heads from its ``config``: it then gets a copy."""
     shared_bias: Literal["", "given", "handed on"] = ""
-    """Whether it adds to its scores a ``position_bias`` of every head of the full width, the same in all layers.
+    """Whether the attention adds to its scores a ``position_bias`` of every head of the full width, the same in all layers.
 
     It is given to every layer; or the first one computes it, and each hands it on to the next.
     """
@@ -157,9 +157,9 @@ class Architecture:
             "head_size": self.head_size,
             "hidden": self.hidden,
             "attention": self.attention,
+            "attention_norm": self.attention_norm,
             "head_count": self.head_count,
             "head_width": self.head_width,
             "own_config": self.own_config,
-            "needs_heads": self.needs_heads,
             "shared_bias": self.shared_bias,
         }

@@ -31,6 +31,5 @@ ARCHITECTURE = Architecture(
     ffn_down="output.dense",
     attention="attention.self",
     head_count="num_attention_heads",
-    needs_heads=True,
     positions=_positions,
 )

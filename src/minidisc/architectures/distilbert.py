@@ -13,6 +13,7 @@ ARCHITECTURE = Architecture(
     attention_output="attention.out_lin",
     ffn_up="ffn.lin1",
     ffn_down="ffn.lin2",
+    attention="attention",
     depth="n_layers",
     heads="n_heads",
     neurons="hidden_dim",

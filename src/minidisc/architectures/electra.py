@@ -13,4 +13,5 @@ ARCHITECTURE = Architecture(
     attention_output="attention.output.dense",
     ffn_up="intermediate.dense",
     ffn_down="output.dense",
+    attention="attention.self",
 )

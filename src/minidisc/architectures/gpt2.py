@@ -19,7 +19,6 @@ ARCHITECTURE = Architecture(
     neurons="n_inner",
     attention="attn",
     head_width="split_size",
-    needs_heads=True,
     pools_last_token=True,
     generates=True,
 )

@@ -15,7 +15,6 @@ ARCHITECTURE = Architecture(
     ffn_up="mlp.dense_h_to_4h",
     ffn_down="mlp.dense_4h_to_h",
     attention="attention",
-    needs_heads=True,
     pools_last_token=True,
     generates=True,
 )

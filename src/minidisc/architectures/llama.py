@@ -17,8 +17,6 @@ ARCHITECTURE = Architecture(
     key_value_heads="num_key_value_heads",
     head_size="head_dim",
     attention="self_attn",
-    # torch's CUDA kernels for grouped heads divide by the number of key heads.
-    needs_heads=True,
     pools_last_token=True,
     generates=True,
 )

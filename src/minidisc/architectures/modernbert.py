@@ -14,6 +14,7 @@ ARCHITECTURE = Architecture(
     ffn_up="mlp.Wi",
     ffn_gate="mlp.Wi",
     ffn_down="mlp.Wo",
+    attention="attn",
     # It has no norm before its attention.
     first_layer_differs=True,
     per_layer=("layer_types",),

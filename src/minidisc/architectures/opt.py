@@ -17,7 +17,6 @@ ARCHITECTURE = Architecture(
     neurons="ffn_dim",
     attention="self_attn",
     head_count="num_heads",
-    needs_heads=True,
     pools_last_token=True,
     generates=True,
 )

@@ -13,5 +13,6 @@ ARCHITECTURE = Architecture(
     attention_output="attention.output.dense",
     ffn_up="intermediate.dense",
     ffn_down="output.dense",
+    attention="attention.self",
     reserved_positions=2,
 )

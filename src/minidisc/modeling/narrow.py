@@ -99,19 +99,26 @@ def inputs_of(linear: Any) -> int:
 
 
 class HeadsOptional:
-    """Mixed in before an attention class that fails without heads, and then hands on an output without dimensions.
+    """Mixed in before an attention class: without heads, its output has no dimensions.
 
-    ``output_map`` is the name of the linear map that takes this output, where that is a part of the class.
+    Several kernels for attention fail then, or hand back nothing at all. ``output_map`` is the name of the linear map
+    that takes the output, where that is a part of the class, and ``output_norm`` that of the norm of its sum with the
+    input, likewise.
     """
 
     kept_heads: int | None = None
     output_map: str = ""
+    output_norm: str = ""
 
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
         """Attend, if there are heads to attend with."""
         if self.kept_heads == 0:
-            nothing = hidden_states.new_zeros(*hidden_states.shape[:-1], 0)
-            return getattr(self, self.output_map)(nothing) if self.output_map else nothing, None
+            output = hidden_states.new_zeros(*hidden_states.shape[:-1], 0)
+            if self.output_map:
+                output = getattr(self, self.output_map)(output)
+            if self.output_norm:
+                output = getattr(self, self.output_norm)(hidden_states + output)
+            return output, None
         return super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
 
 
@@ -168,21 +175,21 @@ _BIAS = {"given": OwnBias, "handed on": OwnBiasHandedOn}
 
 
 def adapt_attention(model: Any, layout: dict[str, Any]) -> None:
-    """Swap the classes of attention modules that cannot have other heads without help, in place.
+    """Swap the classes of attention modules for some that can have other heads, or none, in place.
 
     The configuration's ``head_order`` says, for each layer, which head of the original model each one is.
     """
     order = getattr(model.config, "head_order", None)
     for i, part in enumerate(modules_at(model, layout["attentions"])):
-        if layout["needs_heads"]:
-            attention = part.get_submodule(layout["attention"])
+        attention = part.get_submodule(layout["attention"])
+        if layout["shared_bias"]:
+            _mix_in(attention, _BIAS[layout["shared_bias"]])
+            attention.bias_heads = list(order[i] if order else range(getattr(model.config, layout["heads"])))
+        else:
             _mix_in(attention, HeadsOptional)
             owner, _, name = layout["attention_output"].rpartition(".")
             attention.output_map = name if owner == layout["attention"] else ""
-        if layout["shared_bias"]:
-            attention = part.get_submodule(layout["attention"])
-            _mix_in(attention, _BIAS[layout["shared_bias"]])
-            attention.bias_heads = list(order[i] if order else range(getattr(model.config, layout["heads"])))
+            attention.output_norm = layout["attention_norm"]
 
 
 def _mix_in(module: Any, mixin: type) -> None:
@@ -191,18 +198,17 @@ def _mix_in(module: Any, mixin: type) -> None:
 
 
 def set_heads(part: Any, layout: dict[str, Any], heads: int, config: Any) -> None:
-    """Tell an attention module how many heads it has, if it has to be told; ``config`` is the model's."""
-    if layout["attention"] is not None:
-        attention = part.get_submodule(layout["attention"])
-        attention.kept_heads = heads
-        if layout["head_count"]:
-            setattr(attention, layout["head_count"], heads)
-        if layout["head_width"]:
-            setattr(attention, layout["head_width"], heads * head_sizes(config, layout)[0])
-        if layout["own_config"]:
-            queries = getattr(config, layout["heads"]) // getattr(config, layout["prunable_heads"])
-            attention.config = copy.copy(config)
-            setattr(attention.config, layout["heads"], heads * queries)
+    """Tell an attention module how many heads it has; ``config`` is the model's."""
+    attention = part.get_submodule(layout["attention"])
+    attention.kept_heads = heads
+    if layout["head_count"]:
+        setattr(attention, layout["head_count"], heads)
+    if layout["head_width"]:
+        setattr(attention, layout["head_width"], heads * head_sizes(config, layout)[0])
+    if layout["own_config"]:
+        queries = getattr(config, layout["heads"]) // getattr(config, layout["prunable_heads"])
+        attention.config = copy.copy(config)
+        setattr(attention.config, layout["heads"], heads * queries)
 
 
 def modules_at(model: Any, paths: tuple[str, ...]) -> list[Any]:
