@@ -13,9 +13,10 @@ Rows have lengths as short reviews have: drawn from a gamma distribution of shap
 - plain, fp32: the plain protocol, as the paper's code ran it; plain, bf16: the same under autocast.
 - ours, all / sampled: nested network, shared embeddings, SDPA, fused AdamW, bf16 autocast, stored teacher's outputs.
 - floor, all: separately built dense networks with the same tricks.
+- the last two, graphs: recorded and replayed (see `minidisc.recording`), which is what minidisc does on a GPU; all are
+  recorded before the first round, and how long that takes is given apart.
 - with ``--compile``, of the first four layers (or as many as it is given), since each is compiled for every width: as
-  they are, compiled (``minidisc compress --compile``), and with CUDA graphs on top (torch.compile's
-  ``reduce-overhead``), which minidisc has not: whether it should is the question. What fails is left out and said.
+  they are, and compiled (``minidisc compress --compile``). What fails is left out and said.
 
 Utilisation (MFU) is the FLOPs of the candidates' forward and backward passes a second, over the peak that the maker
 names for dense bf16 products, and over the rate measured here on large square ones.
@@ -30,8 +31,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from minidisc.architectures import architecture_for
 from minidisc.compiling import compiled
+from minidisc.devices import attention_kernels
 from minidisc.errors import UserError
 from minidisc.extraction import extract
 from minidisc.layers import set_dropout
@@ -55,6 +55,7 @@ from minidisc.measure import Shape, peak_memory
 from minidisc.memory import release_memory
 from minidisc.nested import NestedNetwork
 from minidisc.outputs import OutputReader
+from minidisc.recording import MULTIPLE, StepRecorder
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, make_spec
 
 # Layers, hidden size, heads, neurons.
@@ -110,7 +111,7 @@ class Bench:
         self.targets: dict[tuple[int, int], Outputs] = {}
         self.open = ExitStack()
         reader = OutputReader(self.model, self.architecture, self.states, False)
-        with torch.no_grad(), self.autocast():
+        with torch.no_grad(), self.autocast(), attention_kernels():
             for number, batches in enumerate(self.drawn):
                 for i in range(len(batches)):
                     self.targets[number, i] = _halved(reader(self._inputs(number, i)))
@@ -138,57 +139,49 @@ class Bench:
         return run
 
     def ours(self, rule: str, how: str = "") -> Callable[[int], int]:
-        """The nested network, on all batches of a round, as it is, ``compiled`` or with CUDA ``graphs``."""
+        """The nested network, on all batches of a round, as it is, ``compiled`` or recorded as CUDA ``graphs``."""
         model = extract(self.model, self.candidates[0]).to(self.device).train()
         set_dropout(model, 0.0)
         network = NestedNetwork(model, self.architecture)
         reader = OutputReader(model, self.architecture, self.states, False)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
         backend = "inductor" if self.device.type == "cuda" else "eager"
-        mode = "reduce-overhead" if how == "graphs" and self.device.type == "cuda" else None
-        self.open.enter_context(compiled(model, self.architecture, bool(how), backend, mode))
-        if how == "graphs":
-            # A gradient that is a graph's own output would be overwritten by the graph's next run.
-            for parameter in model.parameters():
-                parameter.grad = torch.zeros_like(parameter)
+        self.open.enter_context(compiled(model, self.architecture, how == "compiled", backend))
 
-        def step(number: int, i: int) -> None:
-            inputs = self._inputs(number, i)
-            # While it warms up, all widths.
-            every = rule == "all" or number == 0
-            chosen = self.candidates[::-1] if every else self.sampled(STRATA * number + i)
+        def passes(chosen: Sequence[SubnetworkSpec], inputs: dict[str, torch.Tensor], target: Outputs) -> torch.Tensor:
+            total = torch.zeros((), device=self.device)
             with self.autocast(), network.one_step():
                 for spec in chosen:
-                    if how == "graphs":
-                        torch.compiler.cudagraph_mark_step_begin()
                     network.activate(spec)
-                    self._loss(reader(inputs), number, i, inputs, len(chosen)).backward()
+                    loss = self._loss(reader(inputs), target, inputs, len(chosen))
+                    loss.backward()
+                    total += loss.detach()
             network.activate(None)
-            _update(optimizer, list(model.parameters()), keep=how == "graphs")
+            return total
 
-        return self._on_all(step)
+        return self._on_all(list(model.parameters()), passes, rule, how == "graphs")
 
-    def floor(self) -> Callable[[int], int]:
+    def floor(self, how: str = "") -> Callable[[int], int]:
         """Dense networks, all candidates, on all batches of a round; each has the embeddings' output handed over."""
         networks, embeddings, given = dense_networks(self.model, self.candidates)
         widest = networks[self.candidates[0]]
         readers = {s: OutputReader(n, self.architecture, self.states, False) for s, n in networks.items()}
         trained = [*widest.parameters(), *embeddings.parameters()]
-        optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.01, fused=True)
+        others = [p for network in networks.values() if network is not widest for p in network.parameters()]
 
-        def step(number: int, i: int) -> None:
-            inputs = self._inputs(number, i)
+        def passes(chosen: Sequence[SubnetworkSpec], inputs: dict[str, torch.Tensor], target: Outputs) -> torch.Tensor:
+            total = torch.zeros((), device=self.device)
             with self.autocast():
                 embedded = embeddings(input_ids=inputs["input_ids"])
                 given.value = embedded.detach().requires_grad_()
-                for reader in readers.values():
-                    self._loss(reader(inputs), number, i, inputs, len(readers)).backward()
+                for spec in chosen:
+                    loss = self._loss(readers[spec](inputs), target, inputs, len(chosen))
+                    loss.backward()
+                    total += loss.detach()
             embedded.backward(given.value.grad)
-            _update(optimizer, trained)
-            for network in networks.values():
-                network.zero_grad()
+            given.value = None
+            return total
 
-        return self._on_all(step)
+        return self._on_all(trained, passes, "all", how == "graphs", others)
 
     def flops(self, rule: str) -> float:
         """Of the candidates' passes, a row, on average over the rounds that count."""
@@ -200,7 +193,36 @@ class Bench:
                 found.append(sum(3 * self.shape.forward_flops(spec, 1, length) for spec in chosen))
         return float(np.mean(found))
 
-    def _on_all(self, step: Callable[[int, int], None]) -> Callable[[int], int]:
+    def _on_all(
+        self,
+        trained: list[torch.nn.Parameter],
+        passes: Callable[[Sequence[SubnetworkSpec], dict[str, torch.Tensor], Outputs], torch.Tensor],
+        rule: str,
+        recorded: bool,
+        others: Sequence[torch.nn.Parameter] = (),
+    ) -> Callable[[int], int]:
+        """What trains on all batches of a round; ``others`` have gradients that nothing is done with."""
+        optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.01, fused=True)
+        cuda = self.device.type == "cuda"
+        # On a CPU nothing can be recorded; the rest can be tried there all the same.
+        recorder = StepRecorder([*trained, *others], *(() if cuda else (lambda run, _: run, object)), failed=_fail)
+
+        def step(number: int, i: int) -> None:
+            inputs, target = self._inputs(number, i), self.targets[number, i]
+            # While it warms up, all widths.
+            every = rule == "all" or number == 0
+            chosen = self.candidates[::-1] if every else self.sampled(STRATA * number + i)
+            with attention_kernels():
+                if recorded:
+                    names = tuple(spec.name for spec in chosen)
+                    recorder.run(names, (inputs, target), lambda batch: passes(chosen, *batch))
+                else:
+                    passes(chosen, inputs, target)
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            for parameter in (*trained, *others):
+                parameter.grad = None
+
         def run(number: int) -> int:
             for i in range(STRATA):
                 step(number, i)
@@ -210,12 +232,15 @@ class Bench:
 
     def _inputs(self, number: int, i: int) -> dict[str, torch.Tensor]:
         batch = self.drawn[number][i]
-        padded = pad(batch, len(batch[-1]["input_ids"]), NAMES)
+        padded = pad(batch, min(-(-len(batch[-1]["input_ids"]) // MULTIPLE) * MULTIPLE, LENGTH), NAMES)
         return {name: value.to(self.device) for name, value in padded.items()}
 
-    def _loss(self, output: Outputs, number: int, i: int, inputs: dict[str, torch.Tensor], count: int) -> torch.Tensor:
-        truth = Truth(inputs["attention_mask"], None, None)
-        return distillation_loss(output, self.targets[number, i], truth) / count
+    def _loss(self, output: Outputs, target: Outputs, inputs: dict[str, torch.Tensor], count: int) -> torch.Tensor:
+        return distillation_loss(output, target, Truth(inputs["attention_mask"], None, None)) / count
+
+
+def _fail(reason: str) -> None:
+    raise RuntimeError(f"it could not be recorded: {reason}")
 
 
 def _halved(outputs: Outputs) -> Outputs:
@@ -223,17 +248,12 @@ def _halved(outputs: Outputs) -> Outputs:
     return Outputs(outputs.logits.float(), [state.half() for state in outputs.states])
 
 
-def _update(optimizer: torch.optim.Optimizer, parameters: Sequence[torch.Tensor], keep: bool = False) -> None:
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=not keep)
-
-
 def measure(
     name: str, device: torch.device, rounds: int, compiled_layers: int, sparsities: Sequence[float]
 ) -> dict[str, Any]:
     """Times of all variants in turns, then the memory of each alone; of so many layers alone if any are compiled."""
     compiling = compiled_layers > 0
+    how = "compiled" if compiling else "graphs"
     layers, *widths = SHAPES[name]
     bench = Bench((min(layers, compiled_layers) if compiling else layers, *widths), device, rounds, sparsities)
     build: dict[str, Callable[[], Callable[[int], int]]] = {
@@ -243,25 +263,34 @@ def measure(
         "ours, sampled": lambda: bench.ours("sampled"),
         "floor, all": bench.floor,
     }
+    for rule in ("all", "sampled"):
+        build[f"ours, {rule}, {how}"] = lambda rule=rule: bench.ours(rule, how)
     if compiling:
         del build["plain, bf16"]
-        for rule, how in product(("all", "sampled"), ("compiled", "graphs")):
-            build[f"ours, {rule}, {how}"] = partial(bench.ours, rule, how)
+    else:
+        build["floor, all, graphs"] = lambda: bench.floor("graphs")
     memory: dict[str, float] = {}
+    ready: dict[str, float] = {}
     variants: dict[str, Callable[[int], int]] = {}
     for variant, make in build.items():
         release_memory()
         before = _allocated(device)
+        begin = time.perf_counter()
         try:
             made = make()
-            made(0)  # warms up
+            # Once to warm up; twice all that is recorded, which happens the second time.
+            for number in [*range(rounds + 1), *range(rounds + 1)] if variant.endswith("graphs") else [0]:
+                made(number)
         except (RuntimeError, UserError) as error:
             if not compiling:
                 raise
             print(f"{name}, {variant}: left out: {error}", flush=True)
             continue
+        _wait(device)
         variants[variant] = made
         memory[variant] = _peak(device) - before
+        ready[variant] = time.perf_counter() - begin
+        print(f"{name}, {variant}: ready after {ready[variant]:.1f} s", flush=True)
     times: dict[str, list[float]] = {variant: [] for variant in variants}
     for number in range(1, rounds + 1):
         for variant in list(variants) if number % 2 else reversed(list(variants)):
@@ -277,13 +306,15 @@ def measure(
     for variant, own in times.items():
         seconds = statistics.median(own)
         reached = flops[variant] / seconds
+        floor = times["floor, all, graphs" if variant.endswith("graphs") else "floor, all"]
         rows[variant] = {
             "milliseconds_per_row": 1000 * seconds,
             "faster_than_plain": statistics.median(np.divide(times["plain, fp32"], own).tolist()),
-            "over_floor": statistics.median(np.divide(own, times["floor, all"]).tolist()),
+            "over_floor": statistics.median(np.divide(own, floor).tolist()),
             "mfu": peak and reached / peak,
             "of_measured_rate": reached / rate,
             "memory": memory[variant],
+            "seconds_until_ready": ready[variant],
             "raw": own,
         }
     return {"flops_per_row": flops, "measured_rate": rate, "peak": peak, "variants": rows}
@@ -335,9 +366,11 @@ def page(content: dict[str, Any]) -> str:
         f"{content['transformers']}; medians of {content['rounds']} rounds.",
         "What is measured: the script's first lines. Memory is what a variant adds, its peak.",
         "",
+        "The floor of what is replayed is replayed too.",
+        "",
         "| shape | variant | ms a row | faster than plain, fp32 | over the floor, all | MFU | of the measured rate "
-        "| memory, GiB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| memory, GiB | ready after, s |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, figures in content["shapes"].items():
         for variant, own in figures["variants"].items():
@@ -345,7 +378,7 @@ def page(content: dict[str, Any]) -> str:
             lines.append(
                 f"| {name} | {variant} | {own['milliseconds_per_row']:.3f} | {own['faster_than_plain']:.2f} "
                 f"| {own['over_floor']:.2f} | {mfu} | {100 * own['of_measured_rate']:.1f} % "
-                f"| {own['memory'] / 2**30:.2f} |"
+                f"| {own['memory'] / 2**30:.2f} | {own['seconds_until_ready']:.1f} |"
             )
     return "\n".join(lines) + "\n"
 

@@ -25,6 +25,7 @@ class ResumableArguments(TrainingArguments):
     evaluations_per_epoch: int = field(default=1, metadata={"help": "evaluations, and checkpoints, in an epoch"})
     checkpointed: bool = field(default=False, metadata={"help": "see minidisc.checkpointing, for every family"})
     compiled: bool = field(default=False, metadata={"help": "see minidisc.compiling"})
+    recorded: bool = field(default=True, metadata={"help": "see minidisc.recording; on GPUs alone"})
 
     def __post_init__(self) -> None:
         """Turn off what this trainer does itself."""
@@ -61,10 +62,12 @@ def trainer_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any
         "evaluations_per_epoch": settings.evaluations_per_epoch,
         "checkpointed": settings.gradient_checkpointing,
         "compiled": settings.compile,
+        "recorded": settings.cuda_graphs == "auto",
         "optim": _OPTIMIZERS[settings.optimizer],
         "eval_strategy": "no",
         "save_strategy": "no",
         "logging_strategy": "no",
+        "logging_nan_inf_filter": False,  # it would wait for the device at every step
         "report_to": [],
         "disable_tqdm": True,
         "remove_unused_columns": False,

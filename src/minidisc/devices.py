@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from minidisc.errors import UserError
 
@@ -57,3 +59,13 @@ def _seconds(linear: nn.Linear, inputs: torch.Tensor, half: bool) -> float:
         gradient = torch.autograd.grad(linear(inputs).sum(), linear.weight)[0]
     gradient[0, 0].item()  # waits for the device
     return clock() - begin
+
+
+def attention_kernels() -> AbstractContextManager[None]:
+    """Within the block, attention on a GPU does without cuDNN, which plans every new shape of it anew.
+
+    On an H100 that took seconds for a batch of a new length, of all candidates' numbers of heads.
+    """
+    if not torch.cuda.is_available():
+        return nullcontext()
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])

@@ -128,12 +128,16 @@ class _FinetuneTrainer(ResumableTrainer):
 
     def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         model.train()
-        labels = inputs["labels"].to(self.args.device)
-        with self.compute_loss_context_manager():
-            loss = task_loss(model(**model_inputs(inputs, self.args.device)).logits, labels)
-        loss = loss / self.current_gradient_accumulation_steps
-        self.accelerator.backward(loss)
-        return loss.detach()
+
+        def passes(batch: tuple[dict[str, Any], torch.Tensor]) -> torch.Tensor:
+            with self.compute_loss_context_manager():
+                loss = task_loss(model(**batch[0]).logits, batch[1])
+            loss = loss / self.current_gradient_accumulation_steps
+            self.accelerator.backward(loss)
+            return loss.detach()
+
+        batch = model_inputs(inputs, self.args.device), inputs["labels"].to(self.args.device)
+        return self.run_passes(self.current_gradient_accumulation_steps, batch, passes)
 
     def score(self) -> list[dict[str, float]]:
         rows = self.validation_rows

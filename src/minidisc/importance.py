@@ -18,6 +18,7 @@ from torch import Tensor
 
 from minidisc.architectures import Architecture
 from minidisc.checkpointing import checkpointed
+from minidisc.devices import attention_kernels
 from minidisc.files import new_file
 from minidisc.layers import attentions_of, ffns_of
 
@@ -92,7 +93,7 @@ def compute_importance(
             inputs = dict(batch)
             labels = inputs.pop("labels")
             sums[:] = [torch.zeros(part.width * part.size) for part in parts]
-            with torch.enable_grad(), checkpointed(model, architecture, gradient_checkpointing):
+            with attention_kernels(), torch.enable_grad(), checkpointed(model, architecture, gradient_checkpointing):
                 loss_of(model(**inputs).logits, labels).backward()
             # A head's mask scales all its dimensions together, so they are summed before |·|.
             for score, total, part in zip(scores, sums, parts, strict=True):

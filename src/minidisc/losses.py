@@ -68,7 +68,8 @@ class Truth:
 
 def of_classes(logits: Tensor, classes: Sequence[int] | None) -> Tensor:
     """The logits of some classes, or of all of them."""
-    return logits if classes is None else logits[..., list(classes)]
+    # Not by a list of them, for which the device would wait.
+    return logits if classes is None else torch.stack([logits[..., i] for i in classes], -1)
 
 
 def task_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -104,13 +105,17 @@ def logit_loss(student: Tensor, teacher: Tensor, mask: Tensor | None = None, tem
         mask: (rows, tokens), 1 for tokens and 0 for padding; outputs of tokens are compared where it is 1.
         temperature: divides both logits; the loss is multiplied by its square (arXiv 1503.02531).
     """
-    if teacher.dim() == 3 and mask is not None and not mask.all():
-        student, teacher = student[mask.bool()], teacher[mask.bool()]
-    if teacher.shape[-1] == 1:
-        return F.mse_loss(student.float(), teacher.float())
     classes = teacher.shape[-1]
-    targets = (teacher.float() / temperature).softmax(-1).reshape(-1, classes)
-    return F.cross_entropy(student.float().reshape(-1, classes) / temperature, targets) * temperature**2
+    if classes == 1:
+        losses = F.mse_loss(student.float(), teacher.float(), reduction="none").flatten()
+    else:
+        targets = (teacher.float() / temperature).softmax(-1).reshape(-1, classes)
+        logits = student.float().reshape(-1, classes) / temperature
+        losses = F.cross_entropy(logits, targets, reduction="none") * temperature**2
+    if teacher.dim() == 2 or mask is None:
+        return losses.mean()
+    # Not those of some tokens alone: how many they are is not known without waiting for the device.
+    return (losses * mask.flatten()).sum() / mask.sum()
 
 
 def largest_logit_loss(student: Tensor, teacher: LargestLogits, mask: Tensor) -> Tensor:
@@ -124,12 +129,11 @@ def largest_logit_loss(student: Tensor, teacher: LargestLogits, mask: Tensor) ->
         teacher: the largest logits of these tokens.
         mask: (rows, tokens), 1 for tokens and 0 for padding.
     """
-    tokens = mask.bool()
-    logits, places = student[tokens].float(), teacher.places[tokens]
-    targets = torch.cat([teacher.values, teacher.rest], -1)[tokens].float().softmax(-1)
-    others = logits.scatter(-1, places, -torch.inf).logsumexp(-1, keepdim=True)
-    logarithms = torch.cat([logits.gather(-1, places), others], -1) - logits.logsumexp(-1, keepdim=True)
-    return -(targets * logarithms).sum(-1).mean()
+    logits = student.float()
+    targets = torch.cat([teacher.values, teacher.rest], -1).float().softmax(-1)
+    others = logits.scatter(-1, teacher.places, -torch.inf).logsumexp(-1, keepdim=True)
+    logarithms = torch.cat([logits.gather(-1, teacher.places), others], -1) - logits.logsumexp(-1, keepdim=True)
+    return -((targets * logarithms).sum(-1) * mask).sum() / mask.sum()
 
 
 def hidden_state_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:

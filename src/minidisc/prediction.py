@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from minidisc.devices import attention_kernels
 from minidisc.memory import HeapGuard
 from minidisc.nested import NestedNetwork
 from minidisc.subnetworks import SubnetworkSpec
@@ -60,10 +61,11 @@ def predict(
     """
     model.eval()
     words, order, found = _first_tokens(rows), [], []
-    for positions, batch in batches_by_length(rows, collate, batch_size):
-        logits = model(**model_inputs(batch, model.device)).logits
-        order += positions
-        found.append(_by_row(logits, positions, batch, words, outputs))
+    with attention_kernels():
+        for positions, batch in batches_by_length(rows, collate, batch_size):
+            logits = model(**model_inputs(batch, model.device)).logits
+            order += positions
+            found.append(_by_row(logits, positions, batch, words, outputs))
     return np.concatenate(found)[np.argsort(order)]
 
 
@@ -83,7 +85,7 @@ def predict_subnetworks(
     for positions, batch in batches_by_length(rows, collate, batch_size):
         inputs = model_inputs(batch, model.device)
         order += positions
-        with network.one_step():
+        with attention_kernels(), network.one_step():
             for spec, own in zip(specs, found, strict=True):
                 network.activate(spec)
                 own.append(_by_row(model(**inputs).logits, positions, batch, words, outputs))

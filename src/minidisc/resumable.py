@@ -6,11 +6,12 @@ whole or absent; and every tracked network keeps its best metric together with t
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from minidisc.arguments import ResumableArguments
 from minidisc.batching import LengthGroupedOrder
 from minidisc.checkpointing import checkpointed
 from minidisc.compiling import compiled
+from minidisc.devices import attention_kernels
 from minidisc.distribution import (
     average_gradients,
     load_weights,
@@ -41,6 +43,7 @@ from minidisc.files import read_json, write_json
 from minidisc.layers import layers_of, state_to_save, whole_state
 from minidisc.measure import Cost, measured, peak_memory
 from minidisc.memory import HeapGuard, release_memory
+from minidisc.recording import MULTIPLE, StepRecorder
 from minidisc.tasks import collator
 
 _FIGURES = ("minidisc.json", "trainer_state.json")
@@ -77,6 +80,11 @@ class ResumableTrainer(Trainer):
         progress: Any = None,
     ) -> None:
         super().__init__(model=model, args=args, train_dataset=train_rows, data_collator=collator(tokenizer))
+        self._lengths = train_rows["length"]
+        self._recorder: StepRecorder | None = None
+        if self._records():
+            self._recorder = StepRecorder(model.parameters(), failed=_warn_of_slow_steps)
+            self.data_collator = collator(tokenizer, MULTIPLE, max(self._lengths))
         self._family = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
         prepare_engine(self.accelerator, model, layers_of(model, self._family))
         self.model_accepts_loss_kwargs = False
@@ -90,7 +98,6 @@ class ResumableTrainer(Trainer):
         self._finished = False
         self._arguments = args
         self._folder = Path(str(args.output_dir))
-        self._lengths = train_rows["length"]
         self._progress = progress or (lambda *_: None)
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
@@ -111,6 +118,7 @@ class ResumableTrainer(Trainer):
             model: Any = self.model
             with (
                 measured(self.cost),
+                attention_kernels(),
                 compiled(model, self._family, self._arguments.compiled),
                 checkpointed(model, self._family, self._arguments.checkpointed),
             ):
@@ -121,10 +129,18 @@ class ResumableTrainer(Trainer):
         self.cost.steps = self.state.global_step
         self.cost.flops = self.state.total_flos
 
+    def _records(self) -> bool:
+        """Whether steps are recorded: those of one process on a GPU, of layers as they are."""
+        arguments: Any = self.args
+        alone = ranks.world_size() == 1 and not self.is_sharded
+        # T5's classifier waits for the device to tell whether every row has an end token.
+        as_is = not (arguments.compiled or arguments.checkpointed or self._family.pools_end_token)
+        return arguments.recorded and arguments.device.type == "cuda" and alone and as_is
+
     def _forget_training(self) -> None:
         """Drop what only further steps would need: gradients, and what the optimiser keeps."""
         cast(torch.nn.Module, self.model).zero_grad(set_to_none=True)
-        self.optimizer = self.lr_scheduler = None
+        self.optimizer = self.lr_scheduler = self._recorder = None
         self.callback_handler.optimizer = self.callback_handler.lr_scheduler = None
         self.accelerator.free_memory()
         release_memory()
@@ -200,6 +216,10 @@ class ResumableTrainer(Trainer):
             average_gradients(cast(torch.nn.Module, self.model).parameters())
         self.last_loss = loss
         return loss
+
+    def run_passes(self, what: Hashable, batch: Any, passes: Callable[[Any], torch.Tensor]) -> torch.Tensor:
+        """``passes(batch)``, recorded and replayed where that can be; see `minidisc.recording.StepRecorder.run`."""
+        return passes(batch) if self._recorder is None else self._recorder.run(what, batch, passes)
 
     def _to_log(self, scores: Sequence[dict[str, float]]) -> dict[str, float]:
         """What experiment trackers are told of an evaluation, with the prefix by which they know one."""
@@ -345,6 +365,10 @@ class _Schedule(TrainerCallback):
         if state.global_step % every == 0 or state.global_step >= state.max_steps:
             control.should_evaluate = control.should_save = True
         self._trainer._progress(state.global_step, state.max_steps, self._trainer.last_loss, None)
+
+
+def _warn_of_slow_steps(reason: str) -> None:
+    logging.getLogger("minidisc").warning("steps run one kernel after another, since they cannot be recorded: %s", reason)
 
 
 def _link(source: Path, target: Path) -> None:

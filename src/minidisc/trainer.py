@@ -189,24 +189,43 @@ class SandwichTrainer(ResumableTrainer):
             # What a step's first pass does not reach keeps ZeRO-3's gradient of the step before.
             chosen = [largest, *chosen[:-1]]
         model.train()
+        with self.compute_loss_context_manager(), torch.no_grad():
+            targets = [stored(rows, truth.mask) for stored in self._stored]
+            targets = targets or [self._largest_of(read(inputs)) for read in self._read_teachers]
+
+        def passes(batch: tuple[dict[str, Any], list[Outputs], Truth]) -> torch.Tensor:
+            return self._passes(*batch, chosen, model, engine, options)
+
+        what = tuple(spec.name for spec in chosen), self.current_gradient_accumulation_steps
+        return self.run_passes(what, (inputs, targets, truth), passes)
+
+    def _passes(
+        self,
+        inputs: dict[str, Any],
+        targets: list[Outputs],
+        truth: Truth,
+        chosen: Sequence[SubnetworkSpec],
+        model: Any,
+        engine: Any,
+        options: dict[str, bool],
+    ) -> torch.Tensor:
+        """A batch through sub-networks, each sent backward at once; returns the loss, detached."""
+        largest = max(chosen, key=self._by_size.index)
         total = torch.zeros((), device=self.args.device)
-        with self.compute_loss_context_manager():
-            with torch.no_grad():
-                targets = [stored(rows, truth.mask) for stored in self._stored]
-                targets = targets or [self._largest_of(read(inputs)) for read in self._read_teachers]
-            # FSDP sends gradients off in the last backward pass, so that has to be the largest's.
-            with nullcontext() if self.is_sharded else self.network.one_step():
-                for spec in chosen:
-                    if spec is largest and len(chosen) > 1:
-                        # The largest's tensors would come on top of the holes that the others have just left.
-                        self._heap.step()
-                    self.network.activate(spec)
-                    with self._synced(model, spec is chosen[-1]):
-                        output = self._read(inputs, engine)
-                        losses = [self._loss(output, target, truth) for target in targets or [output]]
-                        loss = torch.stack(losses).mean() / (len(chosen) * self.current_gradient_accumulation_steps)
-                        self.accelerator.backward(loss, **options)
-                    total += loss.detach()
+        # FSDP sends gradients off in the last backward pass, so that has to be the largest's.
+        sharing = nullcontext() if self.is_sharded else self.network.one_step()
+        with self.compute_loss_context_manager(), sharing:
+            for spec in chosen:
+                if spec is largest and len(chosen) > 1:
+                    # The largest's tensors would come on top of the holes that the others have just left.
+                    self._heap.step()
+                self.network.activate(spec)
+                with self._synced(model, spec is chosen[-1]):
+                    output = self._read(inputs, engine)
+                    losses = [self._loss(output, target, truth) for target in targets or [output]]
+                    loss = torch.stack(losses).mean() / (len(chosen) * self.current_gradient_accumulation_steps)
+                    self.accelerator.backward(loss, **options)
+                total += loss.detach()
         self.network.activate(None)
         return total
 

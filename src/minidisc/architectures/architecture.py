@@ -97,7 +97,7 @@ class Architecture:
     own_config: bool = False
     """Whether the attention reads the number of its (query) heads from its ``config``: it then gets a copy."""
     shared_bias: Literal["", "given", "handed on"] = ""
-    """Whether the attention adds to its scores a ``position_bias`` of every head of the full width, the same in all layers.
+    """Whether its scores get a ``position_bias`` of every head of the full width added, the same in all layers.
 
     It is given to every layer; or the first one computes it, and each hands it on to the next.
     """

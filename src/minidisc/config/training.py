@@ -41,6 +41,11 @@ class TrainingSettings:
         "compile layers by torch.compile, once for each width: some seconds each, which a long run on a GPU may make "
         "up for (on a CPU it was no faster)",
     )
+    cuda_graphs: str = option(
+        "auto",
+        "auto or off; auto records each kind of step on a GPU and replays it, where one process trains a network "
+        "without --compile and --gradient-checkpointing",
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "gradient_accumulation_steps", "learning_rate", "evaluations_per_epoch"):
@@ -56,6 +61,7 @@ class TrainingSettings:
         require(self.patience >= 1, f"--patience is {self.patience}; it must be at least 1.")
         require(self.seed >= 0, f"--seed is {self.seed}; it must not be negative.")
         choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
+        choice("cuda-graphs", self.cuda_graphs, ("auto", "off"))
         choice("precision", self.precision, get_args(Precision))
         choice("optimizer", self.optimizer, get_args(Optimizer))
 

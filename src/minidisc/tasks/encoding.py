@@ -91,8 +91,13 @@ def pack(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, length: int
     return datasets.Dataset.from_dict({name: values.tolist() for name, values in columns.items()})
 
 
-def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
+def collator(
+    tokenizer: PreTrainedTokenizerBase, multiple: int = 1, most: int = 0
+) -> Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]:
     """A function that makes a batch of encoded rows, padded to the longest of them.
+
+    Or to the next ``multiple`` of its length, but no further than to ``most`` for that, since a model has only so many
+    positions.
 
     The batch has the tokenizer's tensors of shape (N, longest), ``labels`` of shape (N,) (int64, or float32 for
     regression) if every row has a label, and ``row`` of shape (N,) if the rows have such a column. Labels of words are
@@ -101,12 +106,13 @@ def collator(tokenizer: PreTrainedTokenizerBase) -> Callable[[list[dict[str, Any
 
     The function raises UserError if rows have to be padded and the tokenizer has no padding token.
     """
-    pad = DataCollatorWithPadding(tokenizer)
 
     def collate(features: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         inputs = [{name: feature[name] for name in feature if name not in _NOT_INPUTS} for feature in features]
         if tokenizer.pad_token is not None:
-            batch = dict(pad(inputs))
+            longest = max(len(row["input_ids"]) for row in inputs)
+            length = max(longest, min(-(-longest // multiple) * multiple, most))
+            batch = dict(DataCollatorWithPadding(tokenizer, "max_length", length)(inputs))
         elif len({feature["length"] for feature in features}) == 1:
             batch = {name: torch.tensor([row[name] for row in inputs]) for name in inputs[0]}
         else:
