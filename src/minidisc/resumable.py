@@ -81,10 +81,6 @@ class ResumableTrainer(Trainer):
     ) -> None:
         super().__init__(model=model, args=args, train_dataset=train_rows, data_collator=collator(tokenizer))
         self._lengths = train_rows["length"]
-        self._recorder: StepRecorder | None = None
-        if self._records():
-            self._recorder = StepRecorder(model.parameters(), failed=_warn_of_slow_steps)
-            self.data_collator = collator(tokenizer, MULTIPLE, max(self._lengths))
         self._family = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
         prepare_engine(self.accelerator, model, layers_of(model, self._family))
         self.model_accepts_loss_kwargs = False
@@ -98,6 +94,10 @@ class ResumableTrainer(Trainer):
         self._finished = False
         self._arguments = args
         self._folder = Path(str(args.output_dir))
+        self._recorder: StepRecorder | None = None
+        if self._records():
+            self._recorder = StepRecorder(model.parameters(), failed=_warn_of_slow_steps)
+            self.data_collator = collator(tokenizer, MULTIPLE, max(self._lengths))
         self._progress = progress or (lambda *_: None)
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)
