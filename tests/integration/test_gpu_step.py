@@ -14,6 +14,7 @@ def test_bare_pytorch_and_transformers_are_enough(tmp_path):
     flops, variants = found["flops_per_row"], found["variants"]
     assert flops["floor, all"] == flops["ours, all"] > flops["ours, sampled"]
     assert flops["plain, fp32"] == flops["plain, bf16"] > flops["ours, all"]
+    assert list(variants)[-3:] == ["ours, all, graphs", "ours, sampled, graphs", "floor, all, graphs"]
     for name, own in variants.items():
         rate = flops[name] / (own["milliseconds_per_row"] / 1000)
         assert abs(own["of_measured_rate"] * found["measured_rate"] / rate - 1) < 1e-6
@@ -30,10 +31,5 @@ def test_compiled_steps_are_measured_beside_those_that_are_not(tmp_path):
         *["--device", "cpu", "--shapes", "tiny", "--rounds", "1", "--target", "out", *few],
     )
     found = json.loads((tmp_path / "out.json").read_text())["shapes"]["tiny"]["variants"]
-    assert [name for name in found if name.endswith(("compiled", "graphs"))] == [
-        "ours, all, compiled",
-        "ours, all, graphs",
-        "ours, sampled, compiled",
-        "ours, sampled, graphs",
-    ]
+    assert list(found)[-2:] == ["ours, all, compiled", "ours, sampled, compiled"]
     assert "--compile 1 --sparsities 0.5" in (tmp_path / "out.md").read_text()
