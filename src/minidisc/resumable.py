@@ -368,7 +368,9 @@ class _Schedule(TrainerCallback):
 
 
 def _warn_of_slow_steps(reason: str) -> None:
-    logging.getLogger("minidisc").warning("steps run one kernel after another, since they cannot be recorded: %s", reason)
+    logging.getLogger("minidisc").warning(
+        "steps run one kernel after another, since they cannot be recorded: %s", reason
+    )
 
 
 def _link(source: Path, target: Path) -> None:

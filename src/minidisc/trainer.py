@@ -238,9 +238,12 @@ class SandwichTrainer(ResumableTrainer):
             return
         # Both: FSDP asks the model, DeepSpeed the state. The model's must not be entered twice.
         state._set_sync_gradients(False)
-        with self.accelerator.no_sync(model):
-            yield
-        state._set_sync_gradients(True)
+        try:
+            with self.accelerator.no_sync(model):
+                yield
+        finally:
+            # Also if the pass cannot be recorded, and the step then runs as it is.
+            state._set_sync_gradients(True)
 
     def _largest_of(self, outputs: Outputs) -> Outputs:
         count = cast(SandwichArguments, self.args).teacher_top_k

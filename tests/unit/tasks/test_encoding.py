@@ -92,6 +92,15 @@ def test_row_numbers_are_kept_and_lengths_are_not():
     assert set(batch) == {"input_ids", "attention_mask", "token_type_ids", "labels", "row"}
 
 
+@pytest.mark.parametrize(("multiple", "most", "expected"), [(1, 0, 7), (4, 100, 8), (16, 12, 12), (16, 5, 7)])
+def test_padding_to_multiples(multiple, most, expected):
+    ours = tokenizer()
+    encoded = encode(rows_of(), ours, 7)
+    batch = collator(ours, multiple, most)([encoded[row] for row in range(4)])
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (4, expected)
+    assert batch["attention_mask"].sum(1).tolist() == encoded["length"][:]
+
+
 def test_a_tokenizer_without_a_padding_token():
     ours = tokenizer(pad=False)
     encoded = encode(rows_of(label=[0, 1, 0, 1]), ours, 128)
