@@ -5,7 +5,8 @@
     python benchmarks/gpu/step.py --device cpu --shapes tiny --rounds 2          # its logic, without a GPU
 
 Nothing is downloaded; random weights, random tokens. Bare PyTorch and transformers 5 are all it needs: what is
-imported of minidisc, from this source tree, needs no more. No shape is begun after ``--minutes``.
+imported of minidisc, from this source tree, needs no more. After ``--minutes`` no shape is begun, and no round but the
+first three of a shape.
 
 Rows have lengths as short reviews have: drawn from a gamma distribution of shape 3 with a mean of 27 tokens, cut to
 4 to 128; batches of 32 of similar length. Variants train on the same batches in turns, and ratios are of one round:
@@ -249,9 +250,9 @@ def _halved(outputs: Outputs) -> Outputs:
 
 
 def measure(
-    name: str, device: torch.device, rounds: int, compiled_layers: int, sparsities: Sequence[float]
+    name: str, device: torch.device, rounds: int, compiled_layers: int, sparsities: Sequence[float], deadline: float
 ) -> dict[str, Any]:
-    """Times of all variants in turns, then the memory of each alone; of so many layers alone if any are compiled."""
+    """Times of all variants in turns, and the memory of each; of so many layers alone if any are compiled."""
     compiling = compiled_layers > 0
     how = "compiled" if compiling else "graphs"
     layers, *widths = SHAPES[name]
@@ -293,6 +294,8 @@ def measure(
         print(f"{name}, {variant}: ready after {ready[variant]:.1f} s", flush=True)
     times: dict[str, list[float]] = {variant: [] for variant in variants}
     for number in range(1, rounds + 1):
+        if number > 3 and time.monotonic() > deadline:
+            break
         for variant in list(variants) if number % 2 else reversed(list(variants)):
             _wait(device)
             begin = time.perf_counter()
@@ -317,7 +320,7 @@ def measure(
             "seconds_until_ready": ready[variant],
             "raw": own,
         }
-    return {"flops_per_row": flops, "measured_rate": rate, "peak": peak, "variants": rows}
+    return {"rounds": len(floor), "flops_per_row": flops, "measured_rate": rate, "peak": peak, "variants": rows}
 
 
 def _wait(device: torch.device) -> None:
@@ -363,22 +366,23 @@ def page(content: dict[str, Any]) -> str:
         "# A step of the sandwich on a GPU",
         "",
         f"`{content['command']}`, {content['device']}, torch {content['torch']}, transformers "
-        f"{content['transformers']}; medians of {content['rounds']} rounds.",
+        f"{content['transformers']}; medians of as many rounds as are named.",
         "What is measured: the script's first lines. Memory is what a variant adds, its peak.",
         "",
         "The floor of what is replayed is replayed too.",
         "",
-        "| shape | variant | ms a row | faster than plain, fp32 | over the floor, all | MFU | of the measured rate "
-        "| memory, GiB | ready after, s |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| shape | rounds | variant | ms a row | faster than plain, fp32 | over the floor, all | MFU "
+        "| of the measured rate | memory, GiB | ready after, s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, figures in content["shapes"].items():
         for variant, own in figures["variants"].items():
             mfu = "" if own["mfu"] is None else f"{100 * own['mfu']:.1f} %"
             lines.append(
-                f"| {name} | {variant} | {own['milliseconds_per_row']:.3f} | {own['faster_than_plain']:.2f} "
-                f"| {own['over_floor']:.2f} | {mfu} | {100 * own['of_measured_rate']:.1f} % "
-                f"| {own['memory'] / 2**30:.2f} | {own['seconds_until_ready']:.1f} |"
+                f"| {name} | {figures['rounds']} | {variant} | {own['milliseconds_per_row']:.3f} "
+                f"| {own['faster_than_plain']:.2f} | {own['over_floor']:.2f} | {mfu} "
+                f"| {100 * own['of_measured_rate']:.1f} % | {own['memory'] / 2**30:.2f} "
+                f"| {own['seconds_until_ready']:.1f} |"
             )
     return "\n".join(lines) + "\n"
 
@@ -394,20 +398,19 @@ def main() -> None:
     parser.add_argument("--compile", type=int, nargs="?", const=4, default=0, metavar="LAYERS")
     parser.add_argument("--target", type=Path, help="file for the figures, without .json and .md")
     options = parser.parse_args()
-    device, begun = torch.device(options.device), time.monotonic()
+    device, deadline = torch.device(options.device), time.monotonic() + 60 * options.minutes
     content: dict[str, Any] = {
         "device": _device_name(device),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "rounds": options.rounds,
         "command": " ".join(["python benchmarks/gpu/step.py", *sys.argv[1:]]),
         "shapes": {},
     }
     for name in options.shapes:
-        if time.monotonic() - begun > 60 * options.minutes:
+        if time.monotonic() > deadline:
             print(f"{name} is left out: no time", flush=True)
             continue
-        content["shapes"][name] = measure(name, device, options.rounds, options.compile, options.sparsities)
+        content["shapes"][name] = measure(name, device, options.rounds, options.compile, options.sparsities, deadline)
         release_memory()
         if options.target:
             options.target.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
