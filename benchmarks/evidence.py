@@ -88,8 +88,8 @@ ABLATION: dict[str, tuple[str, ...]] = {
 
 Fixed before the first of ``ablation`` and ``importance`` was trained, for STS-B, CoLA and MRPC at all three targets:
 what a variant sets becomes the default if its mean difference over pairs of task and target is more than two of its
-standard errors above zero, or less than one below it for at most three quarters of the FLOPs. ``grid=0.7`` alone came to
-that, and is not the default all the same: it leaves nothing to choose, and no other sizes, which the rule forgot.
+standard errors above zero, or less than one below it for at most three quarters of the FLOPs. ``grid=0.7`` alone came
+to that, and is not the default all the same: it leaves nothing to choose, and no other sizes, which the rule forgot.
 """
 
 
