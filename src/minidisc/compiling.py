@@ -30,7 +30,6 @@ def compiled(
     architecture: Architecture,
     on: bool = True,
     backend: str | Callable = "inductor",
-    mode: str | None = None,
 ) -> Iterator[None]:
     """Within the block, layers whose gradients are wanted run compiled; evaluations do not pay for it.
 
@@ -41,7 +40,6 @@ def compiled(
         architecture: its family.
         on: whether anything is to be done at all.
         backend: torch.compile's.
-        mode: torch.compile's.
 
     Raises:
         UserError: if this PyTorch, or this machine, cannot.
@@ -56,7 +54,7 @@ def compiled(
     recorders = _Recorders(layers_of(model, architecture))
 
     def wrap(forward: Any) -> Any:
-        fast = torch.compile(_apart(forward), backend=backend, mode=mode, dynamic=True)
+        fast = torch.compile(_apart(forward), backend=backend, dynamic=True)
 
         def run(*args: Any, **kwargs: Any) -> Any:
             if not torch.is_grad_enabled():

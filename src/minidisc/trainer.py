@@ -194,40 +194,27 @@ class SandwichTrainer(ResumableTrainer):
             targets = targets or [self._largest_of(read(inputs)) for read in self._read_teachers]
 
         def passes(batch: tuple[dict[str, Any], list[Outputs], Truth]) -> torch.Tensor:
-            return self._passes(*batch, chosen, model, engine, options)
+            inputs, targets, truth = batch
+            total = torch.zeros((), device=self.args.device)
+            # FSDP sends gradients off in the last backward pass, so that has to be the largest's.
+            sharing = nullcontext() if self.is_sharded else self.network.one_step()
+            with self.compute_loss_context_manager(), sharing:
+                for spec in chosen:
+                    if spec is largest and len(chosen) > 1:
+                        # The largest's tensors would come on top of the holes that the others have just left.
+                        self._heap.step()
+                    self.network.activate(spec)
+                    with self._synced(model, spec is chosen[-1]):
+                        output = self._read(inputs, engine)
+                        losses = [self._loss(output, target, truth) for target in targets or [output]]
+                        loss = torch.stack(losses).mean() / (len(chosen) * self.current_gradient_accumulation_steps)
+                        self.accelerator.backward(loss, **options)
+                    total += loss.detach()
+            self.network.activate(None)
+            return total
 
         what = tuple(spec.name for spec in chosen), self.current_gradient_accumulation_steps
         return self.run_passes(what, (inputs, targets, truth), passes)
-
-    def _passes(
-        self,
-        inputs: dict[str, Any],
-        targets: list[Outputs],
-        truth: Truth,
-        chosen: Sequence[SubnetworkSpec],
-        model: Any,
-        engine: Any,
-        options: dict[str, bool],
-    ) -> torch.Tensor:
-        """A batch through sub-networks, each sent backward at once; returns the loss, detached."""
-        largest = max(chosen, key=self._by_size.index)
-        total = torch.zeros((), device=self.args.device)
-        # FSDP sends gradients off in the last backward pass, so that has to be the largest's.
-        sharing = nullcontext() if self.is_sharded else self.network.one_step()
-        with self.compute_loss_context_manager(), sharing:
-            for spec in chosen:
-                if spec is largest and len(chosen) > 1:
-                    # The largest's tensors would come on top of the holes that the others have just left.
-                    self._heap.step()
-                self.network.activate(spec)
-                with self._synced(model, spec is chosen[-1]):
-                    output = self._read(inputs, engine)
-                    losses = [self._loss(output, target, truth) for target in targets or [output]]
-                    loss = torch.stack(losses).mean() / (len(chosen) * self.current_gradient_accumulation_steps)
-                    self.accelerator.backward(loss, **options)
-                total += loss.detach()
-        self.network.activate(None)
-        return total
 
     @contextmanager
     def _synced(self, model: Any, last: bool) -> Iterator[None]:
