@@ -95,12 +95,14 @@ to that, and is not the default all the same: it leaves nothing to choose, and n
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared: tasks, assistants, targets."""
+    """What is compared: tasks, assistants, targets; and what may stay on the disk, for later parts."""
 
     tasks: dict[str, Cell]
     assistants: tuple[float, ...]
     targets: tuple[float, ...]
     batch_size: int
+    teacher_cache: float = 8.0
+    keep_checkpoints: bool = True
 
     def named(self) -> dict[float, str]:
         """The method that takes each assistant from the sandwich, whatever its tradeoff."""
@@ -189,9 +191,9 @@ def _compare(plan: Plan, name: str, seeds: Sequence[int], shared: dict[str, Any]
             learning_rate=plan.tasks[name].learning_rate,
             max_steps=plan.tasks[name].steps,
             train_embeddings=False,
-            teacher_cache=8.0,
+            teacher_cache=plan.teacher_cache,
             patience=1000,
-            keep_checkpoints=True,
+            keep_checkpoints=plan.keep_checkpoints,
         ),
         resume=True,
         listener=listener,

@@ -64,9 +64,21 @@ class Evidence:
         cut = {a: rest + (1 - a) * teacher["prunable"] for a in self.plan.assistants}
         return {size: n / 1e6 for size, n in {**cut, **counted}.items()}
 
-    def cost(self, method: str, target: float, seed: Seed, key: str = "cpu_seconds") -> float:
-        """What a cell would cost alone."""
+    def cost(self, method: str, target: float, seed: Seed, key: str) -> float | None:
+        """What a cell would cost alone; None for CPU seconds where a GPU did the work."""
+        if key == "cpu_seconds" and on_gpu(self.contents[seed[0]]):
+            return None
         return self.cells[method, target, seed]["cost"][key]
+
+    def ratio(self, method: str, other: str, target: float, seed: Seed, key: str) -> float | None:
+        """The cost of a method over that of another, if it is known."""
+        own, others = (self.cost(m, target, seed, key) for m in (method, other))
+        return own / others if own is not None and others is not None else None
+
+
+def on_gpu(content: dict[str, Any]) -> bool:
+    """Whether a comparison's cells were trained on a GPU."""
+    return ", cuda," in content["cells"][0]["machine"]
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -144,41 +156,39 @@ def against_all(evidence: Evidence, target: float, trial: str = "minidisc") -> d
                 "mean": float(np.mean(tried)),
                 "less_maxidisc": own - picked,
                 "less_best": own - max(tried),
-                **{
-                    key: evidence.cost(trial, target, seed, key) / evidence.cost("maxidisc", target, seed, key)
-                    for key in ("flops", "cpu_seconds")
-                },
+                **{key: evidence.ratio(trial, "maxidisc", target, seed, key) for key in ("flops", "cpu_seconds")},
             }
         )
-    return {"seeds": len(rows), **{key: mean_and_error([r[key] for r in rows]) for key in rows[0]}} if rows else None
+    return {"seeds": len(rows), **{key: _known([r[key] for r in rows]) for key in rows[0]}} if rows else None
+
+
+def _known(values: Sequence[float | None]) -> tuple[float, float | None] | None:
+    """Mean and standard error of the values that are known; None if none is."""
+    known = [value for value in values if value is not None]
+    return mean_and_error(known) if known else None
 
 
 def sizes(evidence: Evidence) -> dict[str, Any]:
     """Every size of the sandwich against the same size distilled alone with as many steps."""
     plan, found = evidence.plan, {}
     for size in (*plan.assistants, *plan.targets):
-        pairs = []
-        for seed in evidence.seeds:
-            if size in plan.targets:
-                methods, at = (SANDWICH, evidence.short), size
-                one, alone = (evidence.cells.get((m, at, seed)) for m in methods)
-                if one and alone:
-                    stage = alone["stages"]["student"]
-                    pairs.append((one["metrics"]["metric"], alone["metrics"]["metric"], stage["cpu_seconds"]))
-            else:
-                methods, at = (plan.named()[size], plan.chains()[size]), plan.targets[0]
-                one, alone = (evidence.cells.get((m, at, seed)) for m in methods)
-                if one and alone:
-                    metrics = [cell["assistants"][0]["metrics"]["metric"] for cell in (one, alone)]
-                    pairs.append((*metrics, alone["stages"][f"assistant-{100 * size:g}"]["cpu_seconds"]))
+        is_target = size in plan.targets
+        at = size if is_target else plan.targets[0]
+        methods = (SANDWICH, evidence.short) if is_target else (plan.named()[size], plan.chains()[size])
+        stage = "student" if is_target else f"assistant-{100 * size:g}"
+        pairs, seconds = [], []
+        for seed in evidence.complete(at, methods):
+            one, alone = (evidence.cells[m, at, seed] for m in methods)
+            pairs.append([(c if is_target else c["assistants"][0])["metrics"]["metric"] for c in (one, alone)])
+            seconds.append(None if on_gpu(evidence.contents[seed[0]]) else alone["stages"][stage]["cpu_seconds"])
         if pairs:
-            sandwich, alone_metric, cpu = np.transpose(pairs)
+            sandwich, alone_metric = np.transpose(pairs)
             found[f"{size:g}"] = {
                 "seeds": len(pairs),
                 "sandwich": mean_and_error(sandwich),
                 "alone": mean_and_error(alone_metric),
                 "difference": mean_and_error(sandwich - alone_metric),
-                "alone_cpu_seconds": mean_and_error(cpu),
+                "alone_cpu_seconds": _known(seconds),
             }
     return found
 
@@ -224,7 +234,7 @@ def against_none(evidence: Evidence, target: float) -> dict[str, Any]:
                 "seeds": len(seeds),
                 "metric": mean_and_error([evidence.metric(method, target, s) for s in seeds]),
                 "less_direct": mean_and_error(less),
-                **{key: mean_and_error([evidence.cost(method, target, s, key) for s in seeds]) for key in COSTS},
+                **{key: _known([evidence.cost(method, target, s, key) for s in seeds]) for key in COSTS},
             }
     return found
 
@@ -237,8 +247,6 @@ def ablation(evidence: Evidence, target: float) -> dict[str, tuple[float, float]
             seeds = evidence.complete(target, [base, variant])
             if seeds:
                 metric = [evidence.metric(variant, target, s) - evidence.metric(base, target, s) for s in seeds]
-                flops = [
-                    evidence.cost(variant, target, s, "flops") / evidence.cost(base, target, s, "flops") for s in seeds
-                ]
+                flops = [evidence.ratio(variant, base, target, s, "flops") for s in seeds]
                 found[variant] = float(np.mean(metric)), float(np.mean(flops))
     return found

@@ -155,7 +155,7 @@ def _searched(trial: str, searched: Sequence[tuple[Evidence, float, Any]], figur
             *_start(evidence, target, value),
             *(with_error(value[key]) for key in ("trial", "maxidisc", "best", "mean")),
             *(with_error(value[key]) for key in ("less_maxidisc", "less_best")),
-            *(with_error(value[key], 2) for key in ("flops", "cpu_seconds")),
+            *(with_error(value[key], 2) if value[key] else "" for key in ("flops", "cpu_seconds")),
         ]
         for evidence, target, value in searched
     ]
@@ -187,7 +187,7 @@ def _sizes(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
             percent(float(size)),
             str(row["seeds"]),
             *(with_error(row[key]) for key in ("sandwich", "alone", "difference")),
-            with_error(row["alone_cpu_seconds"], 0),
+            with_error(row["alone_cpu_seconds"], 0) if row["alone_cpu_seconds"] else "",
         ]
         for evidence, value in every
         for size, row in value.items()
@@ -212,7 +212,7 @@ def _no_assistant(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
             with_error(row["less_direct"]),
             f"{row['steps'][0]:.0f}",
             f"{row['flops'][0]:.1e}",
-            with_error(row["cpu_seconds"], 0),
+            with_error(row["cpu_seconds"], 0) if row["cpu_seconds"] else "",
         ]
         for evidence, target, value in compared
         for method, row in value.items()

@@ -3,7 +3,7 @@
     python benchmarks/evidence_report.py --work runs/evidence --target results/evidence
 
 writes TARGET.md, TARGET.json, which holds every cell, a plot a task, and the fronts. Cells that TARGET.json holds
-already and that are not in ``--work`` are kept, so that seeds and tasks can be added on another day. A teacher that
+already and that are in no ``--work`` are kept, so that seeds and tasks can be added on another day. A teacher that
 was fine-tuned anew is the same but for rounding. Should another processor's rounding have made another one of it, its
 cells are compared with each other alone, seed by seed, and means are over the seeds of both.
 """
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from evidence import COMPARISON, COMPARISON_UNLABELLED, PARTS, PLAN, UNLABELLED, Plan
-from evidence_figures import Evidence
+from evidence_figures import Evidence, on_gpu
 from evidence_page import page
 from evidence_plots import plot_choice, plot_fronts
 
@@ -28,14 +29,15 @@ from minidisc.files import new_file, read_json, write_json
 _PLACES = ("teacher", "data_dir", "output_dir", "train_file", "validation_file")
 
 
-def gather(plan: Plan, work: Path, target: Path) -> list[Evidence]:
-    """Cells of ``work``, and those that were committed earlier."""
+def gather(plan: Plan, works: Sequence[Path], target: Path) -> list[Evidence]:
+    """Cells of all ``works``, and those that were committed earlier."""
     earlier = read_json(target.with_suffix(".json"))["tasks"] if target.with_suffix(".json").is_file() else {}
     found = []
     for name in plan.tasks:
         contents = list(earlier.get(name, []))
-        if (work / name / COMPARISON / "compare.json").is_file():
-            contents = _with(contents, _content(work / name))
+        for work in works:
+            if (work / name / COMPARISON / "compare.json").is_file():
+                contents = _with(contents, _content(work / name))
         if contents:
             found.append(Evidence(plan, name, contents))
     return found
@@ -46,7 +48,11 @@ def _with(contents: list[dict[str, Any]], content: dict[str, Any]) -> list[dict[
     kept = {key: content[key] for key in ("task", "rows", "versions")}
     kept["teacher"] = {key: content["teacher"][key] for key in ("metrics", "sizes")}
     kept["settings"] = {key: v for key, v in content["settings"].items() if key not in _PLACES}
-    same = [c for c in contents if _equal(c["teacher"]["metrics"], kept["teacher"]["metrics"])]
+    same = [
+        c
+        for c in contents
+        if on_gpu(c) == on_gpu(content) and _equal(c["teacher"]["metrics"], kept["teacher"]["metrics"])
+    ]
     cells = [cell for each in (*same, content) for cell in each["cells"]]
     last = {(c["method"], c["target_sparsity"], c["seed"]): c for c in cells}
     others = [c for c in contents if c not in same]
@@ -67,14 +73,14 @@ def _content(folder: Path) -> dict[str, Any]:
     return content
 
 
-def write(plan: Plan, work: Path, target: Path, command: str, inference: Path | None = None) -> None:
+def write(plan: Plan, works: Sequence[Path], target: Path, command: str, inference: Path | None = None) -> None:
     """Write TARGET.json, TARGET.md, TARGET-TASK.svg and TARGET-fronts.svg.
 
     ``inference`` holds the figures of ``benchmarks/inference.py``, if these are to say how fast each size is.
     """
     latencies = single_row_latencies(read_json(inference)) if inference else {}
     over_time = f", and over the milliseconds of {inference.name}" if inference else ""
-    all_tasks = gather(plan, work, target)
+    all_tasks = gather(plan, works, target)
     figures: dict[str, Any] = {"command": command, "tasks": {e.name: e.contents for e in all_tasks}}
     lines = [
         "# Evidence",
@@ -117,7 +123,7 @@ def single_row_latencies(inference: dict[str, Any]) -> dict[str, float]:
 def main() -> None:
     """See the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, nargs="+")
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--inference", type=Path, help="figures of benchmarks/inference.py, for the fronts over time")
     options = parser.parse_args()

@@ -29,6 +29,7 @@ class Cell:
     learning_rate: float
     rows: int | None = None
     task: str | None = None
+    precision: str = "auto"
 
 
 def prepare(name: str, cell: Cell, work: Path, data_dir: str | None, backbone: Path | None = None) -> dict[str, Any]:
@@ -54,12 +55,13 @@ def prepare(name: str, cell: Cell, work: Path, data_dir: str | None, backbone: P
                 epochs=cell.teacher_epochs,
                 learning_rate=cell.teacher_learning_rate,
                 batch_size=cell.teacher_batch_size,
+                precision=cell.precision,
                 **checked,
             ),
             printer(f"{name} teacher"),
         )
         print(name, "teacher", result.metrics, result.cost, flush=True)
-    return {"teacher": str(teacher), **rows}
+    return {"teacher": str(teacher), "precision": cell.precision, **rows}
 
 
 def _split_for_teacher(rows: dict[str, Any], folder: Path) -> dict[str, str]:

@@ -3,8 +3,9 @@
     python benchmarks/gpu/billions.py [--shapes 3B 7B] [--device cuda] [--target billions.json]
 
 Nothing is downloaded, read or written but the figures; random weights, random tokens. Bare PyTorch and transformers 5
-are all it needs: what is imported of minidisc, from this source tree, needs no more. The stages are the pipeline's, in
-its order, without its files; the estimate is that of ``minidisc compress --dry-run``, of the tensors of each phase.
+are all it needs: what is imported of minidisc, from this source tree, needs no more. Shapes that the target holds
+already, of the same device and versions, are kept. The stages are the pipeline's, in its order, without its files; the
+estimate is that of ``minidisc compress --dry-run``, of the tensors of each phase.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "src"))
 
 import torch
 from random_llama import SHAPES, config
+from shapes import command, measured_before
 from transformers import LlamaForSequenceClassification
 from transformers.optimization import Adafactor
 
@@ -196,11 +198,12 @@ def main() -> None:
     # Single precision at the speed of the tensor cores.
     torch.backends.cuda.matmul.allow_tf32 = True
     machine = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    found: dict[str, Any] = {"machine": machine, "torch": torch.__version__, "shapes": {}}
+    found: dict[str, Any] = {"machine": machine, "torch": torch.__version__}
+    found["shapes"] = measured_before(options.target, found)
     for name in options.shapes:
         print(name, flush=True)
         result = run(name, device, options.rows, options.tokens)
-        found["shapes"][name] = result
+        found["shapes"][name] = {"command": command(), **result}
         for phase, figures in result["phases"].items():
             print(f"  {phase}: {_off(figures['estimate'], figures['measured'])}")
         print(

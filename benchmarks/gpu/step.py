@@ -6,7 +6,7 @@
 
 Nothing is downloaded; random weights, random tokens. Bare PyTorch and transformers 5 are all it needs: what is
 imported of minidisc, from this source tree, needs no more. After ``--minutes`` no shape is begun, and no round but the
-first three of a shape.
+first three of a shape. Shapes that the target holds already, of the same device and versions, are kept.
 
 Rows have lengths as short reviews have: drawn from a gamma distribution of shape 3 with a mean of 27 tokens, cut to
 4 to 128; batches of 32 of similar length. Variants train on the same batches in turns, and ratios are of one round:
@@ -43,6 +43,7 @@ import torch
 import transformers
 from dense import dense_networks
 from plain_protocol import PlainBert, PlainTraining, pad
+from shapes import command, measured_before
 from transformers import BertConfig, BertForSequenceClassification
 
 from minidisc.architectures import architecture_for
@@ -365,8 +366,11 @@ def page(content: dict[str, Any]) -> str:
     lines = [
         "# A step of the sandwich on a GPU",
         "",
-        f"`{content['command']}`, {content['device']}, torch {content['torch']}, transformers "
-        f"{content['transformers']}; medians of as many rounds as are named.",
+        f"{content['device']}, torch {content['torch']}, transformers {content['transformers']}; medians of as many "
+        "rounds as are named.",
+        "",
+        *(f"- {name}: `{figures['command']}`" for name, figures in content["shapes"].items()),
+        "",
         "What is measured: the script's first lines. Memory is what a variant adds, its peak.",
         "",
         "The floor of what is replayed is replayed too.",
@@ -403,17 +407,18 @@ def main() -> None:
         "device": _device_name(device),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
-        "command": " ".join(["python benchmarks/gpu/step.py", *sys.argv[1:]]),
-        "shapes": {},
     }
+    file = options.target and options.target.with_suffix(".json")
+    content["shapes"] = measured_before(file, content)
     for name in options.shapes:
         if time.monotonic() > deadline:
             print(f"{name} is left out: no time", flush=True)
             continue
-        content["shapes"][name] = measure(name, device, options.rounds, options.compile, options.sparsities, deadline)
+        figures = measure(name, device, options.rounds, options.compile, options.sparsities, deadline)
+        content["shapes"][name] = {"command": command(), **figures}
         release_memory()
-        if options.target:
-            options.target.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        if file:
+            file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             options.target.with_suffix(".md").write_text(page(content), encoding="utf-8")
     print(page(content))
 

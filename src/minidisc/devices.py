@@ -61,6 +61,13 @@ def _seconds(linear: nn.Linear, inputs: torch.Tensor, half: bool) -> float:
     return clock() - begin
 
 
+def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on a device; a GPU takes it once it is there, and nobody waits for what it is doing."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def attention_kernels() -> AbstractContextManager[None]:
     """Within the block, attention on a GPU does without cuDNN, which plans every new shape of it anew.
 

@@ -12,6 +12,7 @@ import torch
 
 from minidisc.arguments import ResumableArguments, trainer_arguments
 from minidisc.config import FinetuneSettings
+from minidisc.devices import moved
 from minidisc.errors import UserError
 from minidisc.files import new_folder
 from minidisc.finetuned_card import write_finetuned_card
@@ -136,7 +137,7 @@ class _FinetuneTrainer(ResumableTrainer):
             self.accelerator.backward(loss)
             return loss.detach()
 
-        batch = model_inputs(inputs, self.args.device), inputs["labels"].to(self.args.device)
+        batch = model_inputs(inputs, self.args.device), moved(inputs["labels"], self.args.device)
         return self.run_passes(self.current_gradient_accumulation_steps, batch, passes)
 
     def score(self) -> list[dict[str, float]]:

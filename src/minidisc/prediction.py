@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from minidisc.devices import attention_kernels
+from minidisc.devices import attention_kernels, moved
 from minidisc.memory import HeapGuard
 from minidisc.nested import NestedNetwork
 from minidisc.subnetworks import SubnetworkSpec
@@ -20,7 +20,7 @@ Collate = Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]
 
 def model_inputs(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
     """What a model's forward takes of a collated batch, on its device."""
-    return {k: v.to(device) for k, v in batch.items() if k not in ("labels", "row")}
+    return {k: moved(v, device) for k, v in batch.items() if k not in ("labels", "row")}
 
 
 def batches_by_length(rows: Any, collate: Collate, batch_size: int) -> Iterator[tuple[list[int], dict]]:

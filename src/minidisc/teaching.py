@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from numpy.typing import ArrayLike
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from minidisc.devices import moved
 from minidisc.files import new_folder, read_json, write_json
 from minidisc.losses import WITH_RELATIONS, WITH_STATES, LargestLogits, Outputs, distilled_layers
 from minidisc.measure import Cost, Shape, measured
 from minidisc.prediction import Collate, batches_by_length, model_inputs
 
+_CPU = torch.device("cpu")
 _HALF = 2  # bytes of a number in half precision
 _LOGIT = 8  # bytes of a logit and its place in the vocabulary
 _REST = 4  # bytes of what the others weigh together
@@ -195,16 +198,19 @@ class StoredOutputs:
         # Read, not mapped: the pages of a mapped file would count as this process's memory.
         self._files = [(folder / name).open("rb") for name in _FILES]
 
-    def __call__(self, rows: Sequence[int], mask: Tensor) -> Outputs:
-        """The outputs on a batch, on the mask's device.
+    def __call__(self, rows: Sequence[int], mask: Tensor, device: torch.device = _CPU) -> Outputs:
+        """The outputs on a batch.
 
         Args:
             rows: positions of the batch's rows.
-            mask: (rows, tokens), 1 for tokens and 0 for padding; there the outputs are 0.
+            mask: (rows, tokens), on the CPU, 1 for tokens and 0 for padding; there the outputs are 0.
+            device: where they are put.
         """
+        # Found on the CPU: a GPU would have to be waited for.
+        padded = partial(_padded, shape=mask.shape, places=moved(mask.flatten().nonzero()[:, 0], device))
         widths = [width for group in self._groups for width in group]
         states, largest = self._files
-        tensors = _padded(self._read(states, rows, sum(widths), self._dtype), mask).split(widths, -1)
+        tensors = padded(self._read(states, rows, sum(widths), self._dtype)).split(widths, -1)
         count = len(self._groups[0])
         groups = tensors[:count], tensors[count:]
         if self._logits is None:
@@ -212,13 +218,13 @@ class StoredOutputs:
                 (self._kept, self._kept, 1), -1
             )
             integers = places.contiguous().view(torch.int32)
-            kept = LargestLogits(_padded(values, mask), _padded(integers, mask).long(), _padded(rest, mask))
+            kept = LargestLogits(padded(values), padded(integers).long(), padded(rest))
             return Outputs(torch.empty(0), *groups, kept)
         if self._of_tokens:
             own = [self._logits[self._starts[row] : self._starts[row + 1]] for row in rows]
-            logits = _padded(torch.cat(own), mask)
+            logits = padded(torch.cat(own))
         else:
-            logits = self._logits[list(rows)].to(mask.device)
+            logits = moved(self._logits[list(rows)], device)
         return Outputs(logits, *groups)
 
     def close(self) -> None:
@@ -254,11 +260,12 @@ def _write_rows(file: Any, tokens: np.ndarray, positions: Sequence[int], starts:
         file.write(own.tobytes())
 
 
-def _padded(tokens: Tensor, mask: Tensor) -> Tensor:
-    """(tokens of all rows, width) as (rows, tokens, width) in full precision, 0 where ``mask`` is.
+def _padded(tokens: Tensor, shape: torch.Size, places: Tensor) -> Tensor:
+    """What is known of tokens, (tokens, width), as (*shape, width) in full precision, where they stand; else 0.
 
-    That holds integers up to 2²⁴, more than any vocabulary has.
+    That holds integers up to 2²⁴, more than any vocabulary has. ``places`` are the tokens' in the flattened shape, on
+    the device that the result is for.
     """
-    padded = torch.zeros(*mask.shape, tokens.shape[-1], device=mask.device)
-    padded[mask.bool()] = tokens.to(mask.device).float()
-    return padded
+    padded = torch.zeros(shape.numel(), tokens.shape[-1], device=places.device)
+    padded.index_copy_(0, places, moved(tokens, places.device).float())
+    return padded.view(*shape, -1)

@@ -21,6 +21,7 @@ from minidisc import ranks
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.arguments import ResumableArguments
 from minidisc.config import sandwich_rule
+from minidisc.devices import moved
 from minidisc.distribution import own_rows
 from minidisc.errors import UserError
 from minidisc.extraction import extract
@@ -175,8 +176,8 @@ class SandwichTrainer(ResumableTrainer):
     def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """One batch through the teachers and the step's sub-networks, each sent backward at once."""
         inputs, share = own_rows(inputs)
-        labels = inputs["labels"].to(self.args.device) if "labels" in inputs else None
-        rows = inputs["row"].tolist() if self._stored else []
+        labels = moved(inputs["labels"], self.args.device) if "labels" in inputs else None
+        rows, mask = inputs["row"].tolist() if self._stored else [], inputs["attention_mask"]
         inputs = model_inputs(inputs, self.args.device)
         truth = Truth(inputs["attention_mask"], labels, self._outputs, share)
         chosen = self.step_candidates(self.state.global_step)
@@ -190,7 +191,7 @@ class SandwichTrainer(ResumableTrainer):
             chosen = [largest, *chosen[:-1]]
         model.train()
         with self.compute_loss_context_manager(), torch.no_grad():
-            targets = [stored(rows, truth.mask) for stored in self._stored]
+            targets = [stored(rows, mask, self.args.device) for stored in self._stored]
             targets = targets or [self._largest_of(read(inputs)) for read in self._read_teachers]
 
         def passes(batch: tuple[dict[str, Any], list[Outputs], Truth]) -> torch.Tensor:
