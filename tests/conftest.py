@@ -13,6 +13,9 @@ from hypothesis import settings
 settings.register_profile("minidisc", deadline=None, derandomize=True)
 settings.load_profile("minidisc")
 
+# No test takes the power away, and a run waits for the disk dozens of times.
+os.fsync = lambda descriptor: None
+
 
 def pytest_generate_tests(metafunc):
     """A test that takes ``family`` runs once for every row of the matrix, with ``attention`` for each that it has."""

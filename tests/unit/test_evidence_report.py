@@ -37,7 +37,7 @@ def cell(method, seed, metric, cpu=10.0, stages=(), **more):
         "candidates": [],
         "cost": cost,
         "stages": {name: cost for name in stages},
-        "machine": "none",
+        "machine": "Intel, cpu, torch threads 1",
         **more,
     }
 
@@ -192,7 +192,7 @@ def write_day(folder, day, part, **changes):
     comparison = folder / day / "t" / "comparison"
     comparison.mkdir(parents=True)
     (comparison / "compare.json").write_text(json.dumps({**CONTENT, **changes, "cells": part}))
-    write(PLAN, folder / day, folder / "evidence", "command")
+    write(PLAN, [folder / day], folder / "evidence", "command")
     return json.loads((folder / "evidence.json").read_text())["tasks"]["t"]
 
 
@@ -236,3 +236,22 @@ def test_teachers_are_kept_apart(tmp_path):
     metrics = {"accuracy": 0.9 + 1e-7, "metric": 0.9}
     found = write_day(tmp_path, "three", part, teacher={**CONTENT["teacher"], "metrics": metrics})
     assert sorted(len(each["cells"]) for each in found) == [2, 4]
+
+
+def test_cells_of_a_gpu_have_no_cpu_seconds(tmp_path):
+    write_day(tmp_path, "cpu", cells())
+    before = json.loads((tmp_path / "evidence.json").read_text())
+    # The very same figures, also of the teacher, but for the CPU's.
+    of_gpu = json.loads(json.dumps(cells()))
+    for own in of_gpu:
+        own["machine"] = "AMD, cuda, torch threads 1"
+        for cost in (own["cost"], *own["stages"].values()):
+            cost["cpu_seconds"] **= 2
+    found = write_day(tmp_path, "gpu", of_gpu)
+    assert [len(each["cells"]) for each in found] == [len(cells()), len(cells())]
+    after = json.loads((tmp_path / "evidence.json").read_text())
+    (one,), (both,) = (figures["against_all"]["minidisc"] for figures in (before, after))
+    assert (one["seeds"], both["seeds"]) == (2, 4)
+    assert one["cpu_seconds"] == both["cpu_seconds"]
+    assert one["less_best"][0] == pytest.approx(both["less_best"][0])
+    assert before["sizes"]["t"]["0.7"]["alone_cpu_seconds"] == after["sizes"]["t"]["0.7"]["alone_cpu_seconds"]
