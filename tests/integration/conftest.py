@@ -1,20 +1,13 @@
 import pytest
 
-from minidisc import timings
-from minidisc.report import plots
 from tests.integration import tiny
 
 
 @pytest.fixture(scope="module", autouse=True)
 def brief_end(request):
-    """What takes a third of a tiny run: its networks are timed three times, and its report is without pictures.
-
-    test_report.py and tests/unit/report draw them.
-    """
+    """See `tests.integration.tiny.end_briefly`; test_report.py and tests/unit/report draw the pictures."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timings, "BRIEF_ROUNDS", 3)
-        if not request.module.__name__.endswith("test_report"):
-            patch.setattr(plots, "_svg", lambda name, *_, **__: f'<svg id="{name}"></svg>')
+        tiny.end_briefly(patch.setattr, pictures=request.module.__name__.endswith("test_report"))
         yield
 
 
