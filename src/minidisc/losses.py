@@ -145,7 +145,8 @@ def hidden_state_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask
         mask: (rows, tokens), 1 for tokens and 0 for padding.
     """
     weight = mask.to(student[0].dtype) / mask.sum()
-    errors = [((s - t).square().mean(-1) * weight).sum() for s, t in zip(student, teacher, strict=True)]
+    pairs = zip(student, teacher, strict=True)
+    errors = [(F.mse_loss(s, t, reduction="none").mean(-1) * weight).sum() for s, t in pairs]
     return torch.stack(errors).mean()
 
 
