@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -206,23 +206,20 @@ class StoredOutputs:
             mask: (rows, tokens), on the CPU, 1 for tokens and 0 for padding; there the outputs are 0.
             device: where they are put.
         """
-        # Found on the CPU: a GPU would have to be waited for.
-        padded = partial(_padded, shape=mask.shape, places=moved(mask.flatten().nonzero()[:, 0], device))
+        place = partial(_placed, mask=mask, device=device)
         widths = [width for group in self._groups for width in group]
         states, largest = self._files
-        tensors = padded(self._read(states, rows, sum(widths), self._dtype)).split(widths, -1)
+        tensors = place(self._read(states, rows, sum(widths), self._dtype)).split(widths, -1)
         count = len(self._groups[0])
         groups = tensors[:count], tensors[count:]
         if self._logits is None:
-            values, places, rest = self._read(largest, rows, 2 * self._kept + 1, np.dtype(np.float32)).split(
+            values, places, rest = place(self._read(largest, rows, 2 * self._kept + 1, np.dtype(np.float32))).split(
                 (self._kept, self._kept, 1), -1
             )
-            integers = places.contiguous().view(torch.int32)
-            kept = LargestLogits(padded(values), padded(integers).long(), padded(rest))
+            kept = LargestLogits(values, places.contiguous().view(torch.int32).long(), rest)
             return Outputs(torch.empty(0), *groups, kept)
         if self._of_tokens:
-            own = [self._logits[self._starts[row] : self._starts[row + 1]] for row in rows]
-            logits = padded(torch.cat(own))
+            logits = place(self._logits[self._starts[row] : self._starts[row + 1]] for row in rows)
         else:
             logits = moved(self._logits[list(rows)], device)
         return Outputs(logits, *groups)
@@ -232,15 +229,14 @@ class StoredOutputs:
         for file in self._files:
             file.close()
 
-    def _read(self, file: Any, rows: Sequence[int], width: int, dtype: np.dtype) -> Tensor:
-        """What a file holds of the tokens of some rows, (tokens, width)."""
-        size = width * dtype.itemsize
-        blocks = []
-        for row in rows:
-            file.seek(self._starts[row] * size)
-            blocks.append(file.read((self._starts[row + 1] - self._starts[row]) * size))
-        tokens = sum(self._starts[row + 1] - self._starts[row] for row in rows)
-        return torch.from_numpy(np.frombuffer(bytearray().join(blocks), dtype).reshape(tokens, width))
+    def _read(self, file: Any, rows: Sequence[int], width: int, dtype: np.dtype) -> Iterator[Tensor]:
+        """What a file holds of the tokens of each row, (tokens, width); the next one takes its place in memory."""
+        lengths = [self._starts[row + 1] - self._starts[row] for row in rows]
+        memory = np.empty((max(lengths), width), dtype)
+        for row, length in zip(rows, lengths, strict=True):
+            file.seek(self._starts[row] * width * dtype.itemsize)
+            file.readinto(memory[:length])
+            yield torch.from_numpy(memory[:length])
 
 
 _FILES = ("states", "largest")
@@ -260,12 +256,18 @@ def _write_rows(file: Any, tokens: np.ndarray, positions: Sequence[int], starts:
         file.write(own.tobytes())
 
 
-def _padded(tokens: Tensor, shape: torch.Size, places: Tensor) -> Tensor:
-    """What is known of tokens, (tokens, width), as (*shape, width) in full precision, where they stand; else 0.
+def _placed(rows: Iterable[Tensor], mask: Tensor, device: torch.device) -> Tensor:
+    """What is known of rows' tokens, each (tokens, width), as (rows, tokens, width) in full precision on a device.
 
-    That holds integers up to 2²⁴, more than any vocabulary has. ``places`` are the tokens' in the flattened shape, on
-    the device that the result is for.
+    It stands where a row's mask begins to be 1; elsewhere are zeros.
     """
-    padded = torch.zeros(shape.numel(), tokens.shape[-1], device=places.device)
-    padded.index_copy_(0, places, moved(tokens, places.device).float())
-    return padded.view(*shape, -1)
+    batch: Tensor | None = None
+    for i, (row, start) in enumerate(zip(rows, mask.argmax(1).tolist(), strict=True)):
+        if batch is None:
+            # A GPU is sent what there is, and makes full precision of it itself.
+            dtype = torch.float32 if device.type == "cpu" else row.dtype
+            batch = torch.empty(*mask.shape, row.shape[-1], dtype=dtype)
+        end = start + len(row)
+        batch[i, :start], batch[i, start:end], batch[i, end:] = 0, row, 0
+    assert batch is not None
+    return moved(batch, device).float()

@@ -66,6 +66,37 @@ def test_what_is_read_is_what_the_network_makes(family, tokens, tmp_path):
     torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("largest", [0, 3])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_tokens_stand_where_the_mask_has_them(side, largest, tmp_path):
+    model = LLAMA.causal_model(seed=4)
+    rows = training_rows(LLAMA, LENGTHS)
+    reader = OutputReader(model, architecture_for("llama"), [1, 2], relations=False)
+    made = OutputStore(tmp_path / "one", 1e9, top_k=largest)
+    made.fill(reader, rows, collator(tiny_tokenizer()), 2, CPU, lambda rows, length: 0.0)
+    stored = made.read(rows["length"])
+    chosen, width = [2, 1, 6], 16
+    lengths = [LENGTHS[row] for row in chosen]
+    mask = torch.tensor(
+        [[0] * (width - n) + [1] * n if side == "left" else [1] * n + [0] * (width - n) for n in lengths]
+    )
+    found = stored(chosen, mask)
+    for i, (row, length) in enumerate(zip(chosen, lengths, strict=True)):
+        alone = stored([row], torch.ones(1, length, dtype=torch.long))
+        kept = slice(width - length, None) if side == "left" else slice(length)
+        pairs = [*zip(found.states, alone.states, strict=True)]
+        if largest:
+            pairs += [
+                (getattr(found.largest, name), getattr(alone.largest, name)) for name in ("values", "places", "rest")
+            ]
+        else:
+            pairs += [(found.logits, alone.logits)]
+        for batch, truth in pairs:
+            assert torch.equal(batch[i, kept], truth[0])
+            assert truth.any()
+            assert batch[i].count_nonzero() == truth.count_nonzero()
+
+
 @pytest.mark.parametrize("loss", sorted(set(LOSSES) - {"labels"}))
 def test_every_loss_is_the_same_against_stored_outputs(loss, tmp_path):
     teacher, student, architecture = BERT.model(seed=4), BERT.model(seed=5), architecture_for("bert")
