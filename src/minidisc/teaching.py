@@ -235,8 +235,10 @@ class StoredOutputs:
         memory = np.empty((max(lengths), width), dtype)
         for row, length in zip(rows, lengths, strict=True):
             file.seek(self._starts[row] * width * dtype.itemsize)
-            file.readinto(memory[:length])
-            yield torch.from_numpy(memory[:length])
+            own = memory[:length]
+            if file.readinto(own) != own.nbytes:
+                raise OSError(f"{file.name} ends within row {row}")
+            yield torch.from_numpy(own)
 
 
 _FILES = ("states", "largest")
