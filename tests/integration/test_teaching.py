@@ -95,6 +95,11 @@ def test_tokens_stand_where_the_mask_has_them(side, largest, tmp_path):
             assert torch.equal(batch[i, kept], truth[0])
             assert truth.any()
             assert batch[i].count_nonzero() == truth.count_nonzero()
+    # What another device gets, as far as can be seen without one.
+    elsewhere = stored(chosen, mask, torch.device("meta"))
+    tensors = [*elsewhere.states, elsewhere.largest.values if largest else elsewhere.logits]
+    assert {(t.device.type, t.dtype) for t in tensors} == {("meta", torch.float32)}
+    assert [t.shape for t in elsewhere.states] == [t.shape for t in found.states]
 
 
 @pytest.mark.parametrize("loss", sorted(set(LOSSES) - {"labels"}))
