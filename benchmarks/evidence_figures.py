@@ -65,10 +65,12 @@ class Evidence:
         return {size: n / 1e6 for size, n in {**cut, **counted}.items()}
 
     def cost(self, method: str, target: float, seed: Seed, key: str) -> float | None:
-        """What a cell would cost alone; None for CPU seconds where a GPU did the work."""
-        if key == "cpu_seconds" and on_gpu(self.contents[seed[0]]):
-            return None
-        return self.cells[method, target, seed]["cost"][key]
+        """What a cell would cost alone, as far as it is known (see `known`)."""
+        return self.known(self.cells[method, target, seed]["cost"], seed, key)
+
+    def known(self, cost: dict[str, float], seed: Seed, key: str) -> float | None:
+        """One of `COSTS`; None for CPU seconds where a GPU did the work."""
+        return None if key == "cpu_seconds" and on_gpu(self.contents[seed[0]]) else cost[key]
 
     def ratio(self, method: str, other: str, target: float, seed: Seed, key: str) -> float | None:
         """The cost of a method over that of another, if it is known."""
@@ -180,7 +182,7 @@ def sizes(evidence: Evidence) -> dict[str, Any]:
         for seed in evidence.complete(at, methods):
             one, alone = (evidence.cells[m, at, seed] for m in methods)
             pairs.append([(c if is_target else c["assistants"][0])["metrics"]["metric"] for c in (one, alone)])
-            seconds.append(None if on_gpu(evidence.contents[seed[0]]) else alone["stages"][stage]["cpu_seconds"])
+            seconds.append(evidence.known(alone["stages"][stage], seed, "cpu_seconds"))
         if pairs:
             sandwich, alone_metric = np.transpose(pairs)
             found[f"{size:g}"] = {

@@ -42,6 +42,10 @@ def percent(sparsity: float) -> str:
     return f"{100 * sparsity:g} %"
 
 
+def _if_known(value: Sequence[float | None] | None, digits: int) -> str:
+    return with_error(value, digits) if value else ""
+
+
 def _pairs(all_tasks: Sequence[Evidence], part: Callable[[Evidence, float], Any]) -> list[tuple[Evidence, float, Any]]:
     found = [(evidence, target, part(evidence, target)) for evidence in all_tasks for target in evidence.plan.targets]
     return [(evidence, target, value) for evidence, target, value in found if value]
@@ -155,7 +159,7 @@ def _searched(trial: str, searched: Sequence[tuple[Evidence, float, Any]], figur
             *_start(evidence, target, value),
             *(with_error(value[key]) for key in ("trial", "maxidisc", "best", "mean")),
             *(with_error(value[key]) for key in ("less_maxidisc", "less_best")),
-            *(with_error(value[key], 2) if value[key] else "" for key in ("flops", "cpu_seconds")),
+            *(_if_known(value[key], 2) for key in ("flops", "cpu_seconds")),
         ]
         for evidence, target, value in searched
     ]
@@ -187,7 +191,7 @@ def _sizes(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
             percent(float(size)),
             str(row["seeds"]),
             *(with_error(row[key]) for key in ("sandwich", "alone", "difference")),
-            with_error(row["alone_cpu_seconds"], 0) if row["alone_cpu_seconds"] else "",
+            _if_known(row["alone_cpu_seconds"], 0),
         ]
         for evidence, value in every
         for size, row in value.items()
@@ -212,7 +216,7 @@ def _no_assistant(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
             with_error(row["less_direct"]),
             f"{row['steps'][0]:.0f}",
             f"{row['flops'][0]:.1e}",
-            with_error(row["cpu_seconds"], 0) if row["cpu_seconds"] else "",
+            _if_known(row["cpu_seconds"], 0),
         ]
         for evidence, target, value in compared
         for method, row in value.items()

@@ -62,7 +62,7 @@ def _seconds(linear: nn.Linear, inputs: torch.Tensor, half: bool) -> float:
 
 
 def moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A tensor of the CPU on a device; a GPU takes it once it is there, and nobody waits for what it is doing."""
+    """A tensor of the CPU on a device. Nobody waits for a GPU to take it, which does so after what it is doing."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)

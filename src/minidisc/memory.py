@@ -46,8 +46,9 @@ class HeapGuard:
     """Keeps main memory from growing step by step, or batch by batch.
 
     Batches of ever other lengths leave holes that glibc neither fills nor gives back: a sandwich of MiniLM grew from
-    1.2 to 2.6 GiB in 200 steps. To give them back at every step took 16 % more processor time; to do so once memory
-    has grown by a tenth takes about 4 %, and about 10 % of a small network's steps (one run of 60 steps each).
+    1.2 to 2.6 GiB in 200 steps. To give them back once memory has grown by a tenth has its price, since pages that
+    come anew are slow: 15 % of the processor time of 60 such steps on one machine (1.14 to 1.21 seconds a step for
+    1.02 to 1.07, 1.4 GiB for 1.8; four runs with and three without), and about 4 % on another (one run each).
     """
 
     def __init__(self) -> None:

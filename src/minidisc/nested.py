@@ -6,8 +6,9 @@ where masks cost 2.4 times.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -20,6 +21,7 @@ from minidisc.architectures import Architecture
 from minidisc.importance import Importance
 from minidisc.layers import Rows, attentions_of, ffns_of, split_rows
 from minidisc.modeling.narrow import Conv1D, adapt_attention, outputs_first, set_heads
+from minidisc.sharing import SharedOutputs
 from minidisc.subnetworks import SubnetworkSpec
 
 
@@ -27,8 +29,8 @@ class Nested:
     """A linear map of which only ``active_out`` heads or neurons, and ``active_in`` columns, are used: the first ones.
 
     ``None`` means all of them. Its rows consist of blocks, in each of which a head or neuron has so many rows as
-    ``sizes`` says; those used are the first of each. With ``adds_up`` gradients are added up by `minidisc.slices`,
-    if there is one such block.
+    ``sizes`` says; those used are the first of each. If there is one such block, gradients are added up by
+    `minidisc.slices` with ``adds_up``, and outputs may be ``shared`` by passes of which the widest uses ``most``.
     An existing map becomes one by having its class swapped, so that parameter names, saved files and optimisers do
     not notice.
     """
@@ -39,21 +41,29 @@ class Nested:
     active_in: int | None = None
     sizes: tuple[int, ...] = (1,)
     adds_up: bool = False
+    shared: SharedOutputs | None = None
+    most: int = 0
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (..., active_in) to (..., active_out · the sum of ``sizes``)."""
-        if self.adds_up and len(self.sizes) == 1 and slices.can_add(self.weight, self.bias):
-            rows = None if self.active_out is None else self.active_out * self.sizes[0]
-            return slices.linear(input, self.weight, self.bias, rows, self.active_in, isinstance(self, Conv1D))
-        bias = None if self.bias is None else self._active_rows(self.bias)
-        return F.linear(input, self._active_rows(self.weight)[:, : self.active_in], bias)
+        if self.shared is not None and self.active_out is not None and self.shared.reads(input):
+            size = self.sizes[0]
+            return self.shared.first(self, self.active_out * size, partial(self._map, input, self.most))
+        return self._map(input, self.active_out)
 
-    def _active_rows(self, parameter: Tensor) -> Tensor:
+    def _map(self, input: Tensor, count: int | None) -> Tensor:
+        if self.adds_up and len(self.sizes) == 1 and slices.can_add(self.weight, self.bias):
+            rows = None if count is None else count * self.sizes[0]
+            return slices.linear(input, self.weight, self.bias, rows, self.active_in, isinstance(self, Conv1D))
+        bias = None if self.bias is None else self._first_rows(self.bias, count)
+        return F.linear(input, self._first_rows(self.weight, count)[:, : self.active_in], bias)
+
+    def _first_rows(self, parameter: Tensor, count: int | None) -> Tensor:
         parameter = outputs_first(self, parameter)
-        if self.active_out is None:
+        if count is None:
             return parameter
         blocks = split_rows(parameter, self.sizes)
-        parts = [block[: self.active_out * size] for block, size in zip(blocks, self.sizes, strict=True)]
+        parts = [block[: count * size] for block, size in zip(blocks, self.sizes, strict=True)]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
@@ -92,9 +102,7 @@ class NestedNetwork:
         adapt_attention(model, self._layout)
         embeddings = attrgetter(architecture.embeddings)(model.base_model)
         self._embed = embeddings.forward
-        self._sharing = False
-        self._embedded: Any = None
-        self._shared: Tensor | None = None
+        self._shared: SharedOutputs | None = None
         embeddings.forward = self._embed_or_share
 
     def activate(self, spec: SubnetworkSpec | None) -> None:
@@ -108,37 +116,44 @@ class NestedNetwork:
             set_heads(part.module, self._layout, width, self.model.config)
 
     @contextmanager
-    def one_step(self) -> Iterator[None]:
+    def one_step(self, specs: Sequence[SubnetworkSpec] = ()) -> Iterator[None]:
         """Within the block are the passes of one step, forward and backward, all with the same inputs.
 
-        The first pass computes the embeddings and the others reuse them: gradients of all passes are collected at the
-        embeddings' output and sent through them once, at the end of the block. Those of the layers' weights are added
-        up past autograd (see `minidisc.slices.linear`), which is nothing for an engine that waits for them.
+        What they compute alike (see `minidisc.sharing`) the first pass computes, and the others use it again:
+        gradients of all passes are collected there and sent on once, at the end of the block. Those of the layers'
+        weights are added up past autograd (see `minidisc.slices.linear`), which is nothing for an engine that waits
+        for them.
+
+        Args:
+            specs: the sub-networks that the passes use; without them embeddings alone are shared.
         """
-        self._sharing, self._shared, self._embedded = True, None, None
+        self._shared = SharedOutputs()
         try:
             self._let_add_up(True)
+            if len(specs) > 1:
+                self._let_share(specs)
             yield
-            if self._shared is not None and self._shared.grad is not None:
-                self._embedded.backward(self._shared.grad)
+            self._shared.send_back()
         finally:
             self._let_add_up(False)
-            self._sharing, self._shared, self._embedded = False, None, None
+            self._let_share(())
+            self._shared = None
 
     def _let_add_up(self, on: bool) -> None:
         for part in self._parts:
             for linear in (*(rows.linear for rows in part.rows), part.down):
                 linear.adds_up = on
 
+    def _let_share(self, specs: Sequence[SubnetworkSpec]) -> None:
+        for number, part in enumerate(self._attentions):
+            for rows in part.rows:
+                rows.linear.shared = self._shared if specs and len(rows.sizes) == 1 else None
+                rows.linear.most = max((spec.heads[number] for spec in specs), default=0)
+
     def _embed_or_share(self, *args: Any, **kwargs: Any) -> Tensor:
-        if not self._sharing:
-            return self._embed(*args, **kwargs)
         if self._shared is None:
-            self._embedded = self._embed(*args, **kwargs)
-            self._shared = self._embedded.detach()
-            if self._embedded.requires_grad:
-                self._shared.requires_grad_()
-        return self._shared
+            return self._embed(*args, **kwargs)
+        return self._shared.embedded(partial(self._embed, *args, **kwargs))
 
 
 @torch.no_grad()

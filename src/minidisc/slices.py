@@ -48,11 +48,10 @@ class _Linear(torch.autograd.Function):
         ctx: Any, input: Tensor, weight: Tensor, bias: Any, rows: int | None, columns: int | None, transposed: bool
     ) -> Tensor:
         ctx.save_for_backward(input)
-        ctx.weight, ctx.bias = weight, bias
-        part = (slice(columns), slice(rows)) if transposed else (slice(rows), slice(columns))
-        ctx.part, ctx.transposed = part, transposed
-        used = weight[part].T if transposed else weight[part]
-        return F.linear(input, used, None if bias is None else bias[:rows])
+        ctx.weight, ctx.bias, ctx.transposed = weight, bias, transposed
+        ctx.sides = (columns, rows) if transposed else (rows, columns)
+        used = ctx.used = _part(weight, *ctx.sides)
+        return F.linear(input, used.T if transposed else used, None if bias is None else _part(bias, rows))
 
     @staticmethod
     @once_differentiable
@@ -60,13 +59,21 @@ class _Linear(torch.autograd.Function):
         (input,) = ctx.saved_tensors
         outputs, inputs = gradient.flatten(0, -2), input.flatten(0, -2)
         left, right = (inputs, outputs) if ctx.transposed else (outputs, inputs)
-        _gradient(ctx.weight)[ctx.part].addmm_(left.T, right)
+        _part(_gradient(ctx.weight), *ctx.sides).addmm_(left.T, right)
         if ctx.bias is not None:
-            _gradient(ctx.bias)[: outputs.shape[1]] += outputs.sum(0)
+            _part(_gradient(ctx.bias), outputs.shape[1]).add_(outputs.sum(0))
         if not ctx.needs_input_grad[0]:
             return (None,) * 6
-        used = ctx.weight[ctx.part]
-        return gradient @ (used.T if ctx.transposed else used), *(None,) * 5
+        back = outputs.mm(ctx.used.T if ctx.transposed else ctx.used)
+        return back.view(input.shape), *(None,) * 5
+
+
+def _part(tensor: Tensor, *sides: int | None) -> Tensor:
+    """The first so many along each side; all for None."""
+    for side, count in enumerate(sides):
+        if count is not None:
+            tensor = tensor.narrow(side, 0, count)
+    return tensor
 
 
 def _gradient(parameter: Tensor) -> Tensor:

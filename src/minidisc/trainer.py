@@ -198,7 +198,7 @@ class SandwichTrainer(ResumableTrainer):
             inputs, targets, truth = batch
             total = torch.zeros((), device=self.args.device)
             # FSDP sends gradients off in the last backward pass, so that has to be the largest's.
-            sharing = nullcontext() if self.is_sharded else self.network.one_step()
+            sharing = nullcontext() if self.is_sharded else self.network.one_step(chosen)
             with self.compute_loss_context_manager(), sharing:
                 for spec in chosen:
                     if spec is largest and len(chosen) > 1:

@@ -146,15 +146,19 @@ def test_the_loss_against_two_teachers_is_the_mean_of_the_losses_against_each(tm
         torch.testing.assert_close(grad, (one_grad[name] + other_grad[name]) / 2, atol=1e-6, rtol=0)
 
 
+def without_cache(model):
+    """Keys from a cache lie in another order in memory, and some processors round them otherwise."""
+    for part in model.modules():
+        if hasattr(part, "config"):
+            part.config.use_cache = False
+
+
 @pytest.mark.parametrize("loss", ["hidden+logits", "minilm"])
 def test_checkpointing_changes_no_gradient(tmp_path, family, loss):
     ends = []
     for on in (False, True):
         trainer = trainer_for(tmp_path, family, dropout=0.3, loss=loss)
-        for part in trainer.model.modules():
-            if hasattr(part, "config"):
-                # Keys from a cache lie in another order in memory, and are rounded otherwise.
-                part.config.use_cache = False
+        without_cache(trainer.model)
         trainer.current_gradient_accumulation_steps = 1
         torch.manual_seed(4)
         with checkpointed(trainer.model, architecture_for(family.family), on):
@@ -170,6 +174,7 @@ def test_checkpointing_changes_no_weight(tmp_path, row):
     ends = []
     for on in (False, True):
         trainer = trainer_for(tmp_path / str(on), row, gradient_checkpointing=on, dropout=0.3, epochs=1)
+        without_cache(trainer.model)
         trainer.fit()
         ends.append(trainer.model.state_dict())
     start = row.model(seed=1).state_dict()
@@ -187,7 +192,9 @@ def test_compiled_layers_train_the_same_weights(tmp_path, monkeypatch):
         trainer.fit()
         ends.append(trainer.model.state_dict())
     for name, value in ends[0].items():
-        torch.testing.assert_close(ends[1][name], value, atol=1e-6, rtol=1e-5)
+        # Keys' biases change no attention: their gradients are rounding, which Adam makes as large as any other.
+        if not name.endswith("key.bias"):
+            torch.testing.assert_close(ends[1][name], value, atol=1e-6, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_adafactor_keeps_rows_and_columns_alone(tmp_path):

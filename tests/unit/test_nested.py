@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from minidisc.architectures import architecture_for
+from minidisc.checkpointing import checkpointed
 from minidisc.extraction import extract
 from minidisc.importance import ABSENT
-from minidisc.nested import NestedNetwork, order_by_importance
+from minidisc.nested import NestedLinear, NestedNetwork, order_by_importance
 from minidisc.subnetworks import SubnetworkSpec, full_width
 from tests.unit.families import BERT, HEADS, LAYERS, NEURONS, matrix
 
@@ -171,7 +172,7 @@ def test_one_step_gives_the_gradients_of_separate_passes(family):
         (separate.model(**inputs).logits * weights).sum().backward()
     embeddings = []
     attrgetter(family.embeddings)(network.model.base_model).register_forward_hook(lambda *a: embeddings.append(a[2]))
-    with network.one_step():
+    with network.one_step([*map(family.fit, SPECS)]):
         for spec in map(family.fit, SPECS):
             network.activate(spec)
             (network.model(**inputs).logits * weights).sum().backward()
@@ -191,7 +192,7 @@ def test_one_step_gives_the_logits_of_separate_passes():
     for seed in (4, 5):
         inputs = BERT.inputs(seed=seed)
         for context in (torch.no_grad, torch.enable_grad):
-            with context(), network.one_step():
+            with context(), network.one_step(SPECS):
                 shared = []
                 for spec in SPECS:
                     network.activate(spec)
@@ -201,10 +202,48 @@ def test_one_step_gives_the_logits_of_separate_passes():
                 torch.testing.assert_close(values, logits(network.model, inputs), **TOLERANCE)
 
 
-def test_after_an_error_embeddings_are_no_longer_shared():
+def test_what_the_first_layer_makes_of_the_embeddings_is_computed_once(monkeypatch):
+    _, network = ordered(BERT, BERT.importance(3))
+    computed, compute = [], NestedLinear._map
+
+    def counted(linear, *args):
+        computed.append(linear)
+        return compute(linear, *args)
+
+    monkeypatch.setattr(NestedLinear, "_map", counted)
+    with network.one_step(SPECS):
+        for spec in SPECS:
+            network.activate(spec)
+            network.model(**BERT.inputs(seed=1)).logits.sum().backward()
+    first, second = ([computed.count(m) for m in layer_maps(network.model, number)] for number in (0, 1))
+    assert first == [1, 1, 1]
+    assert second == [2, 2, 2]  # all but the sub-network without heads there
+
+
+def layer_maps(model, number):
+    attention = model.bert.encoder.layer[number].attention.self
+    return attention.query, attention.key, attention.value
+
+
+@pytest.mark.parametrize("specs", [SPECS, SPECS[::-1], [SPECS[0], SPECS[2], SPECS[1]]])
+def test_passes_share_in_any_order_and_with_checkpoints(specs):
+    inputs, found = BERT.inputs(seed=2), []
+    for on in (False, True):
+        _, network = ordered(BERT, BERT.importance(3))
+        with checkpointed(network.model, architecture_for("bert"), on), network.one_step(specs if on else ()):
+            for spec in specs:
+                network.activate(spec)
+                network.model(**inputs).logits.square().sum().backward()
+        found.append(gradients(network.model))
+    for name, gradient in found[1].items():
+        torch.testing.assert_close(gradient, found[0][name], atol=1e-5, rtol=1e-5)
+
+
+def test_after_an_error_nothing_is_shared_any_longer():
     teacher, network = ordered(BERT, BERT.importance(3))
-    with pytest.raises(KeyboardInterrupt), network.one_step():
+    with pytest.raises(KeyboardInterrupt), network.one_step(SPECS):
         network.model(**BERT.inputs(seed=1))
         raise KeyboardInterrupt
+    assert all(linear.shared is None for linear in layer_maps(network.model, 0))  # it would keep a step's outputs
     inputs = BERT.inputs(seed=2)
     torch.testing.assert_close(logits(network.model, inputs), logits(teacher, inputs), **TOLERANCE)
