@@ -34,12 +34,8 @@ class SharedOutputs:
         return self._embedded
 
     def reads(self, input: Tensor) -> bool:
-        """Whether this is the embeddings' output itself.
-
-        Not on a GPU, where a batch is too small a product for this to have been measured as worth while, nor in
-        what a compiler follows.
-        """
-        return input is self._embedded and input.device.type == "cpu" and not torch.compiler.is_compiling()
+        """Whether this is the embeddings' output itself; never on a GPU, for which nobody has measured the gain."""
+        return input is self._embedded and input.device.type == "cpu"
 
     def first(self, name: Any, count: int, compute: Callable[[], Tensor]) -> Tensor:
         """The first of a map's outputs, (..., count).
