@@ -88,8 +88,8 @@ def write(plan: Plan, works: Sequence[Path], target: Path, command: str, inferen
         f"Made by `{command}`, as far as it has been run (the numbers of seeds say how far), and "
         "`benchmarks/evidence_report.py`. Teachers are "
         "fine-tuned all-MiniLM-L6-v2; metrics are the benchmark's, in [0, 1], mean ± standard error over seeds. Where "
-        "a task has two teachers, each is of another processor, and the cells of a seed are of one of them. Compare "
-        "FLOPs: CPU seconds are of several machines, which each task names at the end.",
+        "a task has two teachers, they were rounded otherwise, and the cells of a seed are compared with those of the "
+        "same teacher. Compare FLOPs: CPU seconds are of several machines, which each task names at the end.",
         "",
         *page(all_tasks, figures),
         "## Plots",
