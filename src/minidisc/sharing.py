@@ -49,8 +49,7 @@ class SharedOutputs:
             # Not for a checkpoint to compute again, which counts what a layer's every pass keeps.
             with saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
                 self._of_maps[name] = self._cut_off(compute())
-        whole = self._of_maps[name]
-        return cast(Tensor, _First.apply(whole, count)) if whole.requires_grad else whole[..., :count]
+        return cast(Tensor, _First.apply(self._of_maps[name], count))
 
     def send_back(self) -> None:
         """Send the passes' gradients through what made the outputs, the last that was made first."""

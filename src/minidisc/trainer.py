@@ -301,7 +301,10 @@ class SandwichTrainer(ResumableTrainer):
         )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> float:  # type: ignore[override]
-        """This process's FLOPs of a step: each sub-network forward and (twice that) backward, and running teachers."""
+        """This process's FLOPs of a step: each sub-network forward and (twice that) backward, and running teachers.
+
+        What sub-networks share of the first layer (`minidisc.sharing`) is counted for each.
+        """
         rows, length = inputs["input_ids"].shape
         trained = self.step_candidates(self.state.global_step)
         running = [] if self._stored else self._teacher_widths
