@@ -11,8 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
-HOLES = 0.1
+HOLES = 0.2
 """How much larger than it has to be the heap may grow where batches differ in length (see `HeapGuard`)."""
+
+# Large tensors in pages of 2 MiB, where the system gives them to those who ask: fewer pages come anew, and fewer holes
+# are left. torch asks for them if this is there before its first tensor.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def resident_memory() -> int:
@@ -46,24 +50,33 @@ class HeapGuard:
     """Keeps main memory from growing step by step, or batch by batch.
 
     Batches of ever other lengths leave holes that glibc neither fills nor gives back: a sandwich of MiniLM grew from
-    1.2 to 2.6 GiB in 200 steps. To give them back once memory has grown by a tenth has its price, since pages that
-    come anew are slow: 15 % of the processor time of 60 such steps on one machine (1.14 to 1.21 seconds a step for
-    1.02 to 1.07, 1.4 GiB for 1.8; four runs with and three without), and about 4 % on another (one run each).
+    1.2 to 2.6 GiB in 200 steps. They are given back once memory has grown by `HOLES` over what the largest batch so
+    far has left, which for that starts without holes. Doing so more often has its price, since pages come anew then:
+    docs/benchmarks.md.
     """
 
     def __init__(self) -> None:
         # What is there at the beginning is another phase's.
-        self._level, self._trimmed = 0, False
+        self._level, self._largest, self._trimmed = 0, 0, False
 
-    def step(self) -> None:
-        """Call before every step, or every larger part of one."""
+    def step(self, size: int) -> None:
+        """Call before every step; ``size`` is the number of its tokens, padding included."""
         now = resident_memory()
         if self._trimmed:
             # What a step leaves behind that the next one uses again.
-            self._level, self._trimmed = max(self._level, now), False
-        if now > (1 + HOLES) * self._level:
+            self._level = max(self._level, now)
+        self._trimmed = size > self._largest or self._has_grown(now)
+        self._largest = max(self._largest, size)
+        if self._trimmed:
             trim_heap()
-            self._trimmed = True
+
+    def part(self) -> None:
+        """Call before a part of a step whose tensors are larger than those of the parts before."""
+        if self._trimmed or self._has_grown(resident_memory()):
+            trim_heap()
+
+    def _has_grown(self, now: int) -> bool:
+        return now > (1 + HOLES) * self._level
 
 
 def free_weights(model: Any) -> None:

@@ -37,7 +37,7 @@ def batches_by_length(rows: Any, collate: Collate, batch_size: int) -> Iterator[
     # Its first step also takes back what the phase before, such as training, has left.
     heap = HeapGuard()
     for positions, batch in zip(chunks, loader, strict=True):
-        heap.step()
+        heap.step(batch["attention_mask"].numel())
         yield positions, batch
 
 

@@ -210,7 +210,7 @@ class ResumableTrainer(Trainer):
         own = [ranks.rank()] if ranks.rank() else []
         seed = np.random.SeedSequence((self.args.seed, self.state.global_step, self._micro, *own)).generate_state(1)
         torch.manual_seed(int(seed[0]))
-        self._heap.step()
+        self._heap.step(inputs["attention_mask"].numel())
         loss = self.train_batch(model, inputs)
         if self.accelerator.sync_gradients and ranks.world_size() > 1 and not self.is_sharded:
             average_gradients(cast(torch.nn.Module, self.model).parameters())

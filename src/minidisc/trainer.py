@@ -203,7 +203,7 @@ class SandwichTrainer(ResumableTrainer):
                 for spec in chosen:
                     if spec is largest and len(chosen) > 1:
                         # The largest's tensors would come on top of the holes that the others have just left.
-                        self._heap.step()
+                        self._heap.part()
                     self.network.activate(spec)
                     with self._synced(model, spec is chosen[-1]):
                         output = self._read(inputs, engine)

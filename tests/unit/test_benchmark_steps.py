@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+import heap
 from arithmetic import Replay, flops, products_of, products_of_step
 from plain_protocol import PlainBert, PlainTraining, pad
 from profiling import OTHER, kind_of
@@ -145,3 +146,22 @@ def test_ratios_are_of_one_round():
 
 def test_slope():
     assert slope([1, 2, 4], [3, 12, 48]) == pytest.approx(2)
+
+
+def test_the_heap_s_variants_are_compared_step_by_step():
+    base, other = "trimmed before a larger batch alone", "as it is"
+    # Seconds, faults, bytes, trims so far; the first step does not count for the times.
+    found = {base: [[9, 9, 1, 1], [1, 2, 4, 1], [4, 4, 2, 1]], other: [[9, 9, 3, 0], [2, 6, 1, 1], [2, 2, 2, 3]]}
+    figures = heap.summary(found, skipped=1)
+    assert figures[base]["ratio"] == {"mean": 1, "error": 0}
+    # 2 and a half: each other's reciprocal.
+    assert figures[other]["ratio"]["mean"] == pytest.approx(1)
+    assert figures[other]["ratio"]["error"] == pytest.approx(0.6931, abs=1e-4)
+    assert {key: figures[other][key] for key in ("resident", "faults", "trims")} == {
+        "resident": 3,
+        "faults": 4,
+        "trims": 1,
+    }
+    assert "| as it is | 2.00 (2.00 … 2.00) | 1.000 ± 0.693 |" in heap.page(
+        {"record": {"command": "c", "threads": 1, "machine": "m", "load": 0.0}, "steps": 3, "variants": figures}
+    )

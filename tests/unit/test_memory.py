@@ -1,5 +1,8 @@
+import os
+import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
@@ -51,14 +54,63 @@ def test_what_is_released_is_no_longer_resident():
     assert last.sum() == 2**18
 
 
-def test_the_heap_is_trimmed_once_it_has_grown(monkeypatch):
-    resident, trimmed = [], []
-    monkeypatch.setattr(memory, "resident_memory", lambda: resident[-1])
-    monkeypatch.setattr(memory, "trim_heap", lambda: trimmed.append(len(resident)))
+LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+FLAGS_OF_A_TENSOR = """
+import {module}, torch
+tensor = torch.ones(2**22)
+inside = False
+for line in open("/proc/self/smaps"):
+    first, _, last = line.split()[0].partition("-")
+    if last:
+        inside = int(first, 16) <= tensor.data_ptr() < int(last, 16)
+    if inside and line.startswith("VmFlags:"):
+        print(line)
+"""
+
+
+@pytest.mark.skipif(not LARGE_PAGES.exists(), reason="the system has no large pages")
+def test_large_pages_are_asked_for_by_what_trains_alone():
+    # A process of its own: torch asks for its settings once.
+    own = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    asked = {}
+    for module in ("minidisc", "minidisc.trainer"):
+        command = [sys.executable, "-c", FLAGS_OF_A_TENSOR.format(module=module)]
+        flags = subprocess.run(command, env=own, check=True, capture_output=True, text=True).stdout.split()
+        assert flags[0] == "VmFlags:"
+        asked[module] = "hg" in flags
+    assert asked == {"minidisc": False, "minidisc.trainer": True}
+
+
+@pytest.fixture
+def heap(monkeypatch):
+    """A guard, and a step whose memory is given; it returns how often the heap was trimmed."""
+    resident, trims = [0], []
+    monkeypatch.setattr(memory, "resident_memory", lambda: resident[0])
+    monkeypatch.setattr(memory, "trim_heap", lambda: trims.append(1))
+    monkeypatch.setattr(memory, "HOLES", 0.1)
     guard = memory.HeapGuard()
+
+    def called(now, size=None):
+        resident[0] = now
+        trims.clear()
+        guard.part() if size is None else guard.step(size)
+        return len(trims)
+
+    return called
+
+
+def test_the_heap_is_trimmed_once_it_has_grown(heap):
     # Before the first step in any case. Then 100 is the level, of which 110 is a tenth more and 111 more than that;
     # after that trim the level is the larger of 100 and 120, after the next one that of 120 and 90.
-    for value in (500, 100, 90, 110, 111, 120, 132, 133, 90, 131, 133):
-        resident.append(value)
-        guard.step()
-    assert trimmed == [1, 5, 8, 11]
+    steps = [500, 100, 90, 110, 111, 120, 132, 133, 90, 131, 133]
+    assert [heap(now, 7) for now in steps] == [1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 1]
+
+
+def test_the_level_is_that_of_the_largest_batch(heap):
+    assert [heap(100, 7), heap(100, 9), heap(150, 8)] == [1, 1, 0]
+    # 9 left 150, so that 165 may be there.
+    assert [heap(165, 1), heap(165, 9), heap(166, 8), heap(120, 8), heap(165, 9)] == [0, 0, 1, 0, 0]
+
+
+def test_a_step_without_holes_has_none_before_its_parts(heap):
+    assert [heap(100, 7), heap(120), heap(100, 7), heap(110), heap(111), heap(100, 7)] == [1, 1, 0, 0, 1, 0]
