@@ -141,7 +141,8 @@ def estimate(
         )
     widest, size = shape.sizes(specs[0]).all, settings.batch_size
     on_cpu = teacher.device.type == "cpu"
-    holes = HOLES if on_cpu and _differ(lengths) else 0.0
+    # Between none, after a trim, and all that there may be before the next one.
+    holes = HOLES / 2 if on_cpu and _differ(lengths) else 0.0
     kept = 0 if settings.train_embeddings else shape.embedding_parameters
     first = settings.of_stage(len(lengths), 1)
     load = Load(
