@@ -5,6 +5,9 @@
 The default sandwich of the demo's MiniLM on Rotten Tomatoes, in the trainer's own order of batches. Each variant is a
 process of its own, since pages are chosen once, and all of them run the same step in turn, in another order each time.
 Ratios are of the processor times of one step.
+
+As it is, the heap is trimmed before a batch larger than any so far, and once it has grown by `HOLES` over what that
+left. The others have another bound, or none, and the usual small pages for large tensors too.
 """
 
 from __future__ import annotations
