@@ -170,14 +170,17 @@ def _searched(trial: str, searched: Sequence[tuple[Evidence, float, Any]], figur
         for key in ("less_maxidisc", "less_best")
     }
     cheap = sum(value["flops"][0] <= 1 / 5 for *_, value in searched)
-    figures[trial] = {**within, "at_a_fifth": cheap, "of": len(searched)}
+    means = {key: mean_and_error([value[key][0] for *_, value in searched]) for key in within}
+    figures[trial] = {**within, "at_a_fifth": cheap, "of": len(searched), "mean": means}
     return [
         f"`{trial}`:",
         "",
         *table(head, rows),
         f"Not worse by more than one standard error of the difference than the search's pick on "
         f"{within['less_maxidisc']} of {len(searched)} pairs, than the best of all on {within['less_best']}; at a "
-        f"fifth of the search's FLOPs or less on {cheap}.",
+        f"fifth of the search's FLOPs or less on {cheap}. Its metric less the search's is "
+        f"{with_error(means['less_maxidisc'], 4)} in the mean over pairs, less the best of all's "
+        f"{with_error(means['less_best'], 4)}.",
         "",
     ]
 

@@ -49,10 +49,9 @@ def trim_heap() -> None:
 class HeapGuard:
     """Keeps main memory from growing step by step, or batch by batch.
 
-    Batches of ever other lengths leave holes that glibc neither fills nor gives back: a sandwich of MiniLM grew from
-    1.2 to 2.6 GiB in 200 steps. They are given back once memory has grown by `HOLES` over what the largest batch so
-    far has left, which for that starts without holes. Doing so more often has its price, since pages come anew then:
-    docs/benchmarks.md.
+    Batches of ever other lengths leave holes that glibc neither fills nor gives back. They are given back once memory
+    has grown by `HOLES` over what the largest batch so far has left, which for that starts without holes. Doing so more
+    often has its price, since pages come anew then: docs/benchmarks.md has what each costs in time and in memory.
     """
 
     def __init__(self) -> None:
