@@ -7,6 +7,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import pytest
 from hypothesis import settings
 
 # The same examples in every run, and no time limit for one: a shared machine is slow now and then.
@@ -20,8 +21,6 @@ os.fsync = lambda descriptor: None
 def pytest_generate_tests(metafunc):
     """A test that takes ``family`` runs once for every row of the matrix, with ``attention`` for each that it has."""
     if "family" in metafunc.fixturenames:
-        import pytest
-
         from tests.unit.families import MATRIX
 
         if "attention" in metafunc.fixturenames:
@@ -34,5 +33,13 @@ def pytest_generate_tests(metafunc):
 def pytest_collection_finish():
     # What torch and transformers have imported by now is never freed. A run collects garbage several times; to look
     # through all of that again took half of a tiny run's time.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_a_module_leaves():
+    """As above, what stays behind: half a million objects of torch's compiler, after exports."""
+    yield
     gc.collect()
     gc.freeze()
