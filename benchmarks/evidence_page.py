@@ -224,6 +224,12 @@ def _no_assistant(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
         for evidence, target, value in compared
         for method, row in value.items()
     ]
+    gained = [value["minidisc"]["less_direct"][0] for *_, value in compared if "minidisc" in value]
+    mean = []
+    if gained:
+        figures["mean_less_direct"] = mean_and_error(gained)
+        difference = with_error(figures["mean_less_direct"], 4)
+        mean = [f"In the mean over {len(gained)} pairs the difference of `minidisc` is {difference}.", ""]
     return [
         "## Against no assistant",
         "",
@@ -232,6 +238,7 @@ def _no_assistant(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
         "seed by seed. Embeddings are frozen for all.",
         "",
         *table(["task", "target", "seeds", "method", "metric", "difference", "steps", "FLOPs", "CPU s"], rows),
+        *mean,
     ]
 
 

@@ -207,6 +207,7 @@ def test_cells_of_another_day_are_kept(tmp_path):
         "search's pick on 1 of 1 pairs, than the best of all on 1; at a fifth of the search's FLOPs or less on 0. Its "
         "metric less the search's is -0.0100 in the mean over pairs, less the best of all's -0.0100." in page
     )
+    assert "In the mean over 1 pairs the difference of `minidisc` is 0.0500." in page
     for name in ("t", "fronts"):
         assert (tmp_path / f"evidence-{name}.svg").read_text().count("<svg") == 1
 
