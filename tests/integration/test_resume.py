@@ -76,7 +76,8 @@ KILLS = 10
 
 def test_ten_runs_killed_at_random_moments_end_with_the_same_weights(workplace, tmp_path, context):
     def settings(name, second_stage):
-        return tiny.settings(workplace, tmp_path / name, second_stage=second_stage)
+        # Every one of these processes would measure which precision is the fastest.
+        return tiny.settings(workplace, tmp_path / name, second_stage=second_stage, precision="fp32")
 
     finish(context, settings("warm-up", "student"))
     wholes, seconds = {}, 0.0

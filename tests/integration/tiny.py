@@ -118,7 +118,7 @@ def settings(folder: Path, run: Path, **changes: Any) -> dict[str, Any]:
         "target_sparsity": 0.75,
         "grid": (0.25, 0.5),
         "neuron_multiple": 1,
-        "epochs": 3,
+        "epochs": 2,
         "evaluations_per_epoch": 2,
         "batch_size": 16,
         "learning_rate": 1e-3,
