@@ -44,11 +44,10 @@ def context():
 
 
 def _bytes(run):
-    return {
-        name: (run / name / "model.safetensors").read_bytes()
-        for name in ("assistant", "student")
-        if (run / name).is_dir()
-    }
+    """Weights that are handed over, maybe those of an early evaluation, and those that each stage ended with."""
+    files = [run / name / "model.safetensors" for name in ("assistant", "student")]
+    files += run.glob("checkpoints/*/checkpoint-*/model.safetensors")
+    return {str(path.parent.relative_to(run)): path.read_bytes() for path in files if path.is_file()}
 
 
 def kill(context, settings, delay):
@@ -77,7 +76,8 @@ KILLS = 10
 def test_ten_runs_killed_at_random_moments_end_with_the_same_weights(workplace, tmp_path, context):
     def settings(name, second_stage):
         # Every one of these processes would measure which precision is the fastest.
-        return tiny.settings(workplace, tmp_path / name, second_stage=second_stage, precision="fp32")
+        changes = {"second_stage": second_stage, "keep_checkpoints": True, "precision": "fp32"}
+        return tiny.settings(workplace, tmp_path / name, **changes)
 
     finish(context, settings("warm-up", "student"))
     wholes, seconds = {}, 0.0
@@ -86,7 +86,8 @@ def test_ten_runs_killed_at_random_moments_end_with_the_same_weights(workplace, 
         finish(context, settings(second_stage, second_stage))
         seconds = time.monotonic() - start
         wholes[second_stage] = _bytes(tmp_path / second_stage)
-        assert set(wholes[second_stage]) == {"assistant", "student"}
+        assert {name.split("/")[0] for name in wholes[second_stage]} == {"assistant", "student", "checkpoints"}
+        assert len(wholes[second_stage]) == 4
 
     moments = random.Random(0)
     kills = attempts = 0
