@@ -33,7 +33,7 @@ def test_the_line_on_stderr_is_the_command_that_goes_on(workplace, tmp_path):
     settings = tiny.settings(workplace, tmp_path / "run")
     flags = {**settings, "grid": "0.25,0.5"}
     arguments = [part for name, value in flags.items() for part in ("--" + name.replace("_", "-"), str(value))]
-    error = _interrupted(["compress", *arguments], "sandwich-1 step")
+    error = _interrupted(["compress", *arguments, "--keep-checkpoints"], "sandwich-1 step 8:")
     assert "Traceback" not in error
     (line,) = error.strip().splitlines()
     assert not (tmp_path / "run" / "results.json").exists()
@@ -43,9 +43,10 @@ def test_the_line_on_stderr_is_the_command_that_goes_on(workplace, tmp_path):
     assert name == "minidisc"
 
     main(again)
-    minidisc.compress(**{**settings, "output_dir": str(tmp_path / "whole")})
-    weights = [(tmp_path / each / "student" / "model.safetensors").read_bytes() for each in ("run", "whole")]
-    assert weights[0] == weights[1]
+    minidisc.compress(**{**settings, "output_dir": str(tmp_path / "whole"), "keep_checkpoints": True})
+    weights = tiny.weights(tmp_path / "whole")
+    assert weights.keys() >= {"student", "checkpoints/sandwich-1/checkpoint-16"}
+    assert tiny.weights(tmp_path / "run") == weights
 
 
 @pytest.mark.parametrize(

@@ -43,13 +43,6 @@ def context():
     return context
 
 
-def _bytes(run):
-    """Weights that are handed over, maybe those of an early evaluation, and those that each stage ended with."""
-    files = [run / name / "model.safetensors" for name in ("assistant", "student")]
-    files += run.glob("checkpoints/*/checkpoint-*/model.safetensors")
-    return {str(path.parent.relative_to(run)): path.read_bytes() for path in files if path.is_file()}
-
-
 def kill(context, settings, delay):
     """Start the run, kill -9 it after ``delay`` seconds; True if it was still at work."""
     process = context.Process(target=_child, args=(settings,))
@@ -85,7 +78,7 @@ def test_ten_runs_killed_at_random_moments_end_with_the_same_weights(workplace, 
         start = time.monotonic()
         finish(context, settings(second_stage, second_stage))
         seconds = time.monotonic() - start
-        wholes[second_stage] = _bytes(tmp_path / second_stage)
+        wholes[second_stage] = tiny.weights(tmp_path / second_stage)
         assert {name.split("/")[0] for name in wholes[second_stage]} == {"assistant", "student", "checkpoints"}
         assert len(wholes[second_stage]) == 4
 
@@ -101,7 +94,7 @@ def test_ten_runs_killed_at_random_moments_end_with_the_same_weights(workplace, 
             # It was over before its moment came: the machine has become faster since it was timed.
             seconds *= 0.8
         attempts += 1
-        assert _bytes(tmp_path / name) == wholes[second_stage]
+        assert tiny.weights(tmp_path / name) == wholes[second_stage]
         candidates = [(tmp_path / each / "candidates.json").read_text() for each in (second_stage, name)]
         assert candidates[0] == candidates[1]
     assert kills == KILLS

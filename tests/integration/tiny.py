@@ -129,6 +129,16 @@ def settings(folder: Path, run: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
+def weights(run: Path) -> dict[str, bytes]:
+    """Those that are handed over, and, if checkpoints are kept, those that each stage ended with.
+
+    What is handed over may be of an evaluation before all training, since on this easy task the first is good enough.
+    """
+    files = [run / name / "model.safetensors" for name in ("assistant", "student")]
+    files += run.glob("checkpoints/*/checkpoint-*/model.safetensors")
+    return {str(path.parent.relative_to(run)): path.read_bytes() for path in files if path.is_file()}
+
+
 def accuracy(folder: Path, rows: Path) -> float:
     """Of a saved model on ``validation.csv`` of ``rows``, counted with nothing of minidisc but the model's class."""
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
