@@ -50,8 +50,8 @@ class HeapGuard:
     """Keeps main memory from growing step by step, or batch by batch.
 
     Batches of ever other lengths leave holes that glibc neither fills nor gives back. They are given back once memory
-    has grown by `HOLES` over what the largest batch so far has left, which for that starts without holes. Doing so more
-    often has its price, since pages come anew then: docs/benchmarks.md has what each costs in time and in memory.
+    has grown by `HOLES` over what the largest batch so far has left, which for that starts without holes. Doing so
+    more often has its price, since pages come anew then: docs/benchmarks.md has what each costs in time and memory.
     """
 
     def __init__(self) -> None:
