@@ -14,6 +14,7 @@ the selection rows.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -156,6 +157,11 @@ PLAN = Plan(
 )
 
 
+def with_targets(plan: Plan, targets: Sequence[float] | None) -> Plan:
+    """The plan with these targets, if any are given; a folder keeps the targets that it was begun with."""
+    return dataclasses.replace(plan, targets=tuple(targets)) if targets else plan
+
+
 def direct(cell: Cell) -> tuple[str, str]:
     """No assistant, with the steps of one stage and of two."""
     return "direct", f"direct:max_steps={2 * cell.steps}"
@@ -217,10 +223,12 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=list(PLAN.tasks), choices=list(PLAN.tasks))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--parts", nargs="*", default=["trial", "search"], choices=PARTS)
+    parser.add_argument("--targets", nargs="*", type=float, help="sparsities of the students, for those of the plan")
     options = parser.parse_args()
+    plan = with_targets(PLAN, options.targets)
     for name in options.tasks:
-        shared = prepare(name, PLAN.tasks[name], options.work, options.data_dir)
-        run(PLAN, name, options.seeds, shared, options.work, Printer(name), options.parts)
+        shared = prepare(name, plan.tasks[name], options.work, options.data_dir)
+        run(plan, name, options.seeds, shared, options.work, Printer(name), options.parts)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
-from evidence import PARTS, PLAN, Plan, run
+from evidence import PARTS, PLAN, Plan, run, with_targets
 from evidence_report import write
 from tasks import Cell, Printer, prepare
 from transformers import AutoModel, AutoTokenizer
@@ -147,9 +147,10 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=list(PLAN.tasks), choices=list(PLAN.tasks))
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--parts", nargs="*", default=["trial", "search"], choices=PARTS)
+    parser.add_argument("--targets", nargs="*", type=float, help="sparsities of the students, for those of the plan")
     parser.add_argument("--target", type=Path)
     options = parser.parse_args()
-    plan = PLANS[options.plan]
+    plan = with_targets(PLANS[options.plan], options.targets)
     if options.action == "pack":
         pack(options.data_dir, options.carry)
     elif options.action == "run":

@@ -5,8 +5,9 @@
     python benchmarks/gpu/step.py --device cpu --shapes tiny --rounds 2          # its logic, without a GPU
 
 Nothing is downloaded; random weights, random tokens. Bare PyTorch and transformers 5 are all it needs: what is
-imported of minidisc, from this source tree, needs no more. After ``--minutes`` no shape is begun, and no round but the
-first three of a shape. Shapes that the target holds already, of the same device and versions, are kept.
+imported of minidisc, from this source tree, needs no more. After ``--minutes`` no shape is begun, nothing compiled,
+and no round but the first three of a shape. Shapes that the target holds already, of the same device and versions, are
+kept.
 
 Rows have lengths as short reviews have: drawn from a gamma distribution of shape 3 with a mean of 27 tokens, cut to
 4 to 128; batches of 32 of similar length. Variants train on the same batches in turns, and ratios are of one round:
@@ -17,7 +18,7 @@ Rows have lengths as short reviews have: drawn from a gamma distribution of shap
 - the last two, graphs: recorded and replayed (see `minidisc.recording`), which is what minidisc does on a GPU; all are
   recorded before the first round, and how long that takes is given apart.
 - with ``--compile``, of the first four layers (or as many as it is given), since each is compiled for every width: as
-  they are, and compiled (``minidisc compress --compile``). What fails is left out and said.
+  they are, recorded, compiled (``minidisc compress --compile``), and both. What fails is left out and said.
 
 Utilisation (MFU) is the FLOPs of the candidates' forward and backward passes a second, over the peak that the maker
 names for dense bf16 products, and over the rate measured here on large square ones.
@@ -32,6 +33,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -141,13 +143,13 @@ class Bench:
         return run
 
     def ours(self, rule: str, how: str = "") -> Callable[[int], int]:
-        """The nested network, on all batches of a round, as it is, ``compiled`` or recorded as CUDA ``graphs``."""
+        """The nested network, on all batches of a round, as it is, or ``compiled``, ``graphs`` (recorded), or both."""
         model = extract(self.model, self.candidates[0]).to(self.device).train()
         set_dropout(model, 0.0)
         network = NestedNetwork(model, self.architecture)
         reader = OutputReader(model, self.architecture, self.states, False)
         backend = "inductor" if self.device.type == "cuda" else "eager"
-        self.open.enter_context(compiled(model, self.architecture, how == "compiled", backend))
+        self.open.enter_context(compiled(model, self.architecture, "compiled" in how, backend))
 
         def passes(chosen: Sequence[SubnetworkSpec], inputs: dict[str, torch.Tensor], target: Outputs) -> torch.Tensor:
             total = torch.zeros((), device=self.device)
@@ -160,7 +162,7 @@ class Bench:
             network.activate(None)
             return total
 
-        return self._on_all(list(model.parameters()), passes, rule, how == "graphs")
+        return self._on_all(list(model.parameters()), passes, rule, "graphs" in how)
 
     def floor(self, how: str = "") -> Callable[[int], int]:
         """Dense networks, all candidates, on all batches of a round; each has the embeddings' output handed over."""
@@ -255,7 +257,7 @@ def measure(
 ) -> dict[str, Any]:
     """Times of all variants in turns, and the memory of each; of so many layers alone if any are compiled."""
     compiling = compiled_layers > 0
-    how = "compiled" if compiling else "graphs"
+    hows = ("graphs", "compiled", "compiled, graphs") if compiling else ("graphs",)
     layers, *widths = SHAPES[name]
     bench = Bench((min(layers, compiled_layers) if compiling else layers, *widths), device, rounds, sparsities)
     build: dict[str, Callable[[], Callable[[int], int]]] = {
@@ -265,16 +267,18 @@ def measure(
         "ours, sampled": lambda: bench.ours("sampled"),
         "floor, all": bench.floor,
     }
-    for rule in ("all", "sampled"):
-        build[f"ours, {rule}, {how}"] = lambda rule=rule: bench.ours(rule, how)
+    for rule, how in product(("all", "sampled"), hows):
+        build[f"ours, {rule}, {how}"] = lambda rule=rule, how=how: bench.ours(rule, how)
+    build["floor, all, graphs"] = lambda: bench.floor("graphs")
     if compiling:
         del build["plain, bf16"]
-    else:
-        build["floor, all, graphs"] = lambda: bench.floor("graphs")
     memory: dict[str, float] = {}
     ready: dict[str, float] = {}
     variants: dict[str, Callable[[int], int]] = {}
     for variant, make in build.items():
+        if "compiled" in variant and time.monotonic() > deadline:
+            print(f"{name}, {variant}: left out: no time", flush=True)
+            continue
         release_memory()
         before = _allocated(device)
         begin = time.perf_counter()
