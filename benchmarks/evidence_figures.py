@@ -80,7 +80,7 @@ class Evidence:
 
 def on_gpu(content: dict[str, Any]) -> bool:
     """Whether a comparison's cells were trained on a GPU."""
-    return ", cuda," in content["cells"][0]["machine"]
+    return ", cuda" in content["cells"][0]["machine"]
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
@@ -144,24 +144,31 @@ def gains(evidence: Evidence, target: float) -> dict[float, tuple[float, float]]
 
 
 def against_all(evidence: Evidence, target: float, trial: str = "minidisc") -> dict[str, Any] | None:
-    """One trial against the search: the students' metrics, and the cost ratios."""
+    """One trial against the search: the students' metrics, and the cost ratios.
+
+    The search's pick is known before all that it tried; the best and the mean are of the seeds that have all of it.
+    """
     chains = list(evidence.plan.chains().values())
+    whole = evidence.complete(target, chains)
     rows = []
-    for seed in evidence.complete(target, [trial, "maxidisc", *chains]):
-        tried = [evidence.metric(method, target, seed) for method in chains]
+    for seed in evidence.complete(target, [trial, "maxidisc"]):
+        tried = [evidence.metric(method, target, seed) for method in chains] if seed in whole else None
         own, picked = (evidence.metric(m, target, seed) for m in (trial, "maxidisc"))
         rows.append(
             {
                 "trial": own,
                 "maxidisc": picked,
-                "best": max(tried),
-                "mean": float(np.mean(tried)),
+                "best": max(tried) if tried else None,
+                "mean": float(np.mean(tried)) if tried else None,
                 "less_maxidisc": own - picked,
-                "less_best": own - max(tried),
+                "less_best": own - max(tried) if tried else None,
                 **{key: evidence.ratio(trial, "maxidisc", target, seed, key) for key in ("flops", "cpu_seconds")},
             }
         )
-    return {"seeds": len(rows), **{key: _known([r[key] for r in rows]) for key in rows[0]}} if rows else None
+    if not rows:
+        return None
+    seeds = {"seeds": len(rows), "seeds_of_all": sum(row["best"] is not None for row in rows)}
+    return {**seeds, **{key: _known([row[key] for row in rows]) for key in rows[0]}}
 
 
 def _known(values: Sequence[float | None]) -> tuple[float, float | None] | None:

@@ -127,10 +127,10 @@ def main() -> None:
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--inference", type=Path, help="figures of benchmarks/inference.py, for the fronts over time")
     options = parser.parse_args()
-    command = (
-        "OMP_NUM_THREADS=1 python benchmarks/evidence.py --data-dir DIR --work runs/evidence "
-        f"--parts {' '.join(PARTS)}"
-    )
+    parts = " ".join(PARTS)
+    command = f"OMP_NUM_THREADS=1 python benchmarks/evidence.py --data-dir DIR --work runs/evidence --parts {parts}"
+    on_a_gpu = "python benchmarks/gpu/evidence.py run --carry carry --work OUT --targets 0.9 0.95 --parts trial search"
+    command = f"{command}; {on_a_gpu} cheapest"
     write(PLAN, options.work, options.target, command, options.inference)
 
 

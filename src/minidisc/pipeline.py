@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from minidisc import budgets, ranks
 from minidisc.card import write_card
 from minidisc.confidence import coin_toss
@@ -19,13 +17,13 @@ from minidisc.errors import UserError
 from minidisc.extraction import save_small
 from minidisc.files import write_json
 from minidisc.listening import Listener, LoggingListener
-from minidisc.measure import Cost, Sizes, highest_memory, processor
+from minidisc.measure import Cost, Sizes, highest_memory
 from minidisc.preflight import Estimate, check_disk, disk_needed
 from minidisc.preparation import Preparation
 from minidisc.report import write_report
 from minidisc.report.formats import assistant_name
 from minidisc.results import CompressionResult, ModelResult, plain, read_result
-from minidisc.runs import open_run, settled, versions
+from minidisc.runs import machine, open_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job, Outcome, planned
 from minidisc.selection import Candidate, lambda_sweeps
 from minidisc.subnetworks import SubnetworkSpec
@@ -224,8 +222,7 @@ def _save(
             "stages": {name: asdict(cost) for name, cost in costs.items()},
             "all_trials_flops": prepared.flops_of_all_trials(job),
         },
-        "machine": f"{processor()}, {prepared.device.type}, torch threads {torch.get_num_threads()}"
-        + f", {ranks.world_size()} processes" * (ranks.world_size() > 1),
+        "machine": machine(prepared.device) + f", {ranks.world_size()} processes" * (ranks.world_size() > 1),
         "settings": dataclasses.asdict(settings),
         "fingerprints": prepared.fingerprints,
         "versions": versions(),

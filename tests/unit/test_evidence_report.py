@@ -119,6 +119,22 @@ def test_a_cheaper_trial_against_the_search(evidence):
     assert [row[key][0] for key in ("less_maxidisc", "less_best", "flops")] == pytest.approx([-0.01, -0.01, 0.125])
 
 
+def test_a_search_whose_pick_is_known_before_all_that_it_tried(tmp_path):
+    first = [c for c in cells() if not (c["seed"] == 1 and c["method"].startswith("chain"))]
+    row = report.against_all(report.Evidence(PLAN, "t", [{"cells": first}]), 0.9)
+    assert (row["seeds"], row["seeds_of_all"]) == (2, 1)
+    assert row["less_maxidisc"] == pytest.approx((-0.01, 0.02))
+    # Of the seed that has all: 0.66 less 0.65.
+    assert row["less_best"] == (pytest.approx(0.01), None)
+
+    write_day(tmp_path, "0", first)
+    assert "| -0.010 ± 0.020 | 0.010 (of 1) |" in (tmp_path / "evidence.md").read_text()
+    none = [c for c in cells() if not c["method"].startswith("chain")]
+    write_day(tmp_path / "none", "0", none)
+    page = (tmp_path / "none" / "evidence.md").read_text()
+    assert "than the best of all on 0 of 0;" in page and "best of all's" not in page
+
+
 def test_every_size_against_itself_alone(evidence):
     found = report.sizes(evidence)
     assert {size: row["difference"][0] for size, row in found.items()} == pytest.approx(
@@ -204,8 +220,8 @@ def test_cells_of_another_day_are_kept(tmp_path):
     assert "| Task | 90 % | 2 | 0.700 ± 0.040 | 0.710 ± 0.060 | 0.710 ± 0.060 |" in page
     # 0.01 worse, with a standard error of 0.02; at 0.3 of the FLOPs.
     assert (
-        "search's pick on 1 of 1 pairs, than the best of all on 1; at a fifth of the search's FLOPs or less on 0. Its "
-        "metric less the search's is -0.0100 in the mean over pairs, less the best of all's -0.0100." in page
+        "search's pick on 1 of 1 pairs, than the best of all on 1 of 1; at a fifth of the search's FLOPs or less on "
+        "0. Its metric less the search's is -0.0100 in the mean over pairs, less the best of all's -0.0100." in page
     )
     assert "In the mean over 1 pairs the difference of `minidisc` is 0.0500." in page
     for name in ("t", "fronts"):
@@ -245,7 +261,7 @@ def test_cells_of_a_gpu_have_no_cpu_seconds(tmp_path):
     # The very same figures, also of the teacher, but for the CPU's.
     of_gpu = json.loads(json.dumps(cells()))
     for own in of_gpu:
-        own["machine"] = "AMD, cuda, torch threads 1"
+        own["machine"] = "AMD, cuda (NVIDIA H100), torch threads 1"
         for cost in (own["cost"], *own["stages"].values()):
             cost["cpu_seconds"] **= 2
     found = write_day(tmp_path, "gpu", of_gpu)

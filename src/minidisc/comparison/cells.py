@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from minidisc.batching import LengthGroupedOrder
 from minidisc.comparison.methods import Method, in_order, parse_method
@@ -22,11 +21,11 @@ from minidisc.errors import UserError
 from minidisc.files import new_file, read_json, write_json
 from minidisc.listening import Listener, LoggingListener
 from minidisc.losses import WITHOUT_TEACHER
-from minidisc.measure import Cost, Shape, Sizes, processor
+from minidisc.measure import Cost, Shape, Sizes
 from minidisc.preflight import check_disk, disk_needed
 from minidisc.preparation import Preparation
 from minidisc.results import plain
-from minidisc.runs import open_run, settled, versions
+from minidisc.runs import machine, open_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job
 from minidisc.teaching import flops_over
 from minidisc.values import fingerprint, settings_from
@@ -174,7 +173,7 @@ class _Comparison:
             "trials": outcome.trials,
             "cost": asdict(sum(costs.values(), Cost())),
             "stages": {name: asdict(cost) for name, cost in costs.items()},
-            "machine": f"{processor()}, {prepared.device.type}, torch threads {torch.get_num_threads()}",
+            "machine": machine(prepared.device),
         }
 
     def _spent(self, method: Method, target: float, seed: int) -> float:
