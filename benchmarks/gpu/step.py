@@ -1,13 +1,11 @@
 """A step of the sandwich on one GPU, of BERT-base and BERT-large shapes: ratios, utilisation, memory.
 
     python benchmarks/gpu/step.py [--minutes 7] [--target results/gpu_step]
-    python benchmarks/gpu/step.py --compile [--minutes 7] [--target results/gpu_step_compiled]
     python benchmarks/gpu/step.py --device cpu --shapes tiny --rounds 2          # its logic, without a GPU
 
 Nothing is downloaded; random weights, random tokens. Bare PyTorch and transformers 5 are all it needs: what is
-imported of minidisc, from this source tree, needs no more. After ``--minutes`` no shape is begun, nothing compiled,
-and no round but the first three of a shape. Shapes that the target holds already, of the same device and versions, are
-kept.
+imported of minidisc, from this source tree, needs no more. After ``--minutes`` no shape is begun, and no round but the
+first three of a shape. Shapes that the target holds already, of the same device and versions, are kept.
 
 Rows have lengths as short reviews have: drawn from a gamma distribution of shape 3 with a mean of 27 tokens, cut to
 4 to 128; batches of 32 of similar length. Variants train on the same batches in turns, and ratios are of one round:
@@ -17,8 +15,6 @@ Rows have lengths as short reviews have: drawn from a gamma distribution of shap
 - floor, all: separately built dense networks with the same tricks.
 - the last two, graphs: recorded and replayed (see `minidisc.recording`), which is what minidisc does on a GPU; all are
   recorded before the first round, and how long that takes is given apart.
-- with ``--compile``, of the first four layers (or as many as it is given), since each is compiled for every width: as
-  they are, recorded, compiled (``minidisc compress --compile``), and both. What fails is left out and said.
 
 Utilisation (MFU) is the FLOPs of the candidates' forward and backward passes a second, over the peak that the maker
 names for dense bf16 products, and over the rate measured here on large square ones.
@@ -32,8 +28,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from itertools import product
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +44,7 @@ from shapes import command, measured_before
 from transformers import BertConfig, BertForSequenceClassification
 
 from minidisc.architectures import architecture_for
-from minidisc.compiling import compiled
 from minidisc.devices import attention_kernels
-from minidisc.errors import UserError
 from minidisc.extraction import extract
 from minidisc.layers import set_dropout
 from minidisc.losses import Outputs, Truth, distillation_loss, distilled_layers
@@ -113,7 +106,6 @@ class Bench:
         self.states = distilled_layers(layers)
         self.drawn = drawn_batches(rounds + 1)
         self.targets: dict[tuple[int, int], Outputs] = {}
-        self.open = ExitStack()
         reader = OutputReader(self.model, self.architecture, self.states, False)
         with torch.no_grad(), self.autocast(), attention_kernels():
             for number, batches in enumerate(self.drawn):
@@ -142,14 +134,12 @@ class Bench:
 
         return run
 
-    def ours(self, rule: str, how: str = "") -> Callable[[int], int]:
-        """The nested network, on all batches of a round, as it is, or ``compiled``, ``graphs`` (recorded), or both."""
+    def ours(self, rule: str, recorded: bool = False) -> Callable[[int], int]:
+        """The nested network, on all batches of a round, as it is or recorded as CUDA graphs."""
         model = extract(self.model, self.candidates[0]).to(self.device).train()
         set_dropout(model, 0.0)
         network = NestedNetwork(model, self.architecture)
         reader = OutputReader(model, self.architecture, self.states, False)
-        backend = "inductor" if self.device.type == "cuda" else "eager"
-        self.open.enter_context(compiled(model, self.architecture, "compiled" in how, backend))
 
         def passes(chosen: Sequence[SubnetworkSpec], inputs: dict[str, torch.Tensor], target: Outputs) -> torch.Tensor:
             total = torch.zeros((), device=self.device)
@@ -162,9 +152,9 @@ class Bench:
             network.activate(None)
             return total
 
-        return self._on_all(list(model.parameters()), passes, rule, "graphs" in how)
+        return self._on_all(list(model.parameters()), passes, rule, recorded)
 
-    def floor(self, how: str = "") -> Callable[[int], int]:
+    def floor(self, recorded: bool = False) -> Callable[[int], int]:
         """Dense networks, all candidates, on all batches of a round; each has the embeddings' output handed over."""
         networks, embeddings, given = dense_networks(self.model, self.candidates)
         widest = networks[self.candidates[0]]
@@ -185,7 +175,7 @@ class Bench:
             given.value = None
             return total
 
-        return self._on_all(trained, passes, "all", how == "graphs", others)
+        return self._on_all(trained, passes, "all", recorded, others)
 
     def flops(self, rule: str) -> float:
         """Of the candidates' passes, a row, on average over the rounds that count."""
@@ -253,45 +243,31 @@ def _halved(outputs: Outputs) -> Outputs:
 
 
 def measure(
-    name: str, device: torch.device, rounds: int, compiled_layers: int, sparsities: Sequence[float], deadline: float
+    name: str, device: torch.device, rounds: int, sparsities: Sequence[float], deadline: float
 ) -> dict[str, Any]:
-    """Times of all variants in turns, and the memory of each; of so many layers alone if any are compiled."""
-    compiling = compiled_layers > 0
-    hows = ("graphs", "compiled", "compiled, graphs") if compiling else ("graphs",)
-    layers, *widths = SHAPES[name]
-    bench = Bench((min(layers, compiled_layers) if compiling else layers, *widths), device, rounds, sparsities)
+    """Times of all variants in turns, and the memory of each."""
+    bench = Bench(SHAPES[name], device, rounds, sparsities)
     build: dict[str, Callable[[], Callable[[int], int]]] = {
         "plain, fp32": lambda: bench.plain(False),
         "plain, bf16": lambda: bench.plain(True),
         "ours, all": lambda: bench.ours("all"),
         "ours, sampled": lambda: bench.ours("sampled"),
         "floor, all": bench.floor,
+        "ours, all, graphs": lambda: bench.ours("all", True),
+        "ours, sampled, graphs": lambda: bench.ours("sampled", True),
+        "floor, all, graphs": lambda: bench.floor(True),
     }
-    for rule, how in product(("all", "sampled"), hows):
-        build[f"ours, {rule}, {how}"] = lambda rule=rule, how=how: bench.ours(rule, how)
-    build["floor, all, graphs"] = lambda: bench.floor("graphs")
-    if compiling:
-        del build["plain, bf16"]
     memory: dict[str, float] = {}
     ready: dict[str, float] = {}
     variants: dict[str, Callable[[int], int]] = {}
     for variant, make in build.items():
-        if "compiled" in variant and time.monotonic() > deadline:
-            print(f"{name}, {variant}: left out: no time", flush=True)
-            continue
         release_memory()
         before = _allocated(device)
         begin = time.perf_counter()
-        try:
-            made = make()
-            # Once to warm up; twice all that is recorded, which happens the second time.
-            for number in [*range(rounds + 1), *range(rounds + 1)] if variant.endswith("graphs") else [0]:
-                made(number)
-        except (RuntimeError, UserError) as error:
-            if not compiling:
-                raise
-            print(f"{name}, {variant}: left out: {error}", flush=True)
-            continue
+        made = make()
+        # Once to warm up; twice all that is recorded, which happens the second time.
+        for number in [*range(rounds + 1), *range(rounds + 1)] if variant.endswith("graphs") else [0]:
+            made(number)
         _wait(device)
         variants[variant] = made
         memory[variant] = _peak(device) - before
@@ -403,7 +379,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--minutes", type=float, default=7.0)
     parser.add_argument("--sparsities", type=float, nargs="*", default=candidate_sparsities(0.95))
-    parser.add_argument("--compile", type=int, nargs="?", const=4, default=0, metavar="LAYERS")
     parser.add_argument("--target", type=Path, help="file for the figures, without .json and .md")
     options = parser.parse_args()
     device, deadline = torch.device(options.device), time.monotonic() + 60 * options.minutes
@@ -418,7 +393,7 @@ def main() -> None:
         if time.monotonic() > deadline:
             print(f"{name} is left out: no time", flush=True)
             continue
-        figures = measure(name, device, options.rounds, options.compile, options.sparsities, deadline)
+        figures = measure(name, device, options.rounds, options.sparsities, deadline)
         content["shapes"][name] = {"command": command(), **figures}
         release_memory()
         if file:

@@ -24,7 +24,6 @@ class ResumableArguments(TrainingArguments):
     patience: int = field(default=5, metadata={"help": "stop after this many evaluations without gain"})
     evaluations_per_epoch: int = field(default=1, metadata={"help": "evaluations, and checkpoints, in an epoch"})
     checkpointed: bool = field(default=False, metadata={"help": "see minidisc.checkpointing, for every family"})
-    compiled: bool = field(default=False, metadata={"help": "see minidisc.compiling"})
     recorded: bool = field(default=True, metadata={"help": "see minidisc.recording; on GPUs alone"})
 
     def __post_init__(self) -> None:
@@ -61,7 +60,6 @@ def trainer_arguments(settings: TrainingSettings, folder: Path) -> dict[str, Any
         "patience": settings.patience,
         "evaluations_per_epoch": settings.evaluations_per_epoch,
         "checkpointed": settings.gradient_checkpointing,
-        "compiled": settings.compile,
         "recorded": settings.cuda_graphs == "auto",
         "optim": _OPTIMIZERS[settings.optimizer],
         "eval_strategy": "no",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from torch.utils.checkpoint import checkpoint
 
 from minidisc.architectures import Architecture
-from minidisc.layer_calls import wrapped_layers
+from minidisc.layers import layers_of
 
 
-def checkpointed(model: Any, architecture: Architecture, on: bool = True) -> AbstractContextManager[None]:
+@contextmanager
+def checkpointed(model: Any, architecture: Architecture, on: bool = True) -> Iterator[None]:
     """Within the block, a layer keeps its input alone for the backward pass, which runs it again (arXiv 1604.06174).
 
     Unlike transformers' own, which some families lack, it also works in evaluation mode. Nothing is put into a cache
@@ -24,5 +26,19 @@ def checkpointed(model: Any, architecture: Architecture, on: bool = True) -> Abs
         on: whether anything is to be done at all.
     """
     if not on:
-        return nullcontext()
-    return wrapped_layers(model, architecture, lambda forward: partial(checkpoint, forward, use_reentrant=False))
+        yield
+        return
+    layers = layers_of(model, architecture)
+    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
+    caching = [config for config in configs.values() if getattr(config, "use_cache", False)]
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    for config in caching:
+        config.use_cache = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward  # and the class's is there again
+        for config in caching:
+            config.use_cache = True

@@ -46,10 +46,8 @@ class Nested:
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (..., active_in) to (..., active_out · the sum of ``sizes``)."""
-        # A compiler would have to look at every step's outputs anew.
-        shared = None if torch.compiler.is_compiling() else self.shared
-        if shared is not None and self.active_out is not None and shared.reads(input):
-            return shared.first(self, self.active_out * self.sizes[0], partial(self._map, input, self.most))
+        if self.shared is not None and self.active_out is not None and self.shared.reads(input):
+            return self.shared.first(self, self.active_out * self.sizes[0], partial(self._map, input, self.most))
         return self._map(input, self.active_out)
 
     def _map(self, input: Tensor, count: int | None) -> Tensor:

@@ -23,7 +23,7 @@ from minidisc.preparation import Preparation
 from minidisc.report import write_report
 from minidisc.report.formats import assistant_name
 from minidisc.results import CompressionResult, ModelResult, plain, read_result
-from minidisc.runs import machine, open_run, settled, versions
+from minidisc.runs import open_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job, Outcome, planned
 from minidisc.selection import Candidate, lambda_sweeps
 from minidisc.subnetworks import SubnetworkSpec
@@ -222,7 +222,7 @@ def _save(
             "stages": {name: asdict(cost) for name, cost in costs.items()},
             "all_trials_flops": prepared.flops_of_all_trials(job),
         },
-        "machine": machine(prepared.device) + f", {ranks.world_size()} processes" * (ranks.world_size() > 1),
+        "machine": prepared.machine + f", {ranks.world_size()} processes" * (ranks.world_size() > 1),
         "settings": dataclasses.asdict(settings),
         "fingerprints": prepared.fingerprints,
         "versions": versions(),

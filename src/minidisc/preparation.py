@@ -17,7 +17,7 @@ from minidisc.devices import resolve_device
 from minidisc.importance import Importance
 from minidisc.listening import Listener
 from minidisc.low_rank import check_rank, factorise
-from minidisc.measure import Cost, Shape, Sizes
+from minidisc.measure import Cost, Shape, Sizes, processor
 from minidisc.memory import free_weights, give_weights, is_freed
 from minidisc.nested import order_by_importance
 from minidisc.prediction import predict
@@ -149,6 +149,12 @@ class Preparation:
     def mean_length(self) -> int:
         """Tokens of a training row, on average."""
         return round(float(np.mean(self.rows["train"]["length"])))
+
+    @property
+    def machine(self) -> str:
+        """What figures are measured on: the processor, the device and a GPU's name, threads."""
+        name = f" ({torch.cuda.get_device_name(self.device)})" if self.device.type == "cuda" else ""
+        return f"{processor()}, {self.device.type}{name}, torch threads {torch.get_num_threads()}"
 
     def need_teacher(self) -> None:
         """Bring the ordered teacher back into memory, if it is not there."""

@@ -30,7 +30,6 @@ from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.arguments import ResumableArguments
 from minidisc.batching import LengthGroupedOrder
 from minidisc.checkpointing import checkpointed
-from minidisc.compiling import compiled
 from minidisc.devices import attention_kernels
 from minidisc.distribution import (
     average_gradients,
@@ -119,7 +118,6 @@ class ResumableTrainer(Trainer):
             with (
                 measured(self.cost),
                 attention_kernels(),
-                compiled(model, self._family, self._arguments.compiled),
                 checkpointed(model, self._family, self._arguments.checkpointed),
             ):
                 self._train_from(checkpoints[-1] if checkpoints else None)
@@ -134,7 +132,7 @@ class ResumableTrainer(Trainer):
         arguments: Any = self.args
         alone = ranks.world_size() == 1 and not self.is_sharded
         # T5's classifier waits for the device to tell whether every row has an end token.
-        as_is = not (arguments.compiled or arguments.checkpointed or self._family.pools_end_token)
+        as_is = not (arguments.checkpointed or self._family.pools_end_token)
         return arguments.recorded and arguments.device.type == "cuda" and alone and as_is
 
     def _forget_training(self) -> None:

@@ -9,19 +9,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from minidisc import ranks
 from minidisc.config import CompressSettings, FinetuneSettings
 from minidisc.errors import UserError
 from minidisc.files import new_file
-from minidisc.measure import processor
 
 TEXT = "text"
 """Folder in the run's of what its teacher wrote, which is there before the run is."""
-# Where results go, what is kept, and what makes kernels do not change what is computed.
-_FREE = ("output_dir", "keep_sizes", "keep_checkpoints", "examples", "report_to", "compile")
+# Where results go and what is kept do not change what is computed.
+_FREE = ("output_dir", "keep_sizes", "keep_checkpoints", "examples", "report_to")
 
 
 def open_run(
@@ -99,12 +97,6 @@ def versions() -> dict[str, str]:
     """Versions of the packages that figures depend on."""
     names = ("minidisc", "torch", "transformers", "tokenizers", "accelerate", "numpy")
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
-
-
-def machine(device: torch.device) -> str:
-    """What figures were measured on: the processor, the device and its name, threads."""
-    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
-    return f"{processor()}, {device.type}{name}, torch threads {torch.get_num_threads()}"
 
 
 def read_config(path: Path) -> dict[str, Any]:

@@ -16,11 +16,10 @@ from torch.nn import functional as F
 def can_add(weight: Tensor, bias: Tensor | None) -> bool:
     """Whether `linear` can be used here: where autograd itself would only add to both parameters' ``grad``.
 
-    Autocast has weights of its own between, and a compiler cannot follow.
+    Autocast has weights of its own between.
     """
     learns = weight.requires_grad and (bias is None or bias.requires_grad)
-    special = torch.is_autocast_enabled(weight.device.type) or torch.compiler.is_compiling()
-    return torch.is_grad_enabled() and learns and not special
+    return torch.is_grad_enabled() and learns and not torch.is_autocast_enabled(weight.device.type)
 
 
 def linear(

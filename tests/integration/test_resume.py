@@ -7,15 +7,12 @@ import random
 import signal
 import sys
 import time
-from functools import partial
 
 import pytest
 import yaml
 from safetensors.torch import load_file
 
 import minidisc
-from minidisc import resumable
-from minidisc.compiling import compiled
 from minidisc.config import FinetuneSettings
 from minidisc.errors import UserError
 from minidisc.finetuning import finetune
@@ -148,17 +145,6 @@ def test_a_finished_run_is_read_again_not_repeated(workplace, tmp_path):
     again = minidisc.compress(**settings, resume=True)
     assert again == first
     assert before == {path: path.stat().st_mtime_ns for path in first.output_dir.rglob("*")}
-
-
-def test_a_run_that_cannot_compile_goes_on_without(workplace, tmp_path, monkeypatch):
-    def without_compiler(graph, inputs):
-        raise RuntimeError("no compiler found")
-
-    monkeypatch.setattr(resumable, "compiled", partial(compiled, backend=without_compiler))
-    settings = tiny.settings(workplace, tmp_path / "run", epochs=1, schedule="direct")
-    with pytest.raises(UserError, match="no compiler found; go on without, by --resume"):
-        minidisc.compress(**settings, compile=True)
-    assert minidisc.compress(**settings, resume=True).student.metrics["accuracy"] > 0.5
 
 
 def test_an_option_that_came_after_the_run_was_made_was_its_default(workplace, tmp_path):

@@ -8,7 +8,7 @@ from minidisc import devices
 from minidisc.config import CompressSettings
 from minidisc.devices import resolve_precision
 from minidisc.errors import UserError
-from minidisc.runs import machine, open_run, settled
+from minidisc.runs import open_run, settled
 
 CPU = torch.device("cpu")
 SETTINGS = CompressSettings(teacher="t", task="glue/mrpc", target_sparsity=0.9, output_dir="run", device="cpu")
@@ -75,10 +75,3 @@ def test_deepspeed_on_cpus_has_no_half_precision(monkeypatch):
     assert settled(SETTINGS, None).precision == "fp32"
     with pytest.raises(UserError, match="give --precision fp32"):
         settled(dataclasses.replace(SETTINGS, precision="bf16"), None)
-
-
-def test_figures_name_the_gpu_they_were_measured_on(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"NVIDIA {device.index}")
-    threads = torch.get_num_threads()
-    assert machine(torch.device("cuda", 1)).endswith(f" cores, cuda (NVIDIA 1), torch threads {threads}")
-    assert machine(CPU).endswith(f" cores, cpu, torch threads {threads}")

@@ -149,13 +149,12 @@ def test_a_step_waits_for_nothing(tmp_path, monkeypatch, row, changes):
         ({}, True),
         ({"device": "cpu"}, False),
         ({"recorded": False}, False),
-        ({"compiled": True}, False),
         ({"checkpointed": True}, False),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_which_steps_are_recorded(changes, expected):
-    known = {"device": "cuda", "recorded": True, "compiled": False, "checkpointed": False} | changes
+    known = {"device": "cuda", "recorded": True, "checkpointed": False} | changes
     arguments = SimpleNamespace(**known | {"device": torch.device(known["device"])})
     family = SimpleNamespace(pools_end_token=False)
     trainer = SimpleNamespace(args=arguments, is_sharded=False, _family=family)

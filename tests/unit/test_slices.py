@@ -65,12 +65,3 @@ def test_where_it_may_be_used():
         assert not slices.can_add(weight, bias)
     with torch.autocast("cpu", torch.bfloat16):
         assert not slices.can_add(weight, bias)
-
-
-def test_a_compiler_gets_what_it_can_follow():
-    def used(values):
-        return values + slices.can_add(weight, None)
-
-    weight = leaf(ROWS, COLUMNS, seed=1)
-    assert torch.compile(used, backend="eager", fullgraph=True)(torch.zeros(1)).item() == 0
-    assert used(torch.zeros(1)).item() == 1

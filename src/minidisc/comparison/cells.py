@@ -25,7 +25,7 @@ from minidisc.measure import Cost, Shape, Sizes
 from minidisc.preflight import check_disk, disk_needed
 from minidisc.preparation import Preparation
 from minidisc.results import plain
-from minidisc.runs import machine, open_run, settled, versions
+from minidisc.runs import open_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job
 from minidisc.teaching import flops_over
 from minidisc.values import fingerprint, settings_from
@@ -173,7 +173,7 @@ class _Comparison:
             "trials": outcome.trials,
             "cost": asdict(sum(costs.values(), Cost())),
             "stages": {name: asdict(cost) for name, cost in costs.items()},
-            "machine": machine(prepared.device),
+            "machine": prepared.machine,
         }
 
     def _spent(self, method: Method, target: float, seed: int) -> float:

@@ -36,15 +36,10 @@ class TrainingSettings:
     gradient_checkpointing: bool = option(
         False, "keep only the layers' inputs for the backward pass: less memory, about a third more time"
     )
-    compile: bool = option(
-        False,
-        "compile layers by torch.compile, once for each width: some seconds each, which a long run on a GPU may make "
-        "up for (on a CPU it was no faster)",
-    )
     cuda_graphs: str = option(
         "auto",
         "auto or off; auto records each kind of step on a GPU and replays it, where one process trains a network "
-        "without --compile and --gradient-checkpointing",
+        "without --gradient-checkpointing",
     )
 
     def __post_init__(self) -> None:
