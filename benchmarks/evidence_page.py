@@ -159,16 +159,21 @@ def _searched(trial: str, searched: Sequence[tuple[Evidence, float, Any]], figur
         known, all_known = value["seeds"], value["seeds_of_all"]
         fewer = f" (of {all_known})" if 0 < all_known < known else ""
         best, mean, less_best = (_if_known(value[key], 3) + fewer for key in ("best", "mean", "less_best"))
-        trial_s, picked, less = (with_error(value[key]) for key in ("trial", "maxidisc", "less_maxidisc"))
+        own, picked, less = (with_error(value[key]) for key in ("trial", "maxidisc", "less_maxidisc"))
         costs = [_if_known(value[key], 2) for key in ("flops", "cpu_seconds")]
-        rows.append([*_start(evidence, target, value), trial_s, picked, best, mean, less, less_best, *costs])
+        rows.append([*_start(evidence, target, value), own, picked, best, mean, less, less_best, *costs])
     head = ["task", "target", "seeds", "the trial", "maxidisc", "best of all", "mean of all"]
     head += ["less maxidisc", "less best", "FLOPs, one : all", "CPU s, one : all"]
     differences = {key: [v[key] for *_, v in searched if v[key]] for key in ("less_maxidisc", "less_best")}
-    within = {key: sum(mean + (error or 0) >= 0 for mean, error in own) for key, own in differences.items()}
-    means = {key: mean_and_error([mean for mean, _ in own]) for key, own in differences.items() if own}
+    within = {key: sum(mean + (error or 0) >= 0 for mean, error in pairs) for key, pairs in differences.items()}
+    means = {key: mean_and_error([mean for mean, _ in pairs]) for key, pairs in differences.items() if pairs}
     cheap = sum(value["flops"][0] <= 1 / 5 for *_, value in searched)
-    figures[trial] = {**within, "at_a_fifth": cheap, "of": len(searched), "mean": means}
+    figures[trial] = {
+        **within,
+        "at_a_fifth": cheap,
+        "of": {key: len(pairs) for key, pairs in differences.items()},
+        "mean": means,
+    }
     shown = {key: with_error(mean, 4) for key, mean in means.items()}
     against_best = f", less the best of all's {shown['less_best']}" if "less_best" in shown else ""
     return [
