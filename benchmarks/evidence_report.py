@@ -89,7 +89,8 @@ def write(plan: Plan, works: Sequence[Path], target: Path, command: str, inferen
         "`benchmarks/evidence_report.py`. Teachers are "
         "fine-tuned all-MiniLM-L6-v2; metrics are the benchmark's, in [0, 1], mean ± standard error over seeds. Where "
         "a task has two teachers, they were rounded otherwise, and the cells of a seed are compared with those of the "
-        "same teacher. Compare FLOPs: CPU seconds are of several machines, which each task names at the end.",
+        "same teacher. Compare FLOPs: CPU seconds are of several machines, which each task names at the end. On a GPU "
+        "rows are padded to multiples of 16 tokens, and FLOPs are of padded rows.",
         "",
         *page(all_tasks, figures),
         "## Plots",
