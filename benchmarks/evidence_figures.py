@@ -162,6 +162,8 @@ def against_all(evidence: Evidence, target: float, trial: str = "minidisc") -> d
                 "mean": float(np.mean(tried)) if tried else None,
                 "less_maxidisc": own - picked,
                 "less_best": own - max(tried) if tried else None,
+                "pick_over_mean": picked - float(np.mean(tried)) if tried else None,
+                "pick_over_best": picked - max(tried) if tried else None,
                 **{key: evidence.ratio(trial, "maxidisc", target, seed, key) for key in ("flops", "cpu_seconds")},
             }
         )
@@ -207,7 +209,8 @@ def summary(evidence: Evidence, target: float) -> dict[str, Any] | None:
     seeds = evidence.complete(target, ["minidisc", evidence.long])
     if not seeds:
         return None
-    found: dict[str, Any] = {"seeds": len(seeds)}
+    teachers = [evidence.contents[number]["teacher"]["metrics"]["metric"] for number, _ in seeds]
+    found: dict[str, Any] = {"seeds": len(seeds), "teacher": float(np.mean(teachers))}
     for name, method in (
         ("minidisc", "minidisc"),
         ("cheapest", CHEAPEST),

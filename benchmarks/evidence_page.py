@@ -61,7 +61,7 @@ def _summary(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
     figures["summary"] = [{"task": e.name, "target": t, **value} for e, t, value in found]
     rows = []
     for evidence, target, value in found:
-        row = [*_start(evidence, target, value), f"{evidence.contents[-1]['teacher']['metrics']['metric']:.3f}"]
+        row = [*_start(evidence, target, value), f"{value['teacher']:.3f}"]
         shown = ("minidisc", "cheapest", "direct", "ten_stages", "maxidisc")
         for name in shown:
             own = value.get(name)
@@ -149,7 +149,22 @@ def _search(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
         figures["against_all"][trial] = [{"task": e.name, "target": t, **value} for e, t, value in searched]
         if searched:
             lines += _searched(trial, searched, figures["within_one_error"])
-    return lines if any(found.values()) else []
+    return [*lines, *_picked(found["minidisc"], figures)] if any(found.values()) else []
+
+
+def _picked(searched: Sequence[tuple[Evidence, float, Any]], figures: Figures) -> list[str]:
+    """What the search gains over a blind choice among its own students, and loses against the best one."""
+    known = [value for *_, value in searched if value["seeds_of_all"]]
+    if not known:
+        return []
+    gained = {key: mean_and_error([value[f"pick_{key}"][0] for value in known]) for key in ("over_mean", "over_best")}
+    figures["search_picks"] = gained
+    mean, best = (with_error(gained[key], 4) for key in gained)
+    return [
+        f"What the search picks is {mean} over the mean of all that it has tried, and {best} over the best of it "
+        f"({len(known)} pairs).",
+        "",
+    ]
 
 
 def _searched(trial: str, searched: Sequence[tuple[Evidence, float, Any]], figures: Figures) -> list[str]:

@@ -72,7 +72,7 @@ def cells():
 
 @pytest.fixture
 def evidence():
-    return report.Evidence(PLAN, "t", [{"cells": cells()}])
+    return report.Evidence(PLAN, "t", [{"cells": cells(), "teacher": {"metrics": {"metric": 0.9}}}])
 
 
 def test_the_correlation_over_candidates(evidence):
@@ -109,6 +109,8 @@ def test_one_trial_against_the_search(evidence):
     assert row["trial"][1] == pytest.approx(0.04)  # half the difference of two values
     # By seed: 0.66 less 0.65, 0.74 less 0.77.
     assert row["less_maxidisc"] == row["less_best"] == pytest.approx((-0.01, 0.02))
+    # The better one both times, of 0.62 and 0.65, 0.71 and 0.77.
+    assert row["pick_over_mean"][0] == pytest.approx(0.0225) and row["pick_over_best"][0] == 0
 
 
 def test_a_cheaper_trial_against_the_search(evidence):
@@ -224,6 +226,7 @@ def test_cells_of_another_day_are_kept(tmp_path):
         "0. Its metric less the search's is -0.0100 in the mean over pairs, less the best of all's -0.0100." in page
     )
     assert "In the mean over 1 pairs the difference of `minidisc` is 0.0500." in page
+    assert "picks is 0.0225 over the mean of all that it has tried, and 0.0000 over the best of it (1 pairs)" in page
     for name in ("t", "fronts"):
         assert (tmp_path / f"evidence-{name}.svg").read_text().count("<svg") == 1
 
@@ -253,6 +256,8 @@ def test_teachers_are_kept_apart(tmp_path):
     metrics = {"accuracy": 0.9 + 1e-7, "metric": 0.9}
     found = write_day(tmp_path, "three", part, teacher={**CONTENT["teacher"], "metrics": metrics})
     assert sorted(len(each["cells"]) for each in found) == [2, 4]
+    # Two of the three seeds have the teacher of 0.9.
+    assert "| Task | 90 % | 3 | 0.903 | 0.657 ± 0.007 |" in (tmp_path / "evidence.md").read_text()
 
 
 def test_cells_of_a_gpu_have_no_cpu_seconds(tmp_path):
