@@ -1,5 +1,6 @@
 """The tables of the evidence, against figures worked out by hand."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import evidence as plans
 import evidence_figures as report
-from evidence import CHEAPEST, NO_ASSISTANT, SANDWICH, Plan
+from evidence import CHEAPEST, NO_ASSISTANT, SANDWICH, Plan, with_targets
 from evidence_report import write
 from tasks import Cell
 
@@ -174,6 +175,11 @@ def test_every_variant_is_that_of_one_method_and_trained_in_some_part():
 def test_each_part_can_be_asked_for_alone(part):
     methods = plans.PLAN.methods(plans.PLAN.tasks["stsb"], [part])
     assert {method.name for method in in_order([parse_method(name) for name in methods])} == {*methods}
+
+
+def test_targets_can_be_asked_for():
+    assert with_targets(PLAN, None) == PLAN
+    assert with_targets(PLAN, [0.8, 0.95]) == dataclasses.replace(PLAN, targets=(0.8, 0.95))
 
 
 def test_parameters_of_every_size():
