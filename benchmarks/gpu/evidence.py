@@ -7,7 +7,8 @@
 ``pack`` puts what is needed into one folder of under 60 MB: the backbone in half precision and the tasks' rows.
 ``run`` begins no cell after ``--minutes``; started again on the same folder it goes on. A step of a small student
 leaves most of a GPU idle, so seeds and tasks share it (sandwiches gain nothing by that, see `docs/results.md`), in as
-many processes as the disk has room for, but no more than ``--processes``. ``report`` needs no more of OUT than seed-*/TASK/comparison/compare.json.
+many processes as the disk has room for, but no more than ``--processes``. ``report`` needs no more of OUT than
+seed-*/TASK/comparison/compare.json.
 
 Plan ``same`` is that of ``benchmarks/evidence.py``, in fp32 as there: its cells can be put beside those of a CPU, with
 ``evidence_report.py --work OUT/seed-*``. Plan ``whole`` has whole tasks, the full grid and longer stages, in whatever
