@@ -146,8 +146,8 @@ class CompressSettings(DataSettings, TrainingSettings):
     select_on: SelectOn = option("train", "rows that choose the assistant: a split of train, or validation")
     selection_fraction: float | None = option(
         None,
-        "part of the labelled training rows kept for selection, at most 2,000 (default: a tenth, but 500 rows where "
-        "that is no more than a quarter)",
+        "part of the labelled training rows kept for selection, at most 2,000 (default: a tenth, or 500 rows "
+        "where a tenth is fewer, but never more than a quarter)",
     )
     calibration_rows: int = option(1024, "labelled training rows that importance is computed on")
     dropout: float = option(0.0, "dropout of the sub-networks while they are trained")
