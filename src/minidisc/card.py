@@ -37,9 +37,8 @@ def write_card(results: dict[str, Any], model: dict[str, Any], folder: Path | No
             size, whose metrics are those on the selection rows.
         folder: where it is written, if not to the model's ``path``.
     """
-    write_markdown(
-        "card.md.jinja", _variables(results, model), _metadata(results, model), folder or Path(model["path"])
-    )
+    folder = folder or Path(model["path"])
+    write_markdown("card.md.jinja", _variables(results, model, folder), _metadata(results, model), folder)
 
 
 def write_markdown(template: str, variables: dict[str, Any], data: Any, folder: Path) -> None:
@@ -154,7 +153,7 @@ def _metadata(results: dict[str, Any], model: dict[str, Any]) -> Any:
     )
 
 
-def _variables(results: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+def _variables(results: dict[str, Any], model: dict[str, Any], folder: Path) -> dict[str, Any]:
     task, settings = results["task"], results["settings"]
     split = "validation" if "metrics" in model else "selection"
     rows = results["rows"][split]
@@ -182,7 +181,7 @@ def _variables(results: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]
         "errors": {name: errors_of(each["metrics"], rows["count"]) for name, each in models},
         "auto_class": auto_class_of(task["kind"]),
         "pipeline": pipeline_of(task["kind"]),
-        "plain": not (Path(model["path"]) / CODE_FILE).exists(),
+        "plain": not (folder / CODE_FILE).exists(),
         "versions": results["versions"],
         "warnings": results["warnings"],
     }

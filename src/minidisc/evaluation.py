@@ -10,7 +10,7 @@ from minidisc.config import EvaluateSettings, ExportSettings
 from minidisc.devices import resolve_device
 from minidisc.prediction import predict
 from minidisc.tasks import Task, collator, encode_for, label_array, load_data, model_outputs
-from minidisc.teachers import Loaded, check_kind, kind_of, load_config, load_model
+from minidisc.teachers import Loaded, check_kind, check_length, kind_of, load_config, load_model
 
 
 @dataclass
@@ -39,6 +39,7 @@ class Evaluation:
         check_kind(config, data.task.kind)
         outputs = model_outputs(data.task, config)
         loaded = load_model(settings.model, settings.trust_remote_code, kind=data.task.kind)
+        check_length(config, min(settings.max_length, loaded.tokenizer.model_max_length))
         rows = encode_for(data.task, data.validation, loaded.tokenizer, settings.max_length)
         return cls(loaded, data.task, rows, data.splits["validation"], outputs)
 

@@ -21,9 +21,9 @@ from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
 from minidisc.resumable import ResumableTrainer
-from minidisc.runs import open_run, settled
+from minidisc.runs import check_new, open_run, settled
 from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
-from minidisc.teachers import fingerprint_of, load_config, load_model
+from minidisc.teachers import check_length, fingerprint_of, load_config, load_model
 
 # What transformers calls the kinds of sequence classification.
 _PROBLEM_TYPES = {"classification": "single_label_classification", "regression": "regression"}
@@ -50,8 +50,7 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
         UserError: if the model, the rows or the output folder cannot be used.
     """
     folder = Path(settings.output_dir)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--output-dir {folder} exists and is not empty; give a folder that does not exist yet.")
+    check_new(folder)
     data = load_data(settings)
     task = data.task
     names = task.label_names or ("LABEL_0",)
@@ -70,6 +69,7 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
         new_head=True,
         **({} if task.kind == CAUSAL_LM else head),
     )
+    check_length(loaded.model.config, min(settings.max_length, loaded.tokenizer.model_max_length))
     work = folder.with_name(f".{folder.name}.training")
     if not resume:
         shutil.rmtree(work, ignore_errors=True)

@@ -23,7 +23,7 @@ from minidisc.preparation import Preparation
 from minidisc.report import write_report
 from minidisc.report.formats import assistant_name
 from minidisc.results import CompressionResult, ModelResult, plain, read_result
-from minidisc.runs import open_run, settled, versions
+from minidisc.runs import open_run, remove_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job, Outcome, planned
 from minidisc.selection import Candidate, lambda_sweeps
 from minidisc.subnetworks import SubnetworkSpec
@@ -69,7 +69,9 @@ def compress(
     settings = ranks.by_zero(lambda: settled(asked, folder))
     with ranks.zero_first():
         prepared = Preparation(settings, listener)
-        check_disk(folder, disk_needed(prepared.shape, budgets.widest(settings), prepared.storable(settings)))
+        if not (folder / "results.json").is_file():
+            widest = budgets.widest(settings)
+            check_disk(folder, disk_needed(prepared.shape, widest, prepared.stored_lengths(widest)))
         fresh = not (folder / "run.yaml").is_file()
         # A drop that no candidate kept within may be raised; the candidates are trained already.
         free = ("max_drop",) if settings.max_drop and not (folder / budgets.FILE).is_file() else ()
@@ -77,6 +79,8 @@ def compress(
         folder = open_run(settings, prepared.fingerprints, resume or ranks.rank() > 0, free)
     if (folder / "results.json").is_file():
         listener.note(f"{folder} is complete already.")
+        if ranks.rank() == 0:
+            _leave_out(settings, folder)
         return read_result(folder)
     prepared.rank(folder / "importance.safetensors")
     try:
@@ -84,7 +88,7 @@ def compress(
     except UserError:
         # A budget that cannot be kept is known only after the importance.
         if fresh and not (folder / "checkpoints").exists():
-            shutil.rmtree(folder)
+            remove_run(folder)
         raise
     outcome = SCHEDULES[settings.schedule](job)
     return ranks.by_zero(lambda: _save(prepared, job, outcome, folder, budget))
@@ -164,7 +168,8 @@ def _save(
         for candidate in table
     ]
     write_json(folder / "candidates.json", rows)
-    chosen_from = outcome.candidates if settings.stages > 1 and not settings.assistants else []
+    free = settings.stages > 1 and not settings.assistants and settings.no_gap != "assume"
+    chosen_from = outcome.candidates if free else []
     for line in map(coin_toss, chosen_from):
         if line is not None:
             prepared.warnings.append(line)
@@ -233,9 +238,14 @@ def _save(
     write_report(folder / "report.html", results)
     # Last: a folder with results.json is a finished run.
     write_json(folder / "results.json", results)
+    _leave_out(settings, folder)
+    return read_result(folder)
+
+
+def _leave_out(settings: CompressSettings, folder: Path) -> None:
+    """Remove what a finished run has no use for."""
     if not settings.keep_checkpoints:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return read_result(folder)
 
 
 def _row(stage: int, candidate: Candidate, chosen: bool) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from minidisc.prediction import Collate, model_inputs
 from minidisc.probing import Probe, ProbeSettings, probe
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, even_scores, make_spec
 from minidisc.tasks import Task, placeholder_names
+from minidisc.teaching import stored_bytes
 
 _BYTES = 4  # of an fp32 number
 
@@ -54,13 +55,6 @@ class Estimate:
     memory: int
     phases: dict[str, int]
     disk: int
-
-
-def check_length(config: Any, architecture: Architecture, max_length: int) -> None:
-    """Refuse rows that are longer than the model has positions for, if they are counted."""
-    positions = getattr(config, "max_position_embeddings", math.inf) - architecture.reserved_positions
-    if max_length > positions:
-        raise UserError(f"--max-length is {max_length}, but the teacher has positions for {positions} tokens only.")
 
 
 def teacher_warnings(
@@ -177,7 +171,7 @@ def estimate(
         # The trial of the passes is a part of the run too.
         memory=max(int((1 + holes) * (_beside(teacher) + max(by_phase.values()))), spent.peak_memory * on_cpu),
         phases=by_phase,
-        disk=disk_needed(shape, settings, stored),
+        disk=disk_needed(shape, settings, rows["train"]["length"][:] if stored else []),
     )
 
 
@@ -359,23 +353,33 @@ class _Flops:
         return 3 * _trained_rows(stage, self._rows) * sum(chance * self._row(spec) for spec, chance in chances)
 
 
-def disk_needed(shape: Shape, settings: CompressSettings, stored: bool) -> int:
+def disk_needed(shape: Shape, settings: CompressSettings, lengths: Sequence[int], runs: int = 1) -> int:
     """Bytes on disk while a run is at work, at the worst.
 
     Of the largest network that is trained, the old and the new checkpoint, each of weights and moments, a snapshot
-    per candidate, which may be kept in ``RUN/sizes`` too, an assistant and a student; and, if teachers' outputs are
-    ``stored``, those.
+    per candidate, which may be kept in ``RUN/sizes`` too, an assistant and a student; and the outputs of all that
+    may teach.
+
+    Args:
+        shape: the teacher's.
+        settings: of the run, with a target.
+        lengths: tokens of the rows that teachers' outputs are stored for, if they are.
+        runs: how many share a folder, and so what teachers' outputs may take.
     """
     sparsities = candidate_sparsities(settings.target_sparsity, settings.grid)
     widest = make_spec(*even_scores(shape.full()), sparsities[0])
     copies = 2 * (1 + MOMENTS[settings.optimizer]) + (1 + settings.keep_sizes) * len(sparsities) + 2
-    return copies * shape.sizes(widest).all * _BYTES + stored * int(settings.teacher_cache * 2**30)
+    outputs = runs * (1 + len(sparsities)) * stored_bytes(lengths, shape, settings.loss, settings.teacher_top_k or 0)
+    return copies * shape.sizes(widest).all * _BYTES + min(outputs, int(settings.teacher_cache * 2**30))
 
 
 def check_disk(folder: Path, needed: int) -> None:
-    """Refuse a run that the disk has no room for."""
+    """Refuse a run that the disk has no room for; what it has written already is part of what it needs."""
     existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
     free = shutil.disk_usage(existing).free
+    # Snapshots are second names of checkpoints' files.
+    held = {stat.st_ino: stat.st_size for file in folder.rglob("*") if file.is_file() for stat in [file.stat()]}
+    needed -= sum(held.values())
     if free < needed:
         raise UserError(
             f"the disk of {folder} has {free / 1e9:.1f} GB free, but the run needs about {needed / 1e9:.1f} GB; "

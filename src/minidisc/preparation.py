@@ -21,16 +21,16 @@ from minidisc.measure import Cost, Shape, Sizes, processor
 from minidisc.memory import free_weights, give_weights, is_freed
 from minidisc.nested import order_by_importance
 from minidisc.prediction import predict
-from minidisc.preflight import Estimate, check_length, estimate, flops_of_all_trials, teacher_warnings
+from minidisc.preflight import Estimate, estimate, flops_of_all_trials, teacher_warnings
 from minidisc.refusals import check_usable
 from minidisc.results import ModelResult
 from minidisc.rows import Rows
-from minidisc.runs import TEXT
+from minidisc.runs import TEXT, check_folder
 from minidisc.schedules import Job, Network, planned
 from minidisc.scoring import Scorer
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, even_scores, make_spec
 from minidisc.tasks import CAUSAL_LM, collator, label_array, load_data, model_outputs
-from minidisc.teachers import Loaded, check_kind, fingerprint_of, kind_of, load_config, load_model
+from minidisc.teachers import Loaded, check_kind, check_length, fingerprint_of, kind_of, load_config, load_model
 from minidisc.teaching import stored_bytes
 from minidisc.tracking import check_trackers
 from minidisc.values import fingerprint
@@ -78,7 +78,7 @@ class Preparation:
         check_trackers(settings.report_to or ())
         config = load_config(settings.teacher, settings.trust_remote_code)
         self.architecture = architecture_for(config.model_type)
-        check_length(config, self.architecture, settings.max_length)
+        check_length(config, settings.max_length)
         drawn = settings if draw is None else dataclasses.replace(settings, seed=draw)
         if settings.train_text:
             drawn = self._with_own_text(drawn, config)
@@ -241,6 +241,10 @@ class Preparation:
         again = any(settings.of_stage(len(lengths), number).repeats(len(lengths)) for number in numbers)
         return fits and again and self.loaded.tokenizer.padding_side == "right"
 
+    def stored_lengths(self, settings: CompressSettings) -> list[int]:
+        """Tokens of each row that the outputs of teachers are stored for; none if they are not."""
+        return self.rows["train"]["length"][:] if self.storable(settings) else []
+
     def plan(self, job: Job) -> Estimate:
         """What a run will take in all, before anything is known of importance."""
         wall, cpu = time.perf_counter() - self._begun[0], time.process_time() - self._begun[1]
@@ -355,6 +359,7 @@ class Preparation:
         wanted = {"train": count}
         if not settings.validation_file:
             wanted["validation"] = max(64, count // 10)
+        check_folder(Path(settings.output_dir))
         folder = Path(settings.output_dir) / TEXT
         open_texts(
             folder,

@@ -212,7 +212,8 @@ class ResumableTrainer(Trainer):
         loss = self.train_batch(model, inputs)
         if self.accelerator.sync_gradients and ranks.world_size() > 1 and not self.is_sharded:
             average_gradients(cast(torch.nn.Module, self.model).parameters())
-        self.last_loss = loss
+        # A copy: a recorded step writes its loss to the same place every time.
+        self.last_loss = loss.clone() if self._micro == 1 or self.last_loss is None else self.last_loss + loss
         return loss
 
     def run_passes(self, what: Hashable, batch: Any, passes: Callable[[Any], torch.Tensor]) -> torch.Tensor:

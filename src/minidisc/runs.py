@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import shutil
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -46,8 +47,7 @@ def open_run(
         "fingerprints": fingerprints,
         "versions": versions(),
     }
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--output-dir {folder} is a file; give a folder.")
+    check_folder(folder)
     if file.is_file():
         if not resume:
             raise UserError(
@@ -60,12 +60,49 @@ def open_run(
         _require_same(old, record, folder, (*_FREE, *free))
         if not free or ranks.rank() > 0:
             return folder
-    elif folder.exists() and any(entry.name != TEXT for entry in folder.iterdir()):
-        raise UserError(f"--output-dir {folder} is not empty and holds no run; give another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     with new_file(file) as temporary:
         temporary.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
     return folder
+
+
+def check_new(folder: Path) -> None:
+    """Refuse an output folder that a new one cannot take the place of.
+
+    Raises:
+        UserError: it is a file, holds something, or is the one that this runs in.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"--output-dir {folder} exists and is not empty; give a folder that does not exist yet.")
+    here = Path.cwd()
+    if folder.resolve() in (here, *here.parents):
+        raise UserError(f"--output-dir {folder} is the folder that this runs in; give one that does not exist yet.")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse an output folder that is something else than a run's.
+
+    Raises:
+        UserError: it is a file, or holds something and no run.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--output-dir {folder} is a file; give a folder.")
+    holds_run = (folder / "run.yaml").is_file()
+    if not holds_run and folder.exists() and any(entry.name != TEXT for entry in folder.iterdir()):
+        raise UserError(f"--output-dir {folder} is not empty and holds no run; give another folder.")
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run that trained nothing; what its teacher wrote may have taken hours, and stays for the next."""
+    for entry in folder.iterdir():
+        if entry.name == TEXT:
+            continue
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def settled(settings: Any, folder: Path | None) -> Any:

@@ -16,6 +16,7 @@ from minidisc.files import new_folder
 from minidisc.layers import whole_state
 from minidisc.measure import Shape, Sizes
 from minidisc.results import read_result
+from minidisc.runs import check_new
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.teachers import load_model
 
@@ -38,13 +39,14 @@ def extract_size(run: Path, sparsity: float, output_dir: Path) -> dict[str, Any]
     """
     results = read_result(run).results
     row = _row(run, results.get("kept", []), sparsity)
-    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
-        raise UserError(f"--output-dir {output_dir} exists and is not empty; give a folder that does not exist yet.")
+    check_new(output_dir)
     file = run / row["file"]
     if not file.is_file():
         raise UserError(f"{file} is gone, which holds the weights of {100 * row['sparsity']:g} %; give another size.")
     spec = SubnetworkSpec(row["sparsity"], tuple(row["heads"]), tuple(row["neurons"]))
     student = load_model(str(run / "student"))
+    if "head_order" in row:
+        student.model.config.head_order = row["head_order"]
     model = extract(student.model, spec, whole_state(student.model, load_file(file)))
     architecture = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
     prunable = Shape.of(model, architecture).prunable(spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     AutoConfig,
@@ -132,11 +134,24 @@ def load_model(
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load weights (safetensors) from {source!r}: {_first_line(error)}") from None
     if getattr(model.config, "use_cache", False) and not caches:
         model.config.use_cache = False
     return Loaded(model.eval(), tokenizer, sorted(report["missing_keys"]))
+
+
+def check_length(config: Any, max_length: int) -> None:
+    """Refuse rows that are longer than the model has positions for, if they are counted.
+
+    Raises:
+        UserError: they are.
+    """
+    family = config.model_type.removeprefix(STUDENT_PREFIX)
+    reserved = architecture_for(family).reserved_positions if family in FAMILIES else 0
+    positions = getattr(config, "max_position_embeddings", math.inf) - reserved
+    if max_length > positions:
+        raise UserError(f"--max-length is {max_length}, but the model has positions for {positions} tokens only.")
 
 
 def from_pretrained(source: str | os.PathLike, trust_remote_code: bool = False) -> Any:

@@ -73,7 +73,8 @@ class OutputStore:
     @property
     def filled(self) -> bool:
         """Whether the outputs are there."""
-        return self._layout.is_file()
+        # The cost is written last; it stays when the outputs have made room for others.
+        return self._layout.is_file() and self._cost_file.is_file()
 
     @property
     def cost(self) -> Cost:

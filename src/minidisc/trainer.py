@@ -112,7 +112,7 @@ class SandwichTrainer(ResumableTrainer):
         self.teachers = [network if is_freed(network) else network.to(args.device).eval() for network in teachers]
         self._outputs = outputs
         self._selection_rows = selection_rows
-        self._by_size = sorted(self.candidates, key=lambda c: sum(c.neurons))
+        self._by_size = sorted(self.candidates, key=lambda c: (sum(c.neurons), sum(c.heads)))
         largest, self._random = sandwich_rule(args.candidates_per_step)
         self._always = {self._by_size[0], self._by_size[-1] if largest else self._by_size[0], *always}
         self._shape = Shape.of(model, architecture)

@@ -12,7 +12,12 @@ from minidisc.errors import UserError
 
 
 def settings_from(cls: type, values: dict[str, Any], source: str = "settings") -> Any:
-    """Build a settings dataclass from plain values, as YAML, JSON or keyword arguments give them.
+    """Build a settings dataclass from plain values; see `known_values`, and the class for what it refuses."""
+    return cls(**known_values(cls, values, source))
+
+
+def known_values(cls: type, values: dict[str, Any], source: str = "settings") -> dict[str, Any]:
+    """Plain values, as YAML, JSON or keyword arguments give them, as the fields of a settings dataclass take them.
 
     Args:
         cls: a dataclass of settings (see `minidisc.config`).
@@ -29,7 +34,7 @@ def settings_from(cls: type, values: dict[str, Any], source: str = "settings") -
         if name not in fields:
             raise UserError(f"{source}: unknown setting {key!r}; allowed are {', '.join(sorted(fields))}.")
         known[name] = _convert(name, value, str(fields[name].type), source)
-    return cls(**known)
+    return known
 
 
 def fingerprint(values: Any) -> str:

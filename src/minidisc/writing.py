@@ -47,6 +47,8 @@ def write_documents(
     if all(file.is_file() for file in files.values()):
         return files
     model, tokenizer = load()
+    # What the settings below leave open, transformers takes from these, which are for users: temperature, top_p, …
+    model.generation_config = GenerationConfig()
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
     if start is None:
         raise UserError("the teacher's tokenizer has no token that begins a text; give --train-file instead.")
@@ -69,13 +71,27 @@ def write_documents(
 
 
 def open_texts(folder: Path, made_by: dict[str, Any]) -> None:
-    """Make the folder of the texts, or empty it if they were made in another way."""
+    """Make the folder of the texts, or check that those in it were made in this way.
+
+    Raises:
+        UserError: it holds others, which may have taken hours, or something else.
+    """
     file = folder / "made_by.json"
-    if file.is_file() and read_json(file) == made_by:
+    if not file.is_file():
+        if folder.exists():
+            raise UserError(f"{folder} is in the way of the teacher's own text; give another --output-dir.")
+        with new_folder(folder) as temporary:
+            write_json(temporary / file.name, made_by)
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    with new_folder(folder) as temporary:
-        write_json(temporary / file.name, made_by)
+    before = read_json(file)
+    changed = [
+        f"{key} was {before.get(key)!r} and is now {now!r}" for key, now in made_by.items() if before.get(key) != now
+    ]
+    if changed:
+        raise UserError(
+            f"{folder} holds text that the teacher wrote otherwise ({'; '.join(changed)}); repeat its settings, "
+            "give another --output-dir, or delete it."
+        )
 
 
 @torch.no_grad()
@@ -87,7 +103,6 @@ def _texts(model: Any, tokenizer: Any, start: int, rows: int, length: int, seed:
         ids = model.generate(
             torch.full((rows, 1), start, device=model.device),
             attention_mask=torch.ones(rows, 1, dtype=torch.long, device=model.device),
-            # The model's own probabilities, whatever its settings for users are.
             generation_config=GenerationConfig(
                 max_new_tokens=length - 1,
                 do_sample=True,

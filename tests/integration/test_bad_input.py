@@ -1,13 +1,16 @@
 """Every mistake a user can make ends in one clear line and exit code 2, and leaves nothing behind."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from minidisc import compress
 from minidisc.architectures import FAMILIES
 from minidisc.cli.main import main
+from minidisc.errors import UserError
 from tests.integration import tiny
 
 # (name, flags that are changed, words that the line must hold); None takes a flag away.
@@ -152,11 +155,55 @@ def test_the_command_itself_exits_with_2_and_prints_no_traceback(tmp_path):
 
 
 def test_a_full_disk_is_refused(workplace, tmp_path, monkeypatch):
-    import shutil
-
-    from minidisc import compress
-    from minidisc.errors import UserError
-
+    run = tiny.settings(workplace, tmp_path / "run", max_steps=1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
     with pytest.raises(UserError, match="has 0\\.0 GB free"):
-        compress(**tiny.settings(workplace, tmp_path / "run"))
+        compress(**run)
+    assert not (tmp_path / "run").exists()
+    # A few megabytes are enough for a few small rows' outputs, whatever --teacher-cache allows.
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 0, 10**7))
+    finished = compress(**run)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
+    assert compress(**run, resume=True) == finished
+    # What a run has written already is a part of what it needs.
+    (tmp_path / "run" / "results.json").unlink()
+    (tmp_path / "run" / "checkpoints").mkdir()
+    (tmp_path / "run" / "checkpoints" / "half").write_bytes(bytes(10**7))
+    assert compress(**run, resume=True).student.metrics == finished.student.metrics
+
+
+@pytest.mark.parametrize("command", ["finetune", "evaluate"])
+def test_rows_that_are_longer_than_the_models_positions(workplace, tmp_path, capsys, command):
+    shutil.copytree(workplace / "teacher", tmp_path / "model")
+    config = tmp_path / "model" / "tokenizer_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "model_max_length": 10**30}))
+    output = ("--output-dir", str(tmp_path / "out"), "--train-file", str(workplace / "train.csv"))
+    rows = ("--validation-file", str(workplace / "validation.csv"), *(output if command == "finetune" else ()))
+    _refused(capsys, "positions for 32 tokens", command, "--model", str(tmp_path / "model"), *rows)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_of_weights_that_was_cut_short(workplace, tmp_path, capsys):
+    shutil.copytree(workplace / "teacher", tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    rows = ("--validation-file", str(workplace / "validation.csv"), "--max-length", "16")
+    _refused(capsys, "cannot load weights", "evaluate", "--model", str(tmp_path / "model"), *rows)
+
+
+def test_the_folder_that_the_command_runs_in_is_not_replaced(workplace, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = ("--train-file", str(workplace / "train.csv"), "--validation-file", str(workplace / "validation.csv"))
+    model = ("--model", str(workplace / "backbone"))
+    _refused(capsys, "folder that this runs in", "finetune", *model, "--output-dir", ".", *rows)
+    assert not list(tmp_path.iterdir())
+
+
+def _refused(capsys, words, *arguments):
+    with pytest.raises(SystemExit) as stopped:
+        main(list(arguments))
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert error.startswith("minidisc: ")
+    assert error.count("\n") == 1
+    assert words in error

@@ -196,6 +196,11 @@ def test_what_cannot_be_had_is_refused_and_leaves_nothing(workplace, tmp_path, c
     assert not list(tmp_path.iterdir())
 
 
+def test_a_drop_of_everything_is_no_slip(workplace, tmp_path):
+    with pytest.raises(UserError, match="is all of the metric; give 1%"):
+        minidisc.compress(**sandwich(workplace, tmp_path / "run", max_drop="1"))
+
+
 @pytest.mark.parametrize(("setting", "unit"), [("target_params", "parameters"), ("target_size", "bytes")])
 def test_the_nearest_that_is_named_can_be_had(workplace, tmp_path, setting, unit):
     with pytest.raises(UserError) as refused:

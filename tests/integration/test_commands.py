@@ -95,6 +95,14 @@ def test_a_runs_own_settings_repeat_it_and_flags_win(tmp_path, capsys, small):
     assert settings[0] == settings[1]
 
 
+def test_a_file_need_not_have_all_settings(tmp_path, capsys, small):
+    (tmp_path / "part.yaml").write_text("schedule: chain\nmax-steps: 1\n")
+    flags = ("--config", tmp_path / "part.yaml", "--assistants", "0.5", "--output-dir", tmp_path / "run")
+    run(capsys, "compress", *small, *flags)
+    settings = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["settings"]
+    assert (settings["schedule"], settings["assistants"], settings["max_steps"]) == ("chain", [0.5], 1)
+
+
 def test_json_is_all_of_stdout_and_progress_goes_to_stderr(tmp_path, capsys, small):
     main(["compress", *small, "--output-dir", str(tmp_path / "run"), "--json"])
     shown = capsys.readouterr()

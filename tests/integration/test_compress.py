@@ -151,6 +151,16 @@ def test_teachers_outputs_are_kept_where_they_are_read_again(workplace, tmp_path
     assert "Outputs of teacher" in (result.output_dir / "report.html").read_text() or not stored
 
 
+def test_one_teachers_outputs_may_make_room_for_anothers(workplace, tmp_path):
+    changes = {"second_teacher": "both", "assistants": (0.25,), "keep_checkpoints": True}
+    room = minidisc.compress(**tiny.settings(workplace, tmp_path / "room", **changes))
+    one, other = (file.stat().st_size for file in (room.output_dir / "checkpoints" / "outputs").glob("*/states"))
+    assert one == other
+    changes["teacher_cache"] = 1.5 * one / 2**30
+    tight = minidisc.compress(**tiny.settings(workplace, tmp_path / "tight", **changes))
+    assert tiny.weights(tight.output_dir) == tiny.weights(room.output_dir)
+
+
 def test_padding_on_the_left_lets_teachers_run_at_every_step(workplace, tmp_path):
     # The same row has its tokens at other positions in every batch.
     shutil.copytree(workplace / "teacher", tmp_path / "teacher")

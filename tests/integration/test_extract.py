@@ -6,9 +6,12 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import MPNetConfig, MPNetForSequenceClassification
 
 import minidisc
+from minidisc import scoring
 from minidisc.cli.main import main
+from minidisc.importance import Importance
 from minidisc.sizes import extract_size
 from tests.integration import tiny
 
@@ -41,6 +44,50 @@ def test_every_trained_size(run, workplace, tmp_path, sparsity):
     assert "On 60 selection rows (validation.csv)" in card
     assert f"| extracted | {made['selection_metrics']['accuracy']:.4f}" in card
     assert f"{100 * sparsity:g} % of heads and neurons removed" in card
+    # Its code comes with it, as the card has to say.
+    assert (tmp_path / "model" / "modeling_minidisc.py").is_file()
+    assert "trust_remote_code=True" in card
+
+
+def test_heads_are_in_the_order_of_the_stage_that_trained_them(workplace, tmp_path, monkeypatch):
+    """MPNet's position biases are one table for all layers, so that a model has to know which head was which."""
+    torch.manual_seed(0)
+    config = MPNetConfig(
+        vocab_size=46,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=8,
+        intermediate_size=64,
+        max_position_embeddings=34,
+    )
+    teacher = MPNetForSequenceClassification(config)
+    with torch.no_grad():
+        for name, parameter in teacher.named_parameters():
+            parameter.mul_(100 if "relative_attention_bias" in name else 5 if parameter.dim() == 2 else 1)
+    teacher.save_pretrained(tmp_path / "teacher")
+    tiny.tokenizer().save_pretrained(tmp_path / "teacher")
+    score, calls = scoring.compute_importance, []
+
+    def turned_round(*args):
+        """Of the assistant the teacher's least important heads are the most important ones."""
+        found = score(*args)
+        calls.append(found)
+        present = found.heads >= 0
+        return found if len(calls) == 1 else Importance(torch.where(present, 1 - found.heads, -1), found.neurons)
+
+    monkeypatch.setattr(scoring, "compute_importance", turned_round)
+    changes = {"second_importance": "assistant", "assistants": (0.25,), "grid": (0.25,), "max_steps": 2}
+    settings = {**tiny.settings(workplace, tmp_path / "run", **changes), "teacher": str(tmp_path / "teacher")}
+    result = minidisc.compress(**settings)
+    extract_size(result.output_dir, 0.25, tmp_path / "model")
+    assistant, extracted, student = (
+        minidisc.from_pretrained(folder)
+        for folder in (result.output_dir / "assistant", tmp_path / "model", result.student.path)
+    )
+    assert assistant.config.head_order != student.config.head_order
+    ids = torch.arange(4, 40).reshape(4, 9)
+    with torch.no_grad():
+        assert torch.equal(assistant(ids).logits, extracted(ids).logits)
 
 
 def test_shared_files_take_less_than_one_for_each_size(run):

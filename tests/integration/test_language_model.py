@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import shutil
 
 import pytest
 import torch
@@ -11,13 +12,21 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 import minidisc
 from minidisc.cli.main import main
 from minidisc.errors import UserError
 from minidisc.preparation import Preparation
 from minidisc.trainer import SandwichTrainer
+from minidisc.writing import write_documents
 from tests.integration import tiny
 
 # Who does what to whom; a verb says what may follow.
@@ -253,6 +262,7 @@ def test_what_the_commands_print(written, place, capsys):
 def test_it_is_not_exported(written, place, tmp_path, capsys):
     pytest.importorskip("onnxruntime")
     files = ["--validation-file", str(place / "validation.txt"), "--output-dir", str(tmp_path / "exported")]
+    files += ["--max-length", str(LENGTH)]
     with pytest.raises(SystemExit) as stop:
         main(["export", "--model", str(written.student.path), *files])
     assert stop.value.code == 2
@@ -292,3 +302,40 @@ def test_bad_input(place, tmp_path, capsys, changes, words):
     for word in words:
         assert word in line
     assert not (tmp_path / "run").exists()
+
+
+def test_text_that_is_there_is_left_alone(place, written, tmp_path):
+    """Of other settings it may have taken hours; of somebody else's it is none of ours."""
+    options = settings(place, written.output_dir, train_file=None, train_text="generate:100", teacher_top_k=5)
+    before = {path: path.read_bytes() for path in (written.output_dir / "text").iterdir()}
+    with pytest.raises(UserError, match=r"length was 12 and is now 10.*or delete it"):
+        minidisc.compress(**{**options, "max_length": 10}, resume=True)
+    assert {path: path.read_bytes() for path in (written.output_dir / "text").iterdir()} == before
+
+    for name in ("text/thesis.txt", "thesis.txt"):
+        folder = tmp_path / name.replace("/", "-")
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("years of work")
+        with pytest.raises(UserError, match="give another"):
+            minidisc.compress(**{**options, "output_dir": str(folder)})
+        assert (folder / name).read_text() == "years of work"
+        assert not (folder / "text" / "train.jsonl").exists()
+
+
+def test_text_outlives_a_budget_that_cannot_be_kept(place, written, tmp_path):
+    shutil.copytree(written.output_dir / "text", tmp_path / "run" / "text")
+    options = settings(place, tmp_path / "run", train_file=None, train_text="generate:100", teacher_top_k=5)
+    options |= {"target_sparsity": None, "target_params": "10", "grid": None}
+    with pytest.raises(UserError, match="cannot be had"):
+        minidisc.compress(**options)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["text"]
+
+
+def test_text_is_drawn_from_the_models_own_probabilities(place, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(place / "teacher")
+    # What many checkpoints have for those who chat with them; as cold as this it says one thing only.
+    model.generation_config = GenerationConfig(temperature=0.01, top_p=0.1, repetition_penalty=2.0)
+    tokenizer = AutoTokenizer.from_pretrained(place / "teacher")
+    files = write_documents(tmp_path, lambda: (model, tokenizer), {"train": 64}, LENGTH, 0, lambda line: None)
+    firsts = [json.loads(line)["text"].split()[0] for line in files["train"].read_text().splitlines()]
+    assert {*firsts} >= {*NAMES}

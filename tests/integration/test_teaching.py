@@ -301,3 +301,16 @@ def test_size_on_disk_is_what_was_said(tmp_path, row, states, relations):
     assert said == [np.sum(LENGTHS) * width * 2 for width in (states * HIDDEN, relations)]
     assert sizes[0] == sum(said)
     assert sizes[1] < sizes[0]
+
+
+def test_outputs_whose_cost_was_lost_are_computed_again(tmp_path):
+    """The process was killed after the outputs had their name, and before the file beside them was written."""
+    rows = training_rows(BERT, LENGTHS)
+    reader = OutputReader(BERT.model(), architecture_for("bert"), [1], relations=False)
+    made = store(tmp_path / "one", reader, rows)
+    assert made.filled
+    (tmp_path / "one.json").unlink()
+    assert not made.filled
+    again = store(tmp_path / "one", reader, rows)
+    assert again.filled
+    assert again.cost.seconds > 0

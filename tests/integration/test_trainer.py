@@ -444,6 +444,18 @@ def test_progress(tmp_path):
     assert set(calls[-1][3]) == {"50 %", "70 %", "90 %"}
 
 
+def test_the_loss_of_a_step_is_that_of_all_its_rows(tmp_path):
+    def losses(name, **changes):
+        told = []
+        trainer = trainer_for(tmp_path / name, progress=lambda *values: told.append(values[2]), epochs=1, **changes)
+        trainer.fit()
+        return [loss.item() for loss in told if loss is not None]
+
+    whole = losses("whole", batch_size=4)
+    assert len(whole) == 2
+    assert losses("halves", batch_size=2, gradient_accumulation_steps=2) == pytest.approx(whole, rel=1e-4)
+
+
 def test_cost(tmp_path):
     trainer = trainer_for(tmp_path, rows=(9,) * 8, epochs=2)
     trainer.fit()

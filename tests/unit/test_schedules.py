@@ -178,6 +178,7 @@ def test_direct_and_finetune_train_the_student_alone():
     for schedule in ("direct", "finetune"):
         _, job = run(schedule=schedule)
         assert job.stages == [("student", ["teacher"], "teacher", [0.9])]
+        assert job.settings.loss == {"direct": "hidden+logits", "finetune": "labels"}[schedule]
 
 
 def test_a_chain_passes_through_its_assistants():
@@ -207,3 +208,19 @@ def test_maxidisc_tries_every_candidate():
 def test_what_is_planned_is_what_is_trained(settings):
     _, job = run(**settings)
     assert [[c.sparsity for c in stage] for stage in planned(job)] == [stage[3] for stage in job.stages]
+
+
+@pytest.mark.parametrize(
+    ("changes", "last"),
+    [
+        ({}, [0.6, 0.7, 0.8, 0.9]),
+        ({"stages": 3}, [0.7, 0.8, 0.9]),
+        ({"assistants": (0.7,)}, [0.8, 0.9]),
+        ({"no_gap": "assume"}, [0.9]),
+    ],
+)
+def test_of_a_last_sandwich_the_longest_way_is_planned(changes, last):
+    # The larger, the better: each time the largest candidate is the assistant.
+    _, job = run({0.5: 0.9, 0.6: 0.7, 0.7: 0.5, 0.8: 0.3, 0.9: 0.1}, second_stage="sandwich", **changes)
+    assert job.stages[-1][3] == last
+    assert [c.sparsity for c in planned(job)[-1]] == last

@@ -12,7 +12,7 @@ import typer
 
 from minidisc.config import TARGETS
 from minidisc.runs import read_config
-from minidisc.values import settings_from
+from minidisc.values import known_values, settings_from
 
 
 def command_from(
@@ -32,9 +32,8 @@ def command_from(
         file = given.pop("config")
         extra = {name: given.pop(name) for name in flags}
         values = read_config(Path(file)) if file else {}
-        values = {name: value for name, value in values.items() if name not in hidden}
-        settings = settings_from(settings_class, values, str(file)) if values else None
-        known = {f.name: getattr(settings, f.name) for f in fields} if settings else {}
+        known = known_values(settings_class, values, str(file))
+        known = {name: value for name, value in known.items() if name not in hidden}
         given = {name: value for name, value in given.items() if value is not None}
         if given.keys() & set(TARGETS):
             # One target is allowed, and flags win.

@@ -302,6 +302,8 @@ def _choices(result: CompressionResult) -> list[str]:
 
     if result.results["settings"]["assistants"]:
         return ["assistants as they were given"]
+    if result.results["settings"].get("no_gap") == "assume":
+        return ["no assistant, whatever the tradeoffs are"]
     lines = []
     tables, sweeps = tables_of(result.candidates), lambda_sweeps(result.candidates)
     for number, (table, sweep) in enumerate(zip(tables, sweeps, strict=True), start=1):

@@ -71,7 +71,7 @@ def compare(
 class _Comparison:
     def __init__(self, settings: CompareSettings, resume: bool, listener: Listener) -> None:
         settings = settled(settings, Path(settings.output_dir))
-        self.settings, self.listener = settings, listener
+        self.settings, self.listener, self.folder = settings, listener, Path(settings.output_dir)
         self.methods = in_order([parse_method(text) for text in settings.methods])
         cells = [
             method.settings(settings, target, settings.seeds[0])
@@ -81,20 +81,16 @@ class _Comparison:
         first = self._prepare(settings.seeds[0])
         for cell in cells:
             first.check(cell)
-        folder = Path(settings.output_dir)
-        check_disk(folder, disk_needed(first.shape, settings, first.storable(settings)))
-        self.folder = open_run(settings, first.fingerprints, resume, free=("methods", "seeds"))
+        missing = sum(not self._file(method, target, seed).is_file() for seed, target, method in self._cells())
+        if missing:
+            needs = [disk_needed(first.shape, cell, first.stored_lengths(cell), missing) for cell in cells]
+            check_disk(self.folder, max(needs))
+        open_run(settings, first.fingerprints, resume, free=("methods", "seeds"))
         self._prepared = {settings.seeds[0]: first}
         self._teacher: dict[str, Any] | None = None
 
     def finish(self) -> Comparison:
-        settings = self.settings
-        cells = [
-            (seed, target, method)
-            for seed in settings.seeds
-            for target in settings.target_sparsities
-            for method in self.methods
-        ]
+        settings, cells = self.settings, self._cells()
         failures: dict[str, str] = {}
         started, trained = time.monotonic(), 0
         for number, (seed, target, method) in enumerate(cells, start=1):
@@ -120,12 +116,21 @@ class _Comparison:
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         return read_comparison(self.folder)
 
-    def _prepare(self, seed: int) -> Preparation:
+    def _cells(self) -> list[tuple[int, float, Method]]:
         settings = self.settings
+        return [
+            (seed, target, method)
+            for seed in settings.seeds
+            for target in settings.target_sparsities
+            for method in self.methods
+        ]
+
+    def _prepare(self, seed: int) -> Preparation:
+        settings, targets = self.settings, self.settings.target_sparsities
         own = {f.name: getattr(settings, f.name) for f in dataclasses.fields(CompressSettings)}
-        return Preparation(
-            CompressSettings(**{**own, "seed": seed}), self.listener, settings.target_sparsities, draw=settings.seed
-        )
+        # Every cell's own settings are checked too; this target is what they have in common.
+        shared = CompressSettings(**{**own, "target_sparsity": max(targets), "seed": seed})
+        return Preparation(shared, self.listener, targets, draw=settings.seed)
 
     def _ranked(self, seed: int) -> Preparation:
         """The preparation of a seed, its teacher ordered; one at a time is kept in memory."""
@@ -208,7 +213,7 @@ def _with_steps(job: Job, flops: float) -> Job:
     settings = job.settings
     source, spec = job.untrained_student()
     student = Shape.of(source.model, job.architecture)
-    taught = settings.loss not in WITHOUT_TEACHER and settings.schedule != "finetune"
+    taught = settings.loss not in WITHOUT_TEACHER
     by_teacher = partial(job.shape.forward_flops, job.shape.full()) if taught else lambda *_: 0.0
     lengths = np.asarray(job.train_rows["length"])
     update = settings.batch_size * settings.gradient_accumulation_steps

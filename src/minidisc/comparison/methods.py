@@ -64,7 +64,7 @@ class Method:
 
 
 def parse_method(text: str) -> Method:
-    """Read ``SCHEDULE[:SETTING=VALUE]…``; ``/`` stands for the comma in a list of values.
+    """Read ``SCHEDULE[:SETTING=VALUE]…[:flops_of=METHOD]``; ``/`` stands for the comma in a list of values.
 
     Raises:
         UserError: an unknown schedule, or a setting that methods cannot differ in.
@@ -73,15 +73,19 @@ def parse_method(text: str) -> Method:
     if schedule not in SCHEDULES:
         raise UserError(f"--methods holds {text!r}; a method begins with one of {', '.join(SCHEDULES)}.")
     changes: dict[str, Any] = {}
-    for part in parts:
+    while parts:
+        part = parts.pop(0)
         name, equals, value = part.partition("=")
         name = name.strip().replace("-", "_")
+        if name == _REFERENCE:
+            # The other method's name has settings of its own.
+            value, parts = ":".join([value, *parts]), []
         if not equals or name not in (*_OWN, _REFERENCE):
             raise UserError(
                 f"--methods holds {text!r}: {part!r} is not SETTING=VALUE with one of "
                 f"{', '.join((*_OWN, _REFERENCE))}."
             )
-        changes[name] = value.strip().replace("/", ",")
+        changes[name] = value.strip() if name == _REFERENCE else value.strip().replace("/", ",")
     if "train_embeddings" in changes:
         changes["train_embeddings"] = {"true": True, "false": False}.get(
             changes["train_embeddings"].lower(), changes["train_embeddings"]
@@ -100,7 +104,7 @@ def in_order(methods: list[Method]) -> list[Method]:
         if method.flops_of is not None and method.flops_of not in [other.name for other in free]:
             raise UserError(
                 f"--methods holds {method.name!r}, but no method {method.flops_of!r} of its own budget; "
-                f"{_REFERENCE} takes the name of another method in the list."
+                f"{_REFERENCE} comes last, and takes another method of the list, settings and all."
             )
         if method.flops_of is not None and method.schedule not in ("direct", "finetune"):
             raise UserError(f"--methods holds {method.name!r}; {_REFERENCE} goes with direct or finetune.")

@@ -184,6 +184,10 @@ class CompressSettings(DataSettings, TrainingSettings):
             self.max_drop is None or (self.schedule == "minidisc" and not self.assistants and self.stages <= 2),
             "--max-drop goes with --schedule minidisc and up to two stages, and not with --assistants.",
         )
+        require(
+            budget is None or budget.name != "max_drop" or budget.limit < 1 or "%" in budget.text,
+            f"--max-drop is {self.max_drop!r}, which is all of the metric; give 1% or 0.01 for a hundredth of it.",
+        )
         for name in ("latency_batch_size", "latency_length"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"{flag(name)} is {value}; it must be at least 1.")
@@ -203,6 +207,8 @@ class CompressSettings(DataSettings, TrainingSettings):
         choice("schedule", self.schedule, get_args(Schedule))
         choice("student", self.student, get_args(Student))
         choice("loss", self.loss, get_args(Loss))
+        if self.schedule == "finetune":
+            object.__setattr__(self, "loss", "labels")
         require(
             self.student == "pruned" or self.schedule in ("direct", "finetune"),
             f"--student layers goes with --schedule direct or finetune, not {self.schedule}.",

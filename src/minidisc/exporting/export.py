@@ -20,7 +20,7 @@ from minidisc.files import new_folder, write_json
 from minidisc.latency import is_busy, one_thread, side_by_side
 from minidisc.measure import processor
 from minidisc.prediction import model_inputs
-from minidisc.runs import versions
+from minidisc.runs import check_new, versions
 from minidisc.tasks import CAUSAL_LM, collator
 
 LARGEST_DIFFERENCE = 1e-4
@@ -47,8 +47,7 @@ def export(settings: ExportSettings, note: Callable[[str], None] = lambda line: 
             left.
     """
     folder = Path(settings.output_dir)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"--output-dir {folder} exists and is not empty; give a folder that does not exist yet.")
+    check_new(folder)
     check_packages(settings.format)
     evaluation = Evaluation.load(settings)
     if evaluation.task.kind == CAUSAL_LM:

@@ -160,6 +160,7 @@ def _sandwiches_in_words(results: dict[str, Any]) -> list[str]:
     sentences = []
     for number, (table, sweep) in enumerate(zip(tables, lambda_sweeps(rows), strict=True), start=1):
         best = best_row(table)
+        assumed = results["settings"].get("no_gap") == "assume" and not best["chosen"]
         where = f"Sandwich {number}: the" if len(tables) > 1 else "The"
         text = (
             f"{where} size with {formats.percent(best['sparsity'])} sparsity, since of {len(table)} candidates it has "
@@ -169,7 +170,9 @@ def _sandwiches_in_words(results: dict[str, Any]) -> list[str]:
         others = [row for row in table if row is not best]
         if len(table) == 1:
             text = f"{where} size with {formats.percent(best['sparsity'])} sparsity was the only candidate"
-        if not best["chosen"]:
+        if assumed:
+            text += "; no assistant is put between all the same (--no-gap assume), and the student comes from here"
+        elif not best["chosen"]:
             text += "; that is the student's own size, so no assistant is put between, and the student comes from here"
         text += "."
         if others:

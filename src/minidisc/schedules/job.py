@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from safetensors.torch import save_file
 
@@ -158,8 +158,9 @@ class Job:
             }
         )
         stores = self._stores(teachers, source) if self.stored and settings.repeats(rows) else {}
-        filled = [t for t, store in zip(teachers, stores.values(), strict=False) if store.filled]
-        if self.teacher in (source, *(t for t in teachers if t not in filled)):
+        # A store that is filled may have to make room for another one, and is then filled again.
+        all_stored = bool(stores) and all(store.filled for store in stores.values())
+        if self.teacher in (source, *(() if all_stored else teachers)):
             self.need_teacher()
         folder = self.folder / "checkpoints" / (f"{stage}-{key}" if self.shared else stage)
         trainer = SandwichTrainer(
@@ -257,9 +258,10 @@ class Stage:
         for spec, best in zip(self.trainer.candidates, self.trainer.best, strict=True):
             assert best is not None
             file = f"sizes/{name}-step-{best.step}.safetensors"
-            self.kept.append(
-                {"stage": name, **asdict(spec), "selection_metrics": best.metrics, "step": best.step, "file": file}
-            )
+            row = {"stage": name, **asdict(spec), "selection_metrics": best.metrics, "step": best.step, "file": file}
+            # The student's may be another, if it was cut by the assistant's own importance.
+            order = getattr(cast(Any, self.trainer.model).config, "head_order", None)
+            self.kept.append({**row, "head_order": order} if order else row)
         for file in {row["file"] for row in self.kept}:
             widest = min((row for row in self.kept if row["file"] == file), key=lambda row: row["sparsity"])
             spec = SubnetworkSpec(widest["sparsity"], widest["heads"], widest["neurons"])

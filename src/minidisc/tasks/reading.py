@@ -127,7 +127,7 @@ def _parse_json(text: str, path: Path) -> list[dict[str, Any]]:
 def _parse_text(text: str) -> list[str]:
     blocks = [block.strip("\n") for block in re.split(r"\n(?:[ \t\r]*\n)+", text.replace("\r\n", "\n"))]
     rows = [block for block in blocks if block.strip()]
-    return rows if len(rows) > 1 else [line for line in rows[0].split("\n") if line.strip()]
+    return rows if len(rows) != 1 else [line for line in rows[0].split("\n") if line.strip()]
 
 
 def _parse_parquet(data: bytes, path: Path) -> pd.DataFrame:

@@ -66,10 +66,19 @@ def test_a_method_with_anothers_budget_waits_for_it():
     assert methods[0].changes == {}
 
 
+def test_the_other_method_may_have_settings():
+    texts = ("direct:loss=logits:flops_of=chain:assistants=0.6/0.8", "chain:assistants=0.6/0.8")
+    direct, _ = methods = [parse_method(text) for text in texts]
+    assert direct.changes == {"loss": "logits"}
+    assert direct.flops_of == "chain:assistants=0.6/0.8"
+    assert [m.name for m in in_order(methods)] == [texts[1], texts[0]]
+
+
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
         (["direct:flops_of=minidisc"], "no method 'minidisc'"),
+        (["minidisc", "direct:flops_of=minidisc:loss=logits"], "no method 'minidisc:loss=logits'"),
         (["minidisc", "direct:flops_of=finetune"], "no method 'finetune'"),
         (["direct", "minidisc:flops_of=direct"], "goes with direct or finetune"),
     ],

@@ -102,6 +102,12 @@ def test_plain_text(tmp_path, text, rows):
     assert read_table(tmp_path / "a.txt")["text"].tolist() == rows
 
 
+def test_text_of_nothing_but_spaces_has_no_rows(tmp_path):
+    (tmp_path / "a.txt").write_text("\ufeff\u00a0\n")
+    with pytest.raises(UserError, match="has no rows"):
+        read_table(tmp_path / "a.txt")
+
+
 def test_documents_are_held_out_whole():
     rows = documents(*[f"text {i}" for i in range(40)], "twice", "twice")
     kept, held = hold_out(rows, 0.25, 100, 0)
