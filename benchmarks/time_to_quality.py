@@ -254,17 +254,17 @@ def with_earlier(found: Found, target: Path | None) -> Found:
 def page(found: Found, titles: dict[str, str]) -> str:
     """The comparison as Markdown."""
     all_seeds = [(name, method, seeds) for name, methods in found.items() for method, seeds in methods.items()]
-    machines = sorted({row["machine"] for _, _, seeds in all_seeds for row in seeds.values()})
+    every_seed = " ".join(map(str, sorted({seed for _, _, seeds in all_seeds for seed in seeds})))
     lines = [
         "# Time until the student is as good as the plain protocol's",
         "",
         "`OMP_NUM_THREADS=1 python benchmarks/time_to_quality.py --data-dir DIR --work W --target "
-        f"results/time_to_quality`, {'; '.join(machines)}, with other work on the machine: processor seconds say more "
-        "than wall seconds. What is measured: the script's first lines.",
+        f"results/time_to_quality --seeds {every_seed}` on two cores, with other work on them: processor seconds say "
+        "more than wall seconds. What is measured: the script's first lines.",
         "",
         "| task | method | steps | seed | plain ends with | its best | plain: CPU s | its CPU s | CPU time, ratio "
-        "| wall time | FLOPs | reached in |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "| wall time | FLOPs | reached in | machine |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, method, seeds in all_seeds:
         for seed, row in seeds.items():
@@ -272,18 +272,19 @@ def page(found: Found, titles: dict[str, str]) -> str:
             start = f"| {titles[name]} | {method} | {row['steps']} | {seed} | {row['plain_metric']:.4f} | "
             start += f"{row['best_metric']:.4f} | {row['plain']['cpu_seconds']:.0f} | "
             if reached is None:
-                lines.append(start + "not reached | | | | |")
+                lines.append(start + f"not reached | | | | | {row['machine']} |")
                 continue
             ratios = " | ".join(f"{ratio[key]:.1f}" for key in ("cpu_seconds", "seconds", "flops"))
             lines.append(
-                start + f"{reached['cpu_seconds']:.0f} | {ratios} | {reached['stage']}, step {reached['step']} |"
+                start + f"{reached['cpu_seconds']:.0f} | {ratios} | {reached['stage']}, step {reached['step']} | "
+                f"{row['machine']} |"
             )
         if len(seeds) > 1:
             # What was not reached took longer than anything that was.
             ratios = [row["ratio"]["cpu_seconds"] if row["ratio"] else 0.0 for row in seeds.values()]
             middle = statistics.median(ratios) if all(ratios) else statistics.median_low(ratios)
             median, low, high = (f"{r:.1f}" if r else "not reached" for r in (middle, min(ratios), max(ratios)))
-            lines.append(f"| {titles[name]} | {method} | | median | | | | | **{median}** ({low} … {high}) | | | |")
+            lines.append(f"| {titles[name]} | {method} | | median | | | | | **{median}** ({low} … {high}) | | | | |")
     return "\n".join(lines) + "\n"
 
 
