@@ -71,7 +71,7 @@ def compress(
         prepared = Preparation(settings, listener)
         if not (folder / "results.json").is_file():
             widest = budgets.widest(settings)
-            check_disk(folder, disk_needed(prepared.shape, widest, prepared.stored_lengths(widest)))
+            check_disk(folder, disk_needed(prepared.shape, widest, prepared.stored_lengths(widest)), folder)
         fresh = not (folder / "run.yaml").is_file()
         # A drop that no candidate kept within may be raised; the candidates are trained already.
         free = ("max_drop",) if settings.max_drop and not (folder / budgets.FILE).is_file() else ()
@@ -79,9 +79,10 @@ def compress(
         folder = open_run(settings, prepared.fingerprints, resume or ranks.rank() > 0, free)
     if (folder / "results.json").is_file():
         listener.note(f"{folder} is complete already.")
+        result = read_result(folder)
         if ranks.rank() == 0:
-            _leave_out(settings, folder)
-        return read_result(folder)
+            _leave_out(result.results["settings"], folder)
+        return result
     prepared.rank(folder / "importance.safetensors")
     try:
         job, budget = budgets.aimed(prepared, settings, folder)
@@ -228,7 +229,7 @@ def _save(
             "all_trials_flops": prepared.flops_of_all_trials(job),
         },
         "machine": prepared.machine + f", {ranks.world_size()} processes" * (ranks.world_size() > 1),
-        "settings": dataclasses.asdict(settings),
+        "settings": {**dataclasses.asdict(settings), "loss": settings.effective_loss},
         "fingerprints": prepared.fingerprints,
         "versions": versions(),
         "warnings": prepared.warnings,
@@ -238,13 +239,13 @@ def _save(
     write_report(folder / "report.html", results)
     # Last: a folder with results.json is a finished run.
     write_json(folder / "results.json", results)
-    _leave_out(settings, folder)
+    _leave_out(results["settings"], folder)
     return read_result(folder)
 
 
-def _leave_out(settings: CompressSettings, folder: Path) -> None:
-    """Remove what a finished run has no use for."""
-    if not settings.keep_checkpoints:
+def _leave_out(settings: dict[str, Any], folder: Path) -> None:
+    """Remove what a finished run of these settings has no use for."""
+    if not settings["keep_checkpoints"]:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 

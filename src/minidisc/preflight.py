@@ -126,7 +126,7 @@ def estimate(
             model_inputs(collate([rows["train"][int(i)] for i in order[:2]]), teacher.device),
             partial(_optimizer, settings),
             ProbeSettings(
-                loss=settings.loss,
+                loss=settings.effective_loss,
                 neuron_multiple=settings.neuron_multiple,
                 gradient_checkpointing=settings.gradient_checkpointing,
                 bf16=settings.precision == "bf16",
@@ -152,7 +152,7 @@ def estimate(
         importance_bytes=probed.importance_bytes,
         train_bytes=probed.train_bytes,
         optimizer=settings.optimizer,
-        loss=settings.loss,
+        loss=settings.effective_loss,
         # A first stage that comes to no row again runs its teacher beside it.
         stored=stored and first.repeats(len(lengths)),
         bf16=settings.precision == "bf16",
@@ -171,7 +171,7 @@ def estimate(
         # The trial of the passes is a part of the run too.
         memory=max(int((1 + holes) * (_beside(teacher) + max(by_phase.values()))), spent.peak_memory * on_cpu),
         phases=by_phase,
-        disk=disk_needed(shape, settings, rows["train"]["length"][:] if stored else []),
+        disk=disk_needed(shape, settings, lengths.tolist() if stored else []),
     )
 
 
@@ -252,7 +252,7 @@ def _seconds(
 ) -> np.ndarray:
     """Wall and processor seconds of all that follows importance."""
     count = {name: len(of) for name, of in rows.items()}
-    taught = settings.loss not in WITHOUT_TEACHER
+    taught = settings.effective_loss not in WITHOUT_TEACHER
     total = count["validation"] * probed.forward
     teacher = probed.forward
     for number, candidates in enumerate(stages, start=1):
@@ -336,7 +336,7 @@ class _Flops:
     def __init__(self, settings: CompressSettings, shape: Shape, rows: Mapping[str, Any], stored: bool) -> None:
         self._settings, self._shape, self._calibration = settings, shape, len(rows["calibration"])
         self._length, self._rows = int(np.mean(rows["train"]["length"])), len(rows["train"])
-        self._taught, self._stored = settings.loss not in WITHOUT_TEACHER, stored
+        self._taught, self._stored = settings.effective_loss not in WITHOUT_TEACHER, stored
 
     def _row(self, spec: SubnetworkSpec) -> float:
         return self._shape.forward_flops(spec, 1, self._length)
@@ -369,16 +369,22 @@ def disk_needed(shape: Shape, settings: CompressSettings, lengths: Sequence[int]
     sparsities = candidate_sparsities(settings.target_sparsity, settings.grid)
     widest = make_spec(*even_scores(shape.full()), sparsities[0])
     copies = 2 * (1 + MOMENTS[settings.optimizer]) + (1 + settings.keep_sizes) * len(sparsities) + 2
-    outputs = runs * (1 + len(sparsities)) * stored_bytes(lengths, shape, settings.loss, settings.teacher_top_k or 0)
+    teachers = {
+        "minidisc": settings.stages,
+        "maxidisc": len(sparsities),
+        "chain": 1 + len(settings.assistants or ()),
+    }.get(settings.schedule, 1)
+    own = stored_bytes(lengths, shape, settings.effective_loss, settings.teacher_top_k or 0)
+    outputs = runs * teachers * own
     return copies * shape.sizes(widest).all * _BYTES + min(outputs, int(settings.teacher_cache * 2**30))
 
 
-def check_disk(folder: Path, needed: int) -> None:
-    """Refuse a run that the disk has no room for; what it has written already is part of what it needs."""
+def check_disk(folder: Path, needed: int, written: Path) -> None:
+    """Refuse a run in ``folder`` that the disk has no room for; what is in ``written`` is a part of what it needs."""
     existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
     free = shutil.disk_usage(existing).free
     # Snapshots are second names of checkpoints' files.
-    held = {stat.st_ino: stat.st_size for file in folder.rglob("*") if file.is_file() for stat in [file.stat()]}
+    held = {stat.st_ino: stat.st_size for file in written.rglob("*") if file.is_file() for stat in [file.stat()]}
     needed -= sum(held.values())
     if free < needed:
         raise UserError(

@@ -236,7 +236,7 @@ class Preparation:
         lengths, kept = self.rows["train"]["length"], settings.teacher_top_k
         if self.task.kind == CAUSAL_LM and kept is None:
             return False
-        fits = stored_bytes(lengths, self.shape, settings.loss, kept or 0) <= settings.teacher_cache * 2**30
+        fits = stored_bytes(lengths, self.shape, settings.effective_loss, kept or 0) <= settings.teacher_cache * 2**30
         numbers = range(1, settings.stages + 1)
         again = any(settings.of_stage(len(lengths), number).repeats(len(lengths)) for number in numbers)
         return fits and again and self.loaded.tokenizer.padding_side == "right"

@@ -61,7 +61,7 @@ def check_usable(
     elif settings.teacher_top_k is not None:
         raise UserError(f"--teacher-top-k is for causal language modelling, but the task is {task.kind}.")
     missing = len(rows["train"]) - sum(has_labels(rows["train"]))
-    if missing and settings.loss in WITH_LABELS:
+    if missing and settings.effective_loss in WITH_LABELS:
         raise UserError(
             f"{missing} training rows have no label, which --schedule finetune, --loss labels and --loss pkd "
             "need; add labels, or use another."

@@ -213,7 +213,8 @@ class ResumableTrainer(Trainer):
         if self.accelerator.sync_gradients and ranks.world_size() > 1 and not self.is_sharded:
             average_gradients(cast(torch.nn.Module, self.model).parameters())
         # A copy: a recorded step writes its loss to the same place every time.
-        self.last_loss = loss.clone() if self._micro == 1 or self.last_loss is None else self.last_loss + loss
+        before = self.last_loss if self._micro > 1 else None
+        self.last_loss = loss.clone() if before is None else before + loss
         return loss
 
     def run_passes(self, what: Hashable, batch: Any, passes: Callable[[Any], torch.Tensor]) -> torch.Tensor:

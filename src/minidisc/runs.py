@@ -74,8 +74,7 @@ def check_new(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output-dir {folder} exists and is not empty; give a folder that does not exist yet.")
-    here = Path.cwd()
-    if folder.resolve() in (here, *here.parents):
+    if folder.resolve() == Path.cwd():
         raise UserError(f"--output-dir {folder} is the folder that this runs in; give one that does not exist yet.")
 
 
@@ -101,7 +100,7 @@ def remove_run(folder: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-    if not any(folder.iterdir()):
+    if not any(folder.iterdir()) and folder.resolve() != Path.cwd():
         folder.rmdir()
 
 

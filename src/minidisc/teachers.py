@@ -142,14 +142,16 @@ def load_model(
 
 
 def check_length(config: Any, max_length: int) -> None:
-    """Refuse rows that are longer than the model has positions for, if they are counted.
+    """Refuse rows that are longer than the model has positions for, if it is of a known family and counts them.
 
     Raises:
-        UserError: they are.
+        UserError: they are longer.
     """
     family = config.model_type.removeprefix(STUDENT_PREFIX)
-    reserved = architecture_for(family).reserved_positions if family in FAMILIES else 0
-    positions = getattr(config, "max_position_embeddings", math.inf) - reserved
+    # DeBERTa may know nothing but how far apart two tokens are.
+    if family not in FAMILIES or not getattr(config, "position_biased_input", True):
+        return
+    positions = getattr(config, "max_position_embeddings", math.inf) - architecture_for(family).reserved_positions
     if max_length > positions:
         raise UserError(f"--max-length is {max_length}, but the model has positions for {positions} tokens only.")
 

@@ -197,7 +197,7 @@ def test_what_cannot_be_had_is_refused_and_leaves_nothing(workplace, tmp_path, c
 
 
 def test_a_drop_of_everything_is_no_slip(workplace, tmp_path):
-    with pytest.raises(UserError, match="is all of the metric; give 1%"):
+    with pytest.raises(UserError, match="all of the metric or more; give 1%"):
         minidisc.compress(**sandwich(workplace, tmp_path / "run", max_drop="1"))
 
 

@@ -173,7 +173,7 @@ def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(workplace, tmp_path,
 def test_a_target_is_compared_with_its_own_candidates(workplace, tmp_path):
     """Not with those of the target that compress has by default."""
     given = settings(workplace, tmp_path / "c", methods=("minidisc",), seeds=(0,), target_sparsities=(0.95,))
-    found = compare(**{**given, "grid": (0.9,), "max_steps": 1})
+    found = compare(**{**given, "grid": (0.9,), "max_steps": 1, "assistants": (0.9,)})
     assert not found.failures
     assert [c["sparsity"] for c in cell(found, "minidisc", 0.95)["candidates"]] == [0.9, 0.95]
 

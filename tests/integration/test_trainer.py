@@ -444,6 +444,14 @@ def test_progress(tmp_path):
     assert set(calls[-1][3]) == {"50 %", "70 %", "90 %"}
 
 
+def test_of_candidates_with_as_many_neurons_the_one_with_more_heads_is_larger(tmp_path):
+    """The last pass of a step is the widest: that is where FSDP sends gradients."""
+    small, large = SubnetworkSpec(0.7, (1, 2, 1), (20, 12, 8)), SubnetworkSpec(0.6, (2, 2, 1), (20, 12, 8))
+    for name, candidates in (("one", [small, large]), ("other", [large, small])):
+        trainer = trainer_for(tmp_path / name, candidates=candidates)
+        assert trainer.step_candidates(0) == [small, large]
+
+
 def test_the_loss_of_a_step_is_that_of_all_its_rows(tmp_path):
     def losses(name, **changes):
         told = []

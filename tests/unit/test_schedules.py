@@ -178,7 +178,8 @@ def test_direct_and_finetune_train_the_student_alone():
     for schedule in ("direct", "finetune"):
         _, job = run(schedule=schedule)
         assert job.stages == [("student", ["teacher"], "teacher", [0.9])]
-        assert job.settings.loss == {"direct": "hidden+logits", "finetune": "labels"}[schedule]
+        assert job.settings.loss == "hidden+logits"
+        assert job.settings.effective_loss == {"direct": "hidden+logits", "finetune": "labels"}[schedule]
 
 
 def test_a_chain_passes_through_its_assistants():

@@ -84,7 +84,7 @@ class _Comparison:
         missing = sum(not self._file(method, target, seed).is_file() for seed, target, method in self._cells())
         if missing:
             needs = [disk_needed(first.shape, cell, first.stored_lengths(cell), missing) for cell in cells]
-            check_disk(self.folder, max(needs))
+            check_disk(self.folder, max(needs), self.folder / "checkpoints" / "outputs")
         open_run(settings, first.fingerprints, resume, free=("methods", "seeds"))
         self._prepared = {settings.seeds[0]: first}
         self._teacher: dict[str, Any] | None = None
@@ -213,7 +213,7 @@ def _with_steps(job: Job, flops: float) -> Job:
     settings = job.settings
     source, spec = job.untrained_student()
     student = Shape.of(source.model, job.architecture)
-    taught = settings.loss not in WITHOUT_TEACHER
+    taught = settings.effective_loss not in WITHOUT_TEACHER
     by_teacher = partial(job.shape.forward_flops, job.shape.full()) if taught else lambda *_: 0.0
     lengths = np.asarray(job.train_rows["length"])
     update = settings.batch_size * settings.gradient_accumulation_steps

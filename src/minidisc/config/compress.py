@@ -186,7 +186,7 @@ class CompressSettings(DataSettings, TrainingSettings):
         )
         require(
             budget is None or budget.name != "max_drop" or budget.limit < 1 or "%" in budget.text,
-            f"--max-drop is {self.max_drop!r}, which is all of the metric; give 1% or 0.01 for a hundredth of it.",
+            f"--max-drop is {self.max_drop!r}, all of the metric or more; give 1% or 0.01 for a hundredth of it.",
         )
         for name in ("latency_batch_size", "latency_length"):
             value = getattr(self, name)
@@ -207,8 +207,6 @@ class CompressSettings(DataSettings, TrainingSettings):
         choice("schedule", self.schedule, get_args(Schedule))
         choice("student", self.student, get_args(Student))
         choice("loss", self.loss, get_args(Loss))
-        if self.schedule == "finetune":
-            object.__setattr__(self, "loss", "labels")
         require(
             self.student == "pruned" or self.schedule in ("direct", "finetune"),
             f"--student layers goes with --schedule direct or finetune, not {self.schedule}.",
@@ -243,6 +241,10 @@ class CompressSettings(DataSettings, TrainingSettings):
             "--second-importance assistant goes with --second-stage student: a sandwich holds prefixes of one order.",
         )
         choice("no_gap", self.no_gap, get_args(NoGap))
+        require(
+            self.no_gap != "assume" or not self.assistants,
+            "--no-gap assume puts no assistant between, so it does not go with --assistants; leave one of them out.",
+        )
         choice("second_teacher", self.second_teacher, get_args(SecondTeacher))
         choice("decay_over", self.decay_over, get_args(DecayOver))
         require(self.teacher_cache >= 0, f"--teacher-cache is {self.teacher_cache:g}; it must not be negative.")
@@ -295,6 +297,11 @@ class CompressSettings(DataSettings, TrainingSettings):
     def rule_of_step(self, candidates: int) -> str:
         """``candidates_per_step`` for so many: of one or two, all are trained in every step."""
         return self.candidates_per_step if candidates > 2 else "all"
+
+    @property
+    def effective_loss(self) -> Loss:
+        """What students learn by: labels, whatever ``loss`` is, with the schedule finetune."""
+        return "labels" if self.schedule == "finetune" else self.loss
 
     def budget(self) -> Budget | None:
         """What the target sparsity is to be solved for, if it is not given.

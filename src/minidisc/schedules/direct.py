@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from minidisc.schedules.job import Job, Outcome
 
 
@@ -13,3 +15,8 @@ def direct(job: Job) -> Outcome:
     outcome.add_stage("student", stage)
     outcome.take_student(stage, spec)
     return outcome
+
+
+def finetune(job: Job) -> Outcome:
+    """The small network on labels, without a teacher."""
+    return direct(dataclasses.replace(job, settings=dataclasses.replace(job.settings, loss="labels")))

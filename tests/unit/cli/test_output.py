@@ -22,7 +22,7 @@ def row(stage, sparsity, probability, chosen=False):
     }
 
 
-def printed(capsys, rows, stages=2, width=None):
+def printed(capsys, rows, stages=2, width=None, **settings):
     model = SimpleNamespace(metrics={"accuracy": 0.8, "metric": 0.8}, sizes=SimpleNamespace(**SIZES), path="run/x")
     result = SimpleNamespace(
         candidates=rows,
@@ -32,7 +32,7 @@ def printed(capsys, rows, stages=2, width=None):
         teacher=model,
         student=model,
         report="run/report.html",
-        results={"settings": {"tradeoff_lambda": 0.2, "assistants": None}},
+        results={"settings": {"tradeoff_lambda": 0.2, "assistants": None, **settings}},
     )
     output = Output()
     if width:
@@ -72,6 +72,12 @@ def test_the_students_own_size_may_win(capsys):
     text = printed(capsys, one_table(chosen=False)[:4])
     assert "chosen 80 %, the student's own size, so there is no assistant; probability 0.70; " in text
     assert "; unchanged for λ from 0.2 to 1\n" in text
+
+
+def test_nothing_is_chosen_where_no_assistant_is_wanted(capsys):
+    text = printed(capsys, one_table(chosen=False), no_gap="assume")
+    assert "no assistant, whatever the tradeoffs are\n" in text
+    assert "student's own size" not in text
 
 
 def test_two_sandwiches(capsys):

@@ -453,6 +453,16 @@ def test_the_students_own_size_may_win(tmp_path):
     assert points(text, "candidates-1-chosen") == [points(text, "candidates-1-tradeoff")[-1]]
 
 
+def test_no_assistant_may_be_wanted(tmp_path, no_plots):
+    results = make()
+    results["settings"]["no_gap"], results["assistants"] = "assume", []
+    for row in results["candidates"]:
+        row["chosen"] = False
+    text = " ".join("".join(Page(render(results, tmp_path)).text).split())
+    assert "no assistant is put between all the same (--no-gap assume)" in text
+    assert "student's own size" not in text
+
+
 def test_selection_on_validation_rows_is_said(usual, tmp_path, no_plots):
     results, text, _ = usual
     assert "Mind:" not in text
