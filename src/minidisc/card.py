@@ -110,7 +110,8 @@ def metadata(task: dict[str, Any], settings: dict[str, Any], metrics: dict[str, 
         for name, value in (metrics or {}).items()
         if name in task["metrics"]
     ]
-    base = hub_id(changes.pop("base_model"))
+    model = changes.pop("base_model")
+    base = model and hub_id(model)
     relation = changes.pop("base_model_relation", "finetune")
     return ModelCardData(
         **{
@@ -147,8 +148,8 @@ def _metadata(results: dict[str, Any], model: dict[str, Any]) -> Any:
         results["settings"],
         # The selection rows of another size are no split that others could evaluate on.
         model.get("metrics"),
-        base_model=results["settings"]["teacher"],
-        tags=[*TAGS, "distillation", "pruning"],
+        base_model=_teacher_on_hub(results),
+        tags=[*TAGS, *(["distillation"] if results["settings"]["loss"] != "labels" else []), "pruning"],
         model_name=_name(results, model),
     )
 
@@ -167,8 +168,8 @@ def _variables(results: dict[str, Any], model: dict[str, Any], folder: Path) -> 
     return {
         "name": _name(results, model),
         "model": model,
-        "teacher": hub_id(settings["teacher"]) or Path(settings["teacher"]).name,
-        "on_hub": hub_id(settings["teacher"]) is not None,
+        "teacher": _teacher_on_hub(results) or Path(settings["teacher"]).name,
+        "on_hub": _teacher_on_hub(results) is not None,
         "task": task,
         "rows": results["rows"],
         "split": split,
@@ -203,6 +204,17 @@ def hub_id(model: str) -> str | None:
     """A model's name on the Hub, if it came from there."""
     on_hub = not Path(model).exists() and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model)
     return model if on_hub else None
+
+
+def _teacher_on_hub(results: dict[str, Any]) -> str | None:
+    """The teacher's name on the Hub, if the run took it from there.
+
+    That a folder of its name is not here does not say so: an extracted size's card may be written on another machine.
+    """
+    teacher = results["settings"]["teacher"]
+    # Of a folder it is a hash of the files in it (`minidisc.teachers.fingerprint_of`).
+    weights = results.get("fingerprints", {}).get("teacher_weights", teacher)
+    return hub_id(teacher) if weights == teacher else None
 
 
 def _dataset(settings: dict[str, Any]) -> str | None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import yaml
 
 from minidisc.cli.main import main
@@ -180,3 +181,18 @@ def test_help_comes_without_heavy_imports():
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "minidisc.cli.main" in imported
     assert not imported & {"torch", "transformers", "datasets", "pandas"}
+
+
+def test_a_class_that_no_row_has_can_be_guessed_wrongly(tmp_path, capsys):
+    model = tiny.backbone(num_labels=3, id2label=dict(enumerate(("-1", "0", "1"))))
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([0.0, 1.0, 2.0]))
+    model.save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    # It always says 1: of these labels none, of those half.
+    for labels, accuracy in (((-1, 0), 0.0), ((0, 1), 0.5), ((-1, 1), 0.5)):
+        rows = [{"text": "fine warm", "label": labels[number % 2]} for number in range(20)]
+        (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        flags = ("--model", tmp_path / "model", "--validation-file", tmp_path / "rows.jsonl", "--max-length", "16")
+        assert json.loads(run(capsys, "evaluate", *flags, "--json"))["metrics"]["accuracy"] == accuracy

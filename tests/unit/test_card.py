@@ -185,3 +185,23 @@ def test_what_the_card_of_a_fine_tuned_model_says(tmp_path):
     (tmp_path / "modeling_x.py").touch()
     write_finetuned_card(settings, data, {"accuracy": 0.8, "metric": 0.8}, tmp_path)
     assert "trust_remote_code=True" in (tmp_path / "README.md").read_text()
+
+
+def test_a_student_of_whole_layers_that_labels_have_taught(tmp_path):
+    found = card(results(tmp_path, student="layers", schedule="finetune", loss="labels"))
+    assert "It is a dense transformer with fewer\nlayers, each as wide as the teacher's:" in found.text
+    assert "what their labels say, mistakes" in found.text
+    assert "distillation" not in found.data.tags
+    usual = card(results(tmp_path))
+    assert "its own numbers of\nattention heads" in usual.text
+    assert "what its teacher does, mistakes" in usual.text
+    assert "distillation" in usual.data.tags
+
+
+def test_a_local_teacher_that_is_gone_is_not_on_the_hub(tmp_path):
+    content = results(tmp_path, teacher="models/sst2")
+    assert card(content).data.base_model == "models/sst2"
+    for weights, base in (("models/sst2", "models/sst2"), ("0123456789abcdef", None)):
+        found = card({**content, "fingerprints": {"teacher_weights": weights}})
+        assert found.data.base_model == base
+        assert ("huggingface.co/models/sst2" in found.text) == (base is not None)

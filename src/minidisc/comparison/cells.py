@@ -15,7 +15,7 @@ import numpy as np
 
 from minidisc.batching import LengthGroupedOrder
 from minidisc.comparison.methods import Method, in_order, parse_method
-from minidisc.comparison.table import Comparison, markdown, of_cells, read_comparison
+from minidisc.comparison.table import Comparison, cell_title, markdown, of_cells, read_comparison
 from minidisc.config import CompareSettings, CompressSettings
 from minidisc.errors import UserError
 from minidisc.files import new_file, read_json, write_json
@@ -99,7 +99,7 @@ class _Comparison:
                 continue
             spent = time.monotonic() - started
             left = spent / trained * (len(cells) - number + 1) if trained else None
-            title = f"{method.name} at {100 * target:g} %, seed {seed}"
+            title = cell_title(method.name, target, seed)
             self.listener.cell(title, number, len(cells), left)
             try:
                 cell = self._train(method, target, seed)

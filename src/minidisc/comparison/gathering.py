@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minidisc.comparison.table import Comparison, markdown, of_cells, read_comparison
+from minidisc.comparison.table import Comparison, cell_title, markdown, of_cells, read_comparison
 from minidisc.errors import UserError
 from minidisc.files import new_folder, write_json
 from minidisc.runs import read_fingerprints
@@ -44,11 +44,15 @@ def gather(folders: Sequence[Path], output_dir: Path) -> Comparison:
                     f"{folder} holds {key[0]} at {100 * key[1]:g} %, seed {key[2]}, once more; give it once."
                 )
             cells[key] = cell
+    # What failed on one machine may have been finished on another.
+    finished = {cell_title(*key) for key in cells}
     methods = list(dict.fromkeys(method for content in found for method in content["settings"]["methods"]))
     content = {
         **first,
         **of_cells(cells.values(), {**first["settings"], "output_dir": str(output_dir)}, methods),
-        "failures": {title: reason for each in found for title, reason in each["failures"].items()},
+        "failures": {
+            title: reason for each in found for title, reason in each["failures"].items() if title not in finished
+        },
     }
     with new_folder(output_dir) as temporary:
         (temporary / "compare.md").write_text(markdown(content), encoding="utf-8")

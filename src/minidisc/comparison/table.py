@@ -44,6 +44,11 @@ def read_comparison(folder: Path) -> Comparison:
     return Comparison(folder, read_json(folder / "compare.json"))
 
 
+def cell_title(method: str, target: float, seed: int) -> str:
+    """How a cell is called where it is begun, or failed."""
+    return f"{method} at {100 * target:g} %, seed {seed}"
+
+
 def of_cells(cells: Iterable[dict[str, Any]], settings: dict[str, Any], methods: Sequence[str]) -> dict[str, Any]:
     """What a comparison says of its cells: their table, they themselves in its order, and what its settings name.
 

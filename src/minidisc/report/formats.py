@@ -13,8 +13,13 @@ FILTERS = (
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
+_LARGE = 1e15  # beyond which decimals say nothing, and Decimal gives up
+
+
 def score(value: float) -> str:
     """A metric or t_λ with four decimals; halves go away from zero, as a reader would round what JSON shows."""
+    if not abs(value) < _LARGE:
+        return f"{value:.3g}"
     rounded = Decimal(repr(float(value))).quantize(Decimal("0.0001"), ROUND_HALF_UP)
     return str(rounded or abs(rounded)).replace("-", "−")
 

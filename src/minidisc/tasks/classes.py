@@ -36,8 +36,15 @@ def infer_kind(labels: Mapping[str, Labels]) -> Kind:
     return "regression" if fractional else "classification"
 
 
-def infer_names(labels: Labels, source: Source) -> tuple[tuple[str, ...], bool]:
+def infer_names(labels: Labels, source: Source, model_names: tuple[str, ...] = ()) -> tuple[tuple[str, ...], bool]:
     """The class names of own files, and whether the data gave them (integers from 0 on get made-up ones).
+
+    Args:
+        labels: as `unify` gives them.
+        source: where they are from, for error messages.
+        model_names: class names of the model that is to predict the labels, if there is one. If it has all that are
+            found, and others, they are the names: a model must not be kept from a wrong guess only because no row has
+            that label.
 
     Raises:
         UserError: if a label is a number and not whole.
@@ -49,6 +56,8 @@ def infer_names(labels: Labels, source: Source) -> tuple[tuple[str, ...], bool]:
             "mend them, or use --task regression."
         )
     values = sorted({label for label in labels if label is not None})  # type: ignore[type-var]
+    if {_text(value) for value in values} < {*model_names}:
+        return model_names, True
     if values == list(range(len(values))):
         return tuple(f"LABEL_{index}" for index in range(len(values))), False
     return tuple(_text(value) for value in values), True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -96,14 +97,15 @@ def count_rows(rows: list[int]) -> str:
 def _raw_label(value: Any, row: int, source: Source, column: str) -> RawLabel:
     if isinstance(value, str):
         return value if value.strip() else None
-    if isinstance(value, (list, dict, np.ndarray)):
-        raise UserError(
-            f"{source.name}: column {column!r} holds a list or an object in row {row}; allowed is one label a row, "
-            "text or a number."
-        )
-    if pd.isna(value):
-        return None
-    return bool(value) if isinstance(value, (bool, np.bool_)) else float(value)
+    if not isinstance(value, (list, dict, np.ndarray)):
+        if pd.isna(value):
+            return None
+        with suppress(TypeError, ValueError):  # bytes, dates
+            return bool(value) if isinstance(value, (bool, np.bool_)) else float(value)
+    raise UserError(
+        f"{source.name}: column {column!r} holds something else than text or a number in row {row}; allowed is one "
+        "label a row, text or a number."
+    )
 
 
 def list_columns(source: Source) -> str:

@@ -32,9 +32,9 @@ def model_outputs(task: Task, config: Any) -> list[int] | None:
 def align_labels(task: Task, id2label: Mapping[int, str], num_labels: int) -> list[int]:
     """Find the teacher's output of each class of the data.
 
-    Names are compared without regard to case, ``-``, ``_`` and blanks. Where the data or the teacher has no names,
-    the order is taken to be the same; names of the data that are integers count as indices if there are fewer of
-    them than outputs.
+    Names that are not all the very same are compared without regard to case, ``-``, ``_`` and blanks. Where the data
+    or the teacher has no names, the order is taken to be the same; names of the data that are integers count as
+    indices if there are fewer of them than outputs.
 
     Args:
         task: the data's task.
@@ -68,6 +68,9 @@ def align_labels(task: Task, id2label: Mapping[int, str], num_labels: int) -> li
     identity = list(range(len(names)))
     if not task.named:
         return identity
+    exact = {name: index for index, name in id2label.items()}
+    if all(name in exact for name in names):
+        return [exact[name] for name in names]
     outputs = {_normal(name): index for index, name in id2label.items()}
     found = [outputs[_normal(name)] for name in names if _normal(name) in outputs]
     if len(found) == len(set(found)) == len(names):

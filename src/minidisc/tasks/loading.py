@@ -60,7 +60,8 @@ def load_data(
     Args:
         settings: where the rows are; a ``seed`` attribute, if any, draws the ``max_train_rows``.
         kind: kind of task if the settings do not say and the labels would have to be guessed from.
-        model_names: class names of the model that is to predict the labels; see `minidisc.tasks.tags.infer_tag_names`.
+        model_names: class names of the model that is to predict the labels; they are those of own data where it has
+            some of them alone.
         need_train: whether to load training rows.
         need_validation: whether to load validation rows.
         need_labels: whether every training row must have a label.
@@ -81,7 +82,7 @@ def load_data(
     elif _is_tagged(settings, kind, first):
         task, columns, features = read_tagged(settings, model_names, sources, need_labels)
     else:
-        task, columns, features = read_sentences(settings, kind, sources, need_labels)
+        task, columns, features = read_sentences(settings, kind, model_names, sources, need_labels)
     for split, source in sources.items():
         bad = [row for row, label in enumerate(columns[split].get("label", ()), start=1) if label is None]
         if bad and (split == "validation" or need_labels):

@@ -118,9 +118,19 @@ def _parse_json(text: str, path: Path) -> list[dict[str, Any]]:
     except json.JSONDecodeError as error:
         where = f"line {line}: {error.msg}" if line else _one_line(error)
         raise UserError(f"{path} cannot be parsed ({where}); {_JSON_ALLOWED}") from None
+    # Half of a pair of code units can be written as an escape alone.
+    escaped = "\\ud" in text.lower()
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise UserError(f"{path}: row {number} is not a JSON object; {_JSON_ALLOWED}")
+        try:
+            if escaped:
+                json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{path}: row {number} holds half a character (a lone surrogate), where text was cut within one; "
+                "mend or remove it."
+            ) from None
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -24,13 +25,18 @@ from minidisc.tasks.task import Kind, Task
 
 
 def read_sentences(
-    settings: DataSettings, kind: Kind | None, sources: dict[str, Source], need_labels: bool
+    settings: DataSettings,
+    kind: Kind | None,
+    model_names: Iterable[str],
+    sources: dict[str, Source],
+    need_labels: bool,
 ) -> tuple[Task, dict[str, dict[str, list]], datasets.Features]:
     """Read texts and labels.
 
     Args:
         settings: names of the task and the columns.
         kind: kind of task if the settings do not say and the labels would have to be guessed from.
+        model_names: see `minidisc.tasks.classes.infer_names`.
         sources: the table of each split.
         need_labels: whether the training rows must have a column of labels.
 
@@ -51,7 +57,7 @@ def read_sentences(
         for split, column in label_columns.items()
     }
     label_column = next((column for column in label_columns.values() if column is not None), "label")
-    task, labels = _labels(settings, kind, sources, raw, label_column)
+    task, labels = _labels(settings, kind, tuple(model_names), sources, raw, label_column)
     task = replace(task, text_columns=tuple(text_columns), label_column=label_column)
     columns = {
         split: {**dict(zip(("text_a", "text_b"), texts[split], strict=False)), "label": labels[split]}
@@ -81,6 +87,7 @@ def _raw_labels(source: Source, column: str | None, optional: bool) -> list[RawL
 def _labels(
     settings: DataSettings,
     kind: Kind | None,
+    model_names: tuple[str, ...],
     sources: dict[str, Source],
     raw: dict[str, list[RawLabel]],
     label_column: str,
@@ -108,7 +115,7 @@ def _labels(
                 f"{', '.join(source.name for source in sources.values())}: no row has a label; add labels, "
                 "or give labelled rows with --validation-file."
             )
-        names, named = infer_names(unified[split], sources[split])
+        names, named = infer_names(unified[split], sources[split], model_names)
         task, numbers_are_indices, origin = _task(settings.task, names, named), not named, sources[split].name
     indices = {
         split: class_indices(

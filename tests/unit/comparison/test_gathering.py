@@ -72,3 +72,12 @@ def test_folders_without_a_comparison_and_those_that_are_there(tmp_path):
         gather([tmp_path], tmp_path / "all")
     with pytest.raises(UserError, match="exists; give a folder"):
         gather(folders(tmp_path), tmp_path)
+
+
+def test_what_failed_here_and_was_finished_there(tmp_path):
+    made = folders(tmp_path)
+    file = made[0] / "compare.json"
+    content = json.loads(file.read_text())
+    content["failures"] = {"a at 90 %, seed 1": "no memory", "c at 90 %, seed 0": "no memory"}
+    file.write_text(json.dumps(content))
+    assert gather(made, tmp_path / "all").failures == {"c at 90 %, seed 0": "no memory"}

@@ -1,6 +1,7 @@
 import copy
 import functools
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -495,6 +496,8 @@ def test_equal_results_give_equal_bytes(pages, tmp_path):
     ("name", "value", "text"),
     [
         ("score", 0.90625, "0.9063"),
+        ("score", 1.5e30, "1.5e+30"),
+        ("score", math.inf, "inf"),
         ("score", -0.00001, "0.0000"),
         ("score", -0.5, "−0.5000"),
         ("lam", 0.125, "0.125"),

@@ -91,3 +91,9 @@ def test_errors(data, id2label, messages):
 )
 def test_placeholder_names(id2label, expected):
     assert placeholder_names(id2label) is expected
+
+
+def test_names_that_differ_in_a_sign_alone():
+    task = Task("t", "classification", ("text",), "label", ("-1", "0", "1"), True, ("accuracy",))
+    assert align_labels(task, {0: "-1", 1: "0", 2: "1"}, 3) == [0, 1, 2]
+    assert align_labels(task, {0: "1", 1: "-1", 2: "0"}, 3) == [1, 2, 0]

@@ -247,7 +247,7 @@ def test_fingerprint(tmp_path):
         ({"text": TEXTS, "label": cycle(0.5, 1, float("inf"))}, {}, {}, ["6 rows (the first is row 3)", "(inf)"]),
         ({"text": TEXTS, "label": cycle(0.5, "x")}, {"task": "regression"}, {}, ["not a finite number", "--task cl"]),
         ({"text": TEXTS, "label": cycle(0.5, 1)}, {"task": "classification"}, {}, ["no class (0.5)", "--task regr"]),
-        ({"text": TEXTS, "label": cycle([0], [1])}, {}, {}, ["holds a list or an object in row 1"]),
+        ({"text": TEXTS, "label": cycle([0], [1])}, {}, {}, ["holds something else than text or a number in row 1"]),
         ({"text": TEXTS, "label": cycle("a")}, {}, {}, ["all labels are the same ('a')", "at least two"]),
         ({"text": TEXTS, "label": cycle(2.5)}, {}, {}, ["all labels are the same (2.5)"]),
         ({"text": TEXTS, "label": cycle("a", None)}, {}, {"need_labels": False}, ["all labels are the same ('a')"]),

@@ -7,8 +7,9 @@ import json
 import pandas as pd
 import pytest
 
+from minidisc.config import DataSettings
 from minidisc.errors import UserError
-from minidisc.tasks import read_table
+from minidisc.tasks import load_data, read_table
 
 ROWS = [
     {"text": 'a "quoted", text', "label": 1},
@@ -132,3 +133,17 @@ def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "rows.csv").mkdir()
     with pytest.raises(UserError, match="cannot be read"):
         read_table(tmp_path / "rows.csv")
+
+
+def test_half_a_character_is_named(tmp_path):
+    rows = ['{"text": "whole", "label": "a"}', '{"text": "half \\ud83d", "label": "b"}']
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    with pytest.raises(UserError, match="row 2 holds half a character"):
+        load_data(DataSettings(validation_file=str(tmp_path / "rows.jsonl")), need_train=False)
+
+
+def test_labels_of_bytes_are_no_labels(tmp_path):
+    table = pd.DataFrame({"text": ["one", "two"], "label": [b"a", b"b"]})
+    table.to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(UserError, match="something else than text or a number in row 1"):
+        load_data(DataSettings(validation_file=str(tmp_path / "rows.parquet")), need_train=False)
