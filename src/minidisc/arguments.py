@@ -78,3 +78,12 @@ def _decay(final_learning_rate: float) -> dict[str, Any]:
     if not final_learning_rate:
         return {"lr_scheduler_type": "linear"}
     return {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": final_learning_rate, "power": 1.0}}
+
+
+def is_evaluated(step: int, steps: int, every: int) -> bool:
+    """Whether a stage of ``steps`` is evaluated after ``step``: regularly, and at its end.
+
+    A regular evaluation with less than half of ``every`` to go is left out: it would cost as much as many steps, to
+    tell what the last one tells again.
+    """
+    return step >= steps or (step % every == 0 and 2 * (steps - step) >= every)

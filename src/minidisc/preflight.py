@@ -17,7 +17,7 @@ from torch import nn
 from transformers import Trainer
 
 from minidisc.architectures import Architecture
-from minidisc.arguments import ResumableArguments, trainer_arguments
+from minidisc.arguments import ResumableArguments, is_evaluated, trainer_arguments
 from minidisc.batching import LengthGroupedOrder
 from minidisc.config import CompressSettings, sandwich_rule
 from minidisc.errors import UserError
@@ -227,9 +227,9 @@ def _taught_rows(settings: CompressSettings, rows: int, stored: bool) -> float:
 
 
 def _evaluations(settings: CompressSettings, rows: int) -> int:
-    """How often a stage's networks are evaluated."""
-    updates, steps = settings.steps_per_epoch(rows), settings.steps(rows)
-    return 1 + math.ceil(steps / math.ceil(updates / settings.evaluations_per_epoch))
+    """How often a stage's networks are evaluated, before its first step too."""
+    steps, every = settings.steps(rows), math.ceil(settings.steps_per_epoch(rows) / settings.evaluations_per_epoch)
+    return 1 + sum(is_evaluated(step, steps, every) for step in range(1, steps + 1))
 
 
 def _chances(candidates: Sequence[SubnetworkSpec], settings: CompressSettings) -> list[tuple[SubnetworkSpec, float]]:

@@ -27,7 +27,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from minidisc import ranks
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
-from minidisc.arguments import ResumableArguments
+from minidisc.arguments import ResumableArguments, is_evaluated
 from minidisc.batching import LengthGroupedOrder
 from minidisc.checkpointing import checkpointed
 from minidisc.devices import attention_kernels
@@ -362,7 +362,7 @@ class _Schedule(TrainerCallback):
         batches = math.ceil(len(self._trainer._lengths) / args.per_device_train_batch_size)
         updates = math.ceil(batches / args.gradient_accumulation_steps)
         every = max(1, math.ceil(updates / args.evaluations_per_epoch))
-        if state.global_step % every == 0 or state.global_step >= state.max_steps:
+        if is_evaluated(state.global_step, state.max_steps, every):
             control.should_evaluate = control.should_save = True
         self._trainer._progress(state.global_step, state.max_steps, self._trainer.last_loss, None)
 

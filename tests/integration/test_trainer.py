@@ -425,10 +425,14 @@ def test_evaluations_in_an_epoch(tmp_path, often, steps):
     assert [entry["step"] for entry in trainer.history] == steps
 
 
-def test_the_last_step_is_evaluated(tmp_path):
-    trainer = trainer_for(tmp_path, batch_size=4, max_steps=3)
+@pytest.mark.parametrize(
+    ("max_steps", "steps"),
+    [(1, [0, 1]), (3, [0, 3]), (5, [0, 3, 5]), (6, [0, 3, 6]), (7, [0, 3, 7]), (8, [0, 3, 6, 8])],
+)
+def test_the_last_step_is_evaluated_and_no_step_shortly_before_it(tmp_path, max_steps, steps):
+    trainer = trainer_for(tmp_path, batch_size=3, max_steps=max_steps, patience=99)
     trainer.fit()
-    assert [entry["step"] for entry in trainer.history] == [0, 2, 3]
+    assert [entry["step"] for entry in trainer.history] == steps
 
 
 def test_progress(tmp_path):
