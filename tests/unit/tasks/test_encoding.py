@@ -2,7 +2,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast, RobertaTokenizer
 
@@ -245,3 +245,16 @@ def test_a_byte_level_tokenizer_sees_the_space_before_a_word(tmp_path, kind):
 
     again = AutoTokenizer.from_pretrained(tmp_path / "student")
     assert again("bc a bc")["input_ids"] == encoded["input_ids"][0]
+
+
+def test_words_are_encoded_as_a_text_of_them_where_the_tokenizer_splits_before_it_maps_bytes():
+    """As the tokenizers of Qwen and Llama 3 do."""
+    core = byte_level().backend_tokenizer
+    split = pre_tokenizers.Split(Regex(r"\s?\p{L}+|\s+"), behavior="isolated")
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    core.pre_tokenizer, core.post_processor = pre_tokenizers.Sequence([split, bytes_]), processors.ByteLevel()
+    ours = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>")
+    encoded = encode(datasets.Dataset.from_dict({"words": [["bc", "a", "bc"], ["a"], []]}), ours, 128)
+    assert encoded["input_ids"][:] == ours(["bc a bc", "a", ""])["input_ids"]
+    assert ours.convert_ids_to_tokens(encoded["input_ids"][0]) == ["bc", "\u0120a", "\u0120bc"]
+    assert encoded["first_tokens"][:] == [[0, 1, 2], [0], []]
