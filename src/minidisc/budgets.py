@@ -260,9 +260,10 @@ def _within_drop(
     within = [row for row in rows if row["drop"] <= budget.limit]
     if not within:
         nearest = min(rows, key=lambda row: row["drop"])
+        enough = math.ceil(round(1e4 * nearest["drop"], 5)) / 1e4
         raise UserError(
             f"{budget.flag} cannot be had: of the candidates {100 * nearest['sparsity']:g} % loses least, "
-            f"{nearest['drop']:.4f} of the metric; go on with --resume and --max-drop {nearest['drop']:.4f} or more, "
+            f"{nearest['drop']:.4f} of the metric; go on with --resume and --max-drop {enough:.4f} or more, "
             "or start anew with a denser --grid."
         )
     chosen = max(within, key=lambda row: row["sparsity"])

@@ -167,8 +167,9 @@ def logits_only(student: Outputs, teacher: Outputs, truth: Truth, temperature: f
 def pkd_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
     """Patient knowledge distillation: labels, softened logits, and the normalised states of the first token.
 
-    (1 − α) · task loss + α · logit loss + β · Σ over states ‖s/‖s‖ − t/‖t‖‖² (arXiv 1908.09355, equations 6 to 8),
-    with α = 0.5, β = 100 and temperature 10, the middle of the values that the paper searches.
+    (1 − α) · task loss + α · logit loss + β · Σ over states ‖s/‖s‖ − t/‖t‖‖² / width (arXiv 1908.09355, equations 6 to
+    8; the mean over the width is that of its authors' code), with α = 0.5, β = 100 and temperature 10, the middle of
+    the values that the paper searches.
     """
     pairs = zip(student.states, teacher.states, strict=True)
     distances = [F.mse_loss(F.normalize(s[:, 0], dim=-1), F.normalize(t[:, 0], dim=-1)) for s, t in pairs]

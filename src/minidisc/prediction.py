@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
@@ -39,6 +40,13 @@ def batches_by_length(rows: Any, collate: Collate, batch_size: int) -> Iterator[
     for positions, batch in zip(chunks, loader, strict=True):
         heap.step(batch["attention_mask"].numel())
         yield positions, batch
+
+
+def flops_over(lengths: ArrayLike, batch_size: int, flops: Callable[[int, int], float]) -> float:
+    """FLOPs of one pass over all rows, batched by length; ``flops(rows, length)`` are a batch's."""
+    longest_first = np.sort(np.asarray(lengths))[::-1]
+    batches = [longest_first[i : i + batch_size] for i in range(0, len(longest_first), batch_size)]
+    return sum(flops(len(batch), int(batch[0])) for batch in batches)
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +28,7 @@ from minidisc.layers import embedding_modules
 from minidisc.losses import WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape, measured
 from minidisc.memory import HOLES, release_memory, resident_memory
-from minidisc.prediction import Collate, model_inputs
+from minidisc.prediction import Collate, flops_over, model_inputs
 from minidisc.probing import Probe, ProbeSettings, probe
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, even_scores, make_spec
 from minidisc.tasks import Task, placeholder_names
@@ -334,16 +335,22 @@ class _Flops:
     """FLOPs of a run's parts, as its costs count them."""
 
     def __init__(self, settings: CompressSettings, shape: Shape, rows: Mapping[str, Any], stored: bool) -> None:
-        self._settings, self._shape, self._calibration = settings, shape, len(rows["calibration"])
-        self._length, self._rows = int(np.mean(rows["train"]["length"])), len(rows["train"])
+        self._settings, self._shape, self._calibration = settings, shape, rows["calibration"]["length"]
         self._taught, self._stored = settings.effective_loss not in WITHOUT_TEACHER, stored
+        lengths, size = np.asarray(rows["train"]["length"]), settings.batch_size
+        order, self._rows = list(LengthGroupedOrder(lengths.tolist(), size, settings.seed)), len(lengths)
+        batches = [lengths[order[i : i + size]] for i in range(0, len(order), size)]
+        self._batches = Counter((len(batch), int(batch.max())) for batch in batches)
 
     def _row(self, spec: SubnetworkSpec) -> float:
-        return self._shape.forward_flops(spec, 1, self._length)
+        """A forward pass of a training row, padded as those of its batch are."""
+        passes = (times * self._shape.forward_flops(spec, *batch) for batch, times in self._batches.items())
+        return sum(passes) / self._rows
 
     def importance(self) -> float:
         passes = 2 + (self._settings.importance_on == "teacher")
-        return passes * self._calibration * self._row(self._shape.full())
+        forward = partial(self._shape.forward_flops, self._shape.full())
+        return passes * flops_over(self._calibration, self._settings.batch_size, forward)
 
     def teaching(self, teacher: SubnetworkSpec, stage: CompressSettings) -> float:
         return self._taught * _taught_rows(stage, self._rows, self._stored) * self._row(teacher)

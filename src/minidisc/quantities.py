@@ -28,7 +28,8 @@ def quantity(flag: str, text: str, units: Mapping[str, float], example: str) -> 
     """
     match = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([A-Za-z%]*)", text.strip())
     try:
-        value = float(match[1]) * units[match[2]] if match else math.nan
+        # 0.7 times 0.01 is less than 0.007 in floating point.
+        value = float(f"{float(match[1]) * units[match[2]]:.15g}") if match else math.nan
     except (ValueError, KeyError):
         value = math.nan
     if not 0 < value < math.inf:

@@ -21,7 +21,7 @@ from minidisc.importance import Importance, compute_importance
 from minidisc.losses import of_classes, task_loss
 from minidisc.measure import Cost, Shape, measured
 from minidisc.memory import release_memory
-from minidisc.prediction import Collate, batches_by_length, model_inputs, predict
+from minidisc.prediction import Collate, batches_by_length, flops_over, model_inputs, predict
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task
 
@@ -73,7 +73,8 @@ class Scorer:
                 model, self.architecture, self._batches(rows), self._loss, widths, checkpointing
             )
         release_memory()
-        cost.flops = passes * self.shape.forward_flops(spec, len(rows), int(np.mean(rows["length"])))
+        forward = partial(self.shape.forward_flops, spec)
+        cost.flops = passes * flops_over(rows["length"], self.settings.batch_size, forward)
         importance.save(file, {"cost": json.dumps(asdict(cost))})
         return importance, cost
 

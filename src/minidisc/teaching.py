@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from minidisc.devices import moved
 from minidisc.files import new_folder, read_json, write_json
 from minidisc.losses import WITH_RELATIONS, WITH_STATES, LargestLogits, Outputs, distilled_layers
 from minidisc.measure import Cost, Shape, measured
-from minidisc.prediction import Collate, batches_by_length, model_inputs
+from minidisc.prediction import Collate, batches_by_length, flops_over, model_inputs
 
 _CPU = torch.device("cpu")
 _HALF = 2  # bytes of a number in half precision
@@ -43,13 +42,6 @@ def keep_largest(logits: Tensor, count: int) -> LargestLogits:
     """The ``count`` largest logits on the last axis (all but one at the most), and what the others weigh together."""
     values, places = logits.topk(min(count, logits.shape[-1] - 1), -1)
     return LargestLogits(values, places, logits.scatter(-1, places, -torch.inf).logsumexp(-1, keepdim=True))
-
-
-def flops_over(lengths: ArrayLike, batch_size: int, flops: Callable[[int, int], float]) -> float:
-    """FLOPs of one pass over all rows, batched by length; ``flops(rows, length)`` are a batch's."""
-    longest_first = np.sort(np.asarray(lengths))[::-1]
-    batches = [longest_first[i : i + batch_size] for i in range(0, len(longest_first), batch_size)]
-    return sum(flops(len(batch), int(batch[0])) for batch in batches)
 
 
 class OutputStore:

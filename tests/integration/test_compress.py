@@ -305,8 +305,8 @@ def test_less_memory_makes_as_good_a_student(run, workplace, tmp_path):
 
 
 def test_the_cost_of_all_trials_is_that_of_running_them(workplace, tmp_path):
-    # Every row is cut to as many tokens, and nothing stops early.
-    settings = tiny.settings(workplace, "", max_length=5, patience=99, epochs=2)
+    # Nothing stops early.
+    settings = tiny.settings(workplace, "", patience=99, epochs=2)
     tried = minidisc.compress(**{**settings, "output_dir": str(tmp_path / "all")}, schedule="maxidisc").cost
     one = minidisc.compress(**{**settings, "output_dir": str(tmp_path / "one")}).results["cost"]
     assert one["all_trials_flops"] == pytest.approx(tried.flops, rel=0.03)
@@ -327,13 +327,12 @@ def test_every_network_of_a_run_is_timed(run, workplace):
 
 @pytest.mark.parametrize("schedule", ["direct", "minidisc"])
 def test_planned_flops_are_those_that_are_spent(workplace, tmp_path, schedule):
-    # Every row is cut to as many tokens, and no candidate is drawn: nothing is left to chance.
+    # No candidate is drawn: nothing is left to chance but which rows pad each other.
     settings = tiny.settings(
         workplace,
         tmp_path / "run",
         schedule=schedule,
         stages=1,
-        max_length=5,
         patience=99,
         candidates_per_step="all",
         target_sparsity=0.5,

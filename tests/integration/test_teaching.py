@@ -11,10 +11,10 @@ from minidisc.extraction import extract
 from minidisc.losses import LOSSES, Outputs, Truth, largest_logit_loss, logit_loss
 from minidisc.measure import Shape
 from minidisc.outputs import OutputReader
-from minidisc.prediction import model_inputs
+from minidisc.prediction import flops_over, model_inputs
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import collator
-from minidisc.teaching import OutputStore, flops_over, keep_largest, stored_bytes
+from minidisc.teaching import OutputStore, keep_largest, stored_bytes
 from tests.unit.families import (
     BERT,
     ENCT5,

@@ -22,12 +22,12 @@ from minidisc.files import new_file, read_json, write_json
 from minidisc.listening import Listener, LoggingListener
 from minidisc.losses import WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape, Sizes
+from minidisc.prediction import flops_over
 from minidisc.preflight import check_disk, disk_needed
 from minidisc.preparation import Preparation
 from minidisc.results import plain
 from minidisc.runs import open_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job
-from minidisc.teaching import flops_over
 from minidisc.values import fingerprint, settings_from
 
 
