@@ -117,9 +117,12 @@ def _correlations(
     for lam in LAMBDAS:
         tradeoffs = [[tradeoff(c, target, s, lam) for c in options] for s in seeds]
         each = [spearman(t, m) for t, m in zip(tradeoffs, students, strict=True)]
+        # A seed has none where all its students are equal: each ended as the sandwich had left it.
+        known = [rho for rho in each if rho is not None]
         found[f"{lam:g}"] = {
             "of_means": spearman(np.mean(tradeoffs, 0), np.mean(students, 0)),
-            "by_seed": mean_and_error([rho for rho in each if rho is not None]) if any(each) else None,
+            "by_seed": mean_and_error(known) if known else None,
+            "seeds_of_rho": len(known),
         }
     return found
 

@@ -51,6 +51,14 @@ def _pairs(all_tasks: Sequence[Evidence], part: Callable[[Evidence, float], Any]
     return [(evidence, target, value) for evidence, target, value in found if value]
 
 
+def _over_tasks(pairs: Iterable[tuple[Evidence, float]]) -> tuple[float, float | None]:
+    """Mean and standard error over tasks, of each task's mean over its targets, which share teacher and sandwich."""
+    means: dict[str, list[float]] = {}
+    for evidence, value in pairs:
+        means.setdefault(evidence.name, []).append(value)
+    return mean_and_error([float(np.mean(values)) for values in means.values()])
+
+
 def _start(evidence: Evidence, target: float, value: dict[str, Any]) -> list[str]:
     """What a row begins with."""
     return [evidence.task.title, percent(target), str(value["seeds"])]
@@ -86,7 +94,8 @@ def _correlations(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
         "## Is a student better whose assistant has a better tradeoff?",
         "",
         "Spearman's correlation of the student's metric with its assistant's t_λ: of the means over seeds, and in "
-        "brackets the mean ± standard error of each seed's own.",
+        "brackets the mean ± standard error of each seed's own, of as many seeds as have one: where no student gained "
+        "by training on, all are the sandwich's, and equal.",
         "",
     ]
     for name, part, text in (
@@ -102,7 +111,10 @@ def _correlations(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
         if not found:
             continue
         figures[name] = [{"task": e.name, "target": t, **value} for e, t, value in found]
-        rows = [[*_start(e, t, value), *(_rho(value[f"{lam:g}"]) for lam in LAMBDAS)] for e, t, value in found]
+        rows = [
+            [*_start(e, t, value), *(_rho(value[f"{lam:g}"], value["seeds"]) for lam in LAMBDAS)]
+            for e, t, value in found
+        ]
         lines += [text, ""]
         lines += table(["task", "target", "seeds", *(f"λ = {lam:g}" for lam in LAMBDAS)], rows)
         lines += ["These students' metrics, by their assistant:", ""]
@@ -112,9 +124,10 @@ def _correlations(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
     return lines
 
 
-def _rho(rho: dict[str, Any]) -> str:
+def _rho(rho: dict[str, Any], seeds: int) -> str:
     mean = "" if rho["of_means"] is None else f"{rho['of_means']:.2f}"
-    return f"{mean} ({with_error(rho['by_seed'], 2)})" if rho["by_seed"] else mean
+    fewer = f", of {rho['seeds_of_rho']}" if rho["seeds_of_rho"] < seeds else ""
+    return f"{mean} ({with_error(rho['by_seed'], 2)}{fewer})" if rho["by_seed"] else mean
 
 
 def _choice(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
@@ -183,8 +196,10 @@ def _searched(trial: str, searched: Sequence[tuple[Evidence, float, Any]], figur
     within = {key: sum(mean + (error or 0) >= 0 for mean, error in pairs) for key, pairs in differences.items()}
     means = {key: mean_and_error([mean for mean, _ in pairs]) for key, pairs in differences.items() if pairs}
     cheap = sum(value["flops"][0] <= 1 / 5 for *_, value in searched)
+    over_tasks = _over_tasks((e, value["less_maxidisc"][0]) for e, _, value in searched)
     figures[trial] = {
         **within,
+        "less_maxidisc_over_tasks": over_tasks,
         "at_a_fifth": cheap,
         "of": {key: len(pairs) for key, pairs in differences.items()},
         "mean": means,
@@ -198,7 +213,8 @@ def _searched(trial: str, searched: Sequence[tuple[Evidence, float, Any]], figur
         f"Not worse by more than one standard error of the difference than the search's pick on "
         f"{within['less_maxidisc']} of {len(searched)} pairs, than the best of all on {within['less_best']} of "
         f"{len(differences['less_best'])}; at a fifth of the search's FLOPs or less on {cheap}. Its metric less the "
-        f"search's is {shown['less_maxidisc']} in the mean over pairs{against_best}.",
+        f"search's is {shown['less_maxidisc']} in the mean over pairs{against_best}; {with_error(over_tasks, 4)} in "
+        "that over tasks, each with the mean of its targets.",
         "",
     ]
 
@@ -242,12 +258,19 @@ def _no_assistant(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
         for evidence, target, value in compared
         for method, row in value.items()
     ]
-    gained = [value["minidisc"]["less_direct"][0] for *_, value in compared if "minidisc" in value]
+    gained = [(e, value["minidisc"]["less_direct"][0]) for e, _, value in compared if "minidisc" in value]
     mean = []
     if gained:
-        figures["mean_less_direct"] = mean_and_error(gained)
-        difference = with_error(figures["mean_less_direct"], 4)
-        mean = [f"In the mean over {len(gained)} pairs the difference of `minidisc` is {difference}.", ""]
+        figures["mean_less_direct"] = mean_and_error([value for _, value in gained])
+        figures["less_direct_over_tasks"] = _over_tasks(gained)
+        over_pairs, over_tasks = (
+            with_error(figures[key], 4) for key in ("mean_less_direct", "less_direct_over_tasks")
+        )
+        mean = [
+            f"In the mean over {len(gained)} pairs the difference of `minidisc` is {over_pairs}; in that over tasks, "
+            f"each with the mean of its targets, {over_tasks}.",
+            "",
+        ]
     return [
         "## Against no assistant",
         "",

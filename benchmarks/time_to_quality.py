@@ -9,12 +9,14 @@ the cells that are missing. Cells may be trained by several such processes with 
 Seeds that the target holds already, of another day or machine, are kept.
 
 All methods have the same fine-tuned teacher, importance, candidates (50 % to 90 %), rows, batch size, peak learning
-rate and optimiser steps (`STEPS` in each of two stages), with the student at 90 % scored on the validation rows four
-times in each. Assistant and best weights are chosen on these rows too, as the paper's code does.
+rate and optimiser steps (`STEPS` in each of two stages), with the student at 90 % scored on the validation rows after
+as many steps, four times in a stage of `STEPS`. Assistant and best weights are chosen on these rows too, as the
+paper's code does.
 
 - plain: the plain protocol (`plain_protocol.py`): the sandwich of all candidates; the assistant of the best tradeoff;
-  the sandwich again of all candidates smaller than it, from its weights and against it. Its end is the best metric
-  that the student has had, its cost all of its steps and evaluations.
+  the sandwich again of all candidates smaller than it, from its weights and against it, or nothing if the student's
+  own size has the best tradeoff. Its end is the best metric that the student has had, its cost all of its steps and
+  evaluations.
 - ours: `minidisc.schedules.minidisc`, with default settings but for those above. Its cost is that until the first
   evaluation at which the student (first as a part of the sandwich, then alone) is as good as that.
 - cheapest: likewise, with the settings of `evidence.py`'s cheapest trial, whose sandwich has a quarter of all steps.
@@ -231,6 +233,7 @@ def compared(plain_cell: dict[str, Any], our_cell: dict[str, Any]) -> dict[str, 
         "ratio": reached and {key: whole[key] / reached[key] for key in keys},
         "steps": plain_cell["settings"]["max_steps"],
         "machine": our_cell["record"]["machine"],
+        "curves": {PLAIN: plain_curve, "own": our_curve},
     }
 
 
@@ -262,14 +265,15 @@ def page(found: Found, titles: dict[str, str]) -> str:
         f"results/time_to_quality --seeds {every_seed}` on two cores, with other work on them: processor seconds say "
         "more than wall seconds. What is measured: the script's first lines.",
         "",
-        "| task | method | steps | seed | plain ends with | its best | plain: CPU s | its CPU s | CPU time, ratio "
+        "| task | method | steps | seed | plain's best | its best | plain: CPU s | its CPU s | CPU time, ratio "
         "| wall time | FLOPs | reached in | machine |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name, method, seeds in all_seeds:
+        title = titles.get(name, name)
         for seed, row in seeds.items():
             reached, ratio = row["own"], row["ratio"]
-            start = f"| {titles[name]} | {method} | {row['steps']} | {seed} | {row['plain_metric']:.4f} | "
+            start = f"| {title} | {method} | {row['steps']} | {seed} | {row['plain_metric']:.4f} | "
             start += f"{row['best_metric']:.4f} | {row['plain']['cpu_seconds']:.0f} | "
             if reached is None:
                 lines.append(start + f"not reached | | | | | {row['machine']} |")
@@ -284,7 +288,7 @@ def page(found: Found, titles: dict[str, str]) -> str:
             ratios = [row["ratio"]["cpu_seconds"] if row["ratio"] else 0.0 for row in seeds.values()]
             middle = statistics.median(ratios) if all(ratios) else statistics.median_low(ratios)
             median, low, high = (f"{r:.1f}" if r else "not reached" for r in (middle, min(ratios), max(ratios)))
-            lines.append(f"| {titles[name]} | {method} | | median | | | | | **{median}** ({low} … {high}) | | | | |")
+            lines.append(f"| {title} | {method} | | median | | | | | **{median}** ({low} … {high}) | | | | |")
     return "\n".join(lines) + "\n"
 
 
@@ -306,6 +310,8 @@ def main() -> None:
     if options.cell:
         train_cell(json.loads(options.cell[0]), options.cell[1], Path(options.cell[2]))
         return
+    if options.teacher and not options.steps:
+        parser.error("--teacher needs --steps, the optimiser steps of a stage")
     tasks = {OWN: Cell(OWN, 0, 0, 0, 0, 3e-4)} if options.teacher else {name: TASKS[name] for name in options.tasks}
     found: Found = {}
     for name, cell in tasks.items():
@@ -328,7 +334,7 @@ def main() -> None:
             for method in OURS
         }
     found = with_earlier(found, options.target)
-    text = page(found, {name: tasks[name].title if name in tasks else TASKS[name].title for name in found})
+    text = page(found, {name: cell.title for name, cell in {**TASKS, **tasks}.items()})
     print(text)
     write(options.target, {"record": record(), "tasks": found}, text)
 

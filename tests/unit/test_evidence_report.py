@@ -87,6 +87,15 @@ def test_the_correlation_over_candidates(evidence):
     assert [mean for mean, _ in found["students"]] == pytest.approx([0.65, 0.70, 0.66])
 
 
+def test_a_seed_whose_students_are_all_equal_has_no_correlation(evidence):
+    for method in ("minidisc", NO_ASSISTANT, *(f"minidisc:assistants={size}" for size in (0.5, 0.7))):
+        evidence.cells[method, 0.9, (0, 1)]["metrics"]["metric"] = 0.6
+    evidence.cells[NO_ASSISTANT, 0.9, (0, 0)]["metrics"]["metric"] = 0.60
+    # λ = 0, of the other seed: ranks 3 2 1 against 1.5 3 1.5, and none at all is not the same.
+    found = report.finding(evidence, 0.9)["0"]
+    assert (found["by_seed"], found["seeds_of_rho"]) == ((pytest.approx(0.0), None), 1)
+
+
 def test_the_correlation_over_assistants_that_were_distilled_alone(evidence):
     found = report.finding_alone(evidence, 0.9)
     # λ = 0.2: 0.93, 0.89; λ = 1: 1.33, 1.45. The students through 70 % are the better ones both times.
@@ -229,9 +238,10 @@ def test_cells_of_another_day_are_kept(tmp_path):
     # 0.01 worse, with a standard error of 0.02; at 0.3 of the FLOPs.
     assert (
         "search's pick on 1 of 1 pairs, than the best of all on 1 of 1; at a fifth of the search's FLOPs or less on "
-        "0. Its metric less the search's is -0.0100 in the mean over pairs, less the best of all's -0.0100." in page
+        "0. Its metric less the search's is -0.0100 in the mean over pairs, less the best of all's -0.0100; "
+        "-0.0100 in that over tasks, each with the mean of its targets." in page
     )
-    assert "In the mean over 1 pairs the difference of `minidisc` is 0.0500." in page
+    assert "In the mean over 1 pairs the difference of `minidisc` is 0.0500; in that over tasks, each with" in page
     assert "picks is 0.0225 over the mean of all that it has tried, and 0.0000 over the best of it (1 pairs)" in page
     for name in ("t", "fronts"):
         assert (tmp_path / f"evidence-{name}.svg").read_text().count("<svg") == 1
