@@ -65,7 +65,7 @@ class Evidence:
         return {size: n / 1e6 for size, n in {**cut, **counted}.items()}
 
     def cost(self, method: str, target: float, seed: Seed, key: str) -> float | None:
-        """What a cell would cost alone, as far as it is known (see `known`)."""
+        """What a cell costs, with all that it shares with others, as far as it is known (see `known`)."""
         return self.known(self.cells[method, target, seed]["cost"], seed, key)
 
     def known(self, cost: dict[str, float], seed: Seed, key: str) -> float | None:
@@ -230,7 +230,7 @@ def summary(evidence: Evidence, target: float) -> dict[str, Any] | None:
 
 
 def against_none(evidence: Evidence, target: float) -> dict[str, Any]:
-    """Students with and without an assistant: metrics, and what each would cost alone."""
+    """Students with and without an assistant: metrics, and what each costs with all that it shares."""
     found = {}
     for method in (
         "minidisc",

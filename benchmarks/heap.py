@@ -148,7 +148,7 @@ def page(content: dict[str, Any]) -> str:
         "step: median and the middle 80 %; relative to trimming before a larger batch alone: geometric mean of each "
         "step's ratio, and its standard error.",
         "",
-        "| | processor s a step | relative | largest memory, GiB | page faults a step | trims a step |",
+        "| | processor s a step | relative | most memory after a step, GiB | page faults a step | trims a step |",
         "|---|---|---|---|---|---|",
     ]
     for name, own in content["variants"].items():
@@ -168,6 +168,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.worker is not None:
         return worker(options.worker)
+    if options.steps < 5:
+        parser.error("--steps must be at least 5: the first three are not timed, and two are needed for a spread")
     content: dict[str, Any] = {"record": record(), "steps": options.steps}
     content["variants"] = summary(measure(options.steps))
     write(options.target, content, page(content))

@@ -152,8 +152,8 @@ def markdown(content: dict[str, Any]) -> str:
         "",
         f"{rows['train']['count']} training rows, {rows['selection']['count']} for selection; metrics on "
         f"{rows['validation']['count']} rows of {rows['validation']['source']}, mean ± standard error over seeds. "
-        f"Batch {settings['batch_size']}, learning rate {settings['learning_rate']:g}, {steps} a stage. A cell's cost "
-        f"is what it would take alone. {'; '.join(machines)}.",
+        f"Batch {settings['batch_size']}, learning rate {settings['learning_rate']:g}, {steps} a stage. What cells "
+        f"share, such as one sandwich with all targets' sizes, counts for each of them. {'; '.join(machines)}.",
         "",
         "| method | target | seeds | " + " | ".join((*metrics, *HEADINGS)) + " |",
         "|---" * (3 + len(metrics) + len(HEADINGS)) + "|",
