@@ -112,6 +112,8 @@ class SandwichTrainer(ResumableTrainer):
         self.teachers = [network if is_freed(network) else network.to(args.device).eval() for network in teachers]
         self._outputs = outputs
         self._selection_rows = selection_rows
+        self._logits: list[np.ndarray] = []
+        self._best_logits: dict[SubnetworkSpec, tuple[int, np.ndarray]] = {}
         self._by_size = sorted(self.candidates, key=lambda c: (sum(c.neurons), sum(c.heads)))
         largest, self._random = sandwich_rule(args.candidates_per_step)
         self._always = {self._by_size[0], self._by_size[-1] if largest else self._by_size[0], *always}
@@ -247,8 +249,17 @@ class SandwichTrainer(ResumableTrainer):
 
     def score(self) -> list[dict[str, float]]:
         """Metrics of every candidate on the selection rows."""
-        labels = self.selection_labels()
-        return [self.task.evaluate(logits, labels) for logits in self._predict(self.candidates)]
+        labels, self._logits = self.selection_labels(), self._predict()
+        return [self.task.evaluate(logits, labels) for logits in self._logits]
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Score the candidates, and keep what those predict that were never better; see `ResumableTrainer`."""
+        metrics = super().evaluate(*args, **kwargs)
+        for spec, logits in zip(self.candidates, self._logits, strict=True):
+            if self._best_of(spec).step == self.state.global_step:
+                self._best_logits[spec] = self.state.global_step, logits
+        self._logits = []
+        return metrics
 
     def _to_log(self, scores: Sequence[dict[str, float]]) -> dict[str, float]:
         weight = cast(SandwichArguments, self.args).tradeoff_lambda
@@ -266,7 +277,8 @@ class SandwichTrainer(ResumableTrainer):
     def best_logits(self, candidates: Sequence[SubnetworkSpec]) -> list[np.ndarray]:
         """What each of these candidates predicts for the selection rows with the weights of its best metric.
 
-        Predicted anew from the snapshots; the weights are then again what they were.
+        Kept since they were scored, or, after a resume, predicted anew from the snapshots; the weights are then again
+        what they were.
 
         Returns:
             For each candidate its logits, as `minidisc.tasks.Task.evaluate` takes them.
@@ -274,26 +286,28 @@ class SandwichTrainer(ResumableTrainer):
         # Not copied: the others are put in their place.
         live = self.network.model.state_dict(keep_vars=True)
         steps = {spec: self._best_of(spec).step for spec in candidates}
-        found: dict[SubnetworkSpec, np.ndarray] = {}
-        for step in sorted(set(steps.values())):
+        kept = {spec: logits for spec, (step, logits) in self._best_logits.items() if steps.get(spec) == step}
+        for step in sorted({steps[spec] for spec in candidates if spec not in kept}):
             members = [spec for spec in candidates if steps[spec] == step]
             best = self.best_state(self.networks.index(members[0].name))
             best = {name: value.to(self.args.device) for name, value in best.items()}
             self.network.model.load_state_dict(best, assign=True)
-            found.update(zip(members, self._predict(members), strict=True))
+            # All of them, as when they were scored: what they share rounds otherwise for fewer.
+            predicted = dict(zip(self.candidates, self._predict(), strict=True))
+            kept.update({spec: predicted[spec] for spec in members})
             # At once: only those that it was made with know which weights have two names.
             self.network.model.load_state_dict(live, assign=True)
-        return [found[spec] for spec in candidates]
+        return [kept[spec] for spec in candidates]
 
     def _best_of(self, spec: SubnetworkSpec) -> Best:
         best = self.best[self.networks.index(spec.name)]
         assert best is not None
         return best
 
-    def _predict(self, candidates: Sequence[SubnetworkSpec]) -> list[np.ndarray]:
+    def _predict(self) -> list[np.ndarray]:
         return predict_subnetworks(
             self.network,
-            candidates,
+            self.candidates,
             self._selection_rows,
             self.data_collator,
             self.args.per_device_eval_batch_size,
