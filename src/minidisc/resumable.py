@@ -189,6 +189,9 @@ class ResumableTrainer(Trainer):
             if best is None or metrics["metric"] > best.metrics["metric"]:
                 self.best[i] = Best(step, metrics)
                 improved = True
+            elif best.step == 0 and metrics["metric"] == best.metrics["metric"]:
+                # Else a classifier that gives everything the most frequent answer would be handed over untrained.
+                self.best[i] = Best(step, metrics)
         self._stale = 0 if improved else self._stale + 1
         if self._stale >= self._arguments.patience:
             self.control.should_training_stop = True
