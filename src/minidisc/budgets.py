@@ -32,9 +32,15 @@ Timing = Mapping[str, float]
 
 def widest(settings: CompressSettings) -> CompressSettings:
     """Settings whose candidates are all that a budget may lead to, for what has to be known before it is solved."""
-    if settings.budget() is None:
+    budget = settings.budget()
+    if budget is None:
         return settings
-    return settings.at(max(settings.grid or [SPARSEST_CANDIDATE]))
+    grid = settings.grid or [SPARSEST_CANDIDATE]
+    if budget.name == "max_drop":
+        if settings.grid and len({*grid}) == 1:
+            raise UserError(f"--grid has one size, and {budget.flag} chooses among several; give more.")
+        return settings.at(max(grid))
+    return settings.at(max(*grid, SPARSEST_CANDIDATE))
 
 
 def aimed(prepared: Preparation, settings: CompressSettings, folder: Path) -> tuple[Job, dict[str, Any] | None]:

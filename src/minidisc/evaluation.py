@@ -8,9 +8,10 @@ from typing import Any
 
 from minidisc.config import EvaluateSettings, ExportSettings
 from minidisc.devices import resolve_device
+from minidisc.errors import UserError
 from minidisc.prediction import predict
 from minidisc.tasks import Task, collator, encode_for, label_array, load_data, model_outputs
-from minidisc.teachers import Loaded, check_kind, check_length, kind_of, load_config, load_model
+from minidisc.teachers import Loaded, check_kind, check_length, check_tokens, kind_of, load_config, load_model
 
 
 @dataclass
@@ -40,7 +41,9 @@ class Evaluation:
         outputs = model_outputs(data.task, config)
         loaded = load_model(settings.model, settings.trust_remote_code, kind=data.task.kind)
         check_length(config, min(settings.max_length, loaded.tokenizer.model_max_length))
+        _check_trained(settings.model, loaded)
         rows = encode_for(data.task, data.validation, loaded.tokenizer, settings.max_length)
+        check_tokens(loaded, rows, data.splits["validation"])
         return cls(loaded, data.task, rows, data.splits["validation"], outputs)
 
     def logits(self, model: Any, batch_size: int) -> Any:
@@ -50,6 +53,16 @@ class Evaluation:
     def metrics(self, logits: Any) -> dict[str, float]:
         """The task's metrics, and under ``metric`` their mean."""
         return self.task.evaluate(logits, label_array(self.rows))
+
+
+def _check_trained(source: str, loaded: Loaded) -> None:
+    """Refuse a model whose classifier is drawn by chance, since its folder holds none."""
+    fresh = [name for name in loaded.fresh if not name.startswith(f"{loaded.model.base_model_prefix}.")]
+    if fresh:
+        raise UserError(
+            f"{source} has no trained weights for {', '.join(fresh)}: it was not fine-tuned; run 'minidisc finetune' "
+            "first."
+        )
 
 
 def evaluate(settings: EvaluateSettings) -> dict[str, Any]:

@@ -23,7 +23,11 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside ``path`` that takes the place of ``path`` when the block ends well."""
+    """Yield an empty temporary folder beside ``path`` that takes the place of ``path`` when the block ends well.
+
+    If ``path`` is a link, that of the folder to which it leads.
+    """
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)

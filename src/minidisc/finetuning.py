@@ -23,7 +23,7 @@ from minidisc.prediction import model_inputs, predict
 from minidisc.resumable import ResumableTrainer
 from minidisc.runs import check_new, open_run, settled
 from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
-from minidisc.teachers import check_length, fingerprint_of, load_config, load_model
+from minidisc.teachers import check_length, check_tokens, fingerprint_of, load_config, load_model
 
 # What transformers calls the kinds of sequence classification.
 _PROBLEM_TYPES = {"classification": "single_label_classification", "regression": "regression"}
@@ -70,7 +70,13 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
         **({} if task.kind == CAUSAL_LM else head),
     )
     check_length(loaded.model.config, min(settings.max_length, loaded.tokenizer.model_max_length))
-    work = folder.with_name(f".{folder.name}.training")
+    train, validation = (
+        encode_for(task, rows, loaded.tokenizer, settings.max_length) for rows in (data.train, data.validation)
+    )
+    for rows, split in ((train, "train"), (validation, "validation")):
+        check_tokens(loaded, rows, data.splits[split])
+    # Beside the folder itself, if it is given by a link.
+    work = folder.resolve().with_name(f".{folder.resolve().name}.training")
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
     settings = settled(settings, work)
@@ -79,13 +85,13 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     trainer = _FinetuneTrainer(
         loaded.model,
         ResumableArguments(**trainer_arguments(settings, work)),
-        encode_for(task, data.train, loaded.tokenizer, settings.max_length),
+        train,
         loaded.tokenizer,
         ["teacher"],
         progress,
     )
     trainer.task = task
-    trainer.validation_rows = encode_for(task, data.validation, loaded.tokenizer, settings.max_length)
+    trainer.validation_rows = validation
     trainer.fit()
     loaded.model.load_state_dict(trainer.best_state(0))
     best = trainer.best[0]

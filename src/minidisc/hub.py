@@ -24,6 +24,7 @@ def push(folder: Path, repo_id: str, private: bool = False) -> str:
     from huggingface_hub import HfApi, ModelCard
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
     from huggingface_hub.utils import validate_repo_id
+    from yaml import YAMLError
 
     for name in ("config.json", "README.md"):
         if not (folder / name).is_file():
@@ -33,7 +34,7 @@ def push(folder: Path, repo_id: str, private: bool = False) -> str:
         ModelCard.load(folder / "README.md")
     except HFValidationError:
         raise UserError(f"{repo_id!r} is no name of a model on the Hub; give one such as me/my-student.") from None
-    except ValueError as error:
+    except (ValueError, YAMLError) as error:
         raise UserError(f"the metadata at the head of {folder / 'README.md'} cannot be read: {error}") from None
     api = HfApi()
     try:

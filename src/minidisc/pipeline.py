@@ -83,11 +83,11 @@ def compress(
         if ranks.rank() == 0:
             _leave_out(result.results["settings"], folder)
         return result
-    prepared.rank(folder / "importance.safetensors")
     try:
+        prepared.rank(folder / "importance.safetensors")
         job, budget = budgets.aimed(prepared, settings, folder)
     except UserError:
-        # A budget that cannot be kept is known only after the importance.
+        # What cannot be done, such as to keep a budget, may be known only after the importance.
         if fresh and not (folder / "checkpoints").exists():
             remove_run(folder)
         raise

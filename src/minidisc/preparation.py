@@ -30,7 +30,16 @@ from minidisc.schedules import Job, Network, planned
 from minidisc.scoring import Scorer
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, even_scores, make_spec
 from minidisc.tasks import CAUSAL_LM, collator, label_array, load_data, model_outputs
-from minidisc.teachers import Loaded, check_kind, check_length, fingerprint_of, kind_of, load_config, load_model
+from minidisc.teachers import (
+    Loaded,
+    check_kind,
+    check_length,
+    check_tokens,
+    fingerprint_of,
+    kind_of,
+    load_config,
+    load_model,
+)
 from minidisc.teaching import stored_bytes
 from minidisc.tracking import check_trackers
 from minidisc.values import fingerprint
@@ -92,6 +101,8 @@ class Preparation:
         self.fingerprints = {"teacher_weights": fingerprint_of(settings.teacher), "rows": data.fingerprint}
         self.rows = Rows(settings, data, listener.note)
         self.rows.encode(self.task, self.loaded.tokenizer)
+        for use, row in self.rows.counts().items():
+            check_tokens(self.loaded, self.rows[use], row["source"])
         self._whole_teacher: dict[str, Any] = {}
         self.vocabulary = self._trim_vocabulary() if settings.trim_vocabulary else None
         self.shape = Shape.of(self.loaded.model, self.architecture)

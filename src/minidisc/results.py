@@ -59,16 +59,21 @@ def read_result(folder: Path) -> CompressionResult:
     """
     if not (folder / "results.json").is_file():
         raise UserError(f"{folder} holds no finished run; give the --output-dir of 'minidisc compress'.")
-    results = read_json(folder / "results.json")
-    return CompressionResult(
-        output_dir=folder,
-        teacher=_model(results["teacher"]),
-        assistants=[_model(a) for a in results["assistants"]],
-        student=_model(results["student"]),
-        candidates=results["candidates"],
-        cost=Cost(**results["cost"]["total"]),
-        results=results,
-    )
+    try:
+        results = read_json(folder / "results.json")
+        return CompressionResult(
+            output_dir=folder,
+            teacher=_model(results["teacher"]),
+            assistants=[_model(a) for a in results["assistants"]],
+            student=_model(results["student"]),
+            candidates=results["candidates"],
+            cost=Cost(**results["cost"]["total"]),
+            results=results,
+        )
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{folder / 'results.json'} is not what 'minidisc compress' has written; give the --output-dir of a run."
+        ) from None
 
 
 def plain(model: ModelResult) -> dict[str, Any]:

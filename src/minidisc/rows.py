@@ -11,7 +11,8 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from minidisc.config import CompressSettings
-from minidisc.tasks import Task, TaskData, encode_for, hold_out
+from minidisc.errors import UserError
+from minidisc.tasks import MINIMUM_TRAIN_ROWS, Task, TaskData, encode_for, hold_out
 
 SELECTION_MAXIMUM = 2000
 
@@ -34,10 +35,15 @@ class Rows(Mapping[str, datasets.Dataset]):
         elif labelled := sum(has_labels(train)):
             fraction = settings.selection_fraction or _selection_fraction(labelled)
             train, selection = hold_out(train, fraction, SELECTION_MAXIMUM, settings.seed)
+            if len(train) < MINIMUM_TRAIN_ROWS:
+                raise UserError(
+                    f"too few training rows: {len(train)} are left once {len(selection)} are kept for selection; at "
+                    f"least {MINIMUM_TRAIN_ROWS} are needed; lower --selection-fraction."
+                )
             of_training.append("selection")
             sources["selection"] = f"held out of {data.splits['train']}"
         else:
-            validation, selection = hold_out(validation, 0.5, SELECTION_MAXIMUM, settings.seed)
+            validation, selection = hold_out(validation, 0.5, SELECTION_MAXIMUM, settings.seed, of_training=False)
             sources["selection"] = f"held out of {data.splits['validation']}"
             note(
                 f"the training rows have no labels: {len(selection)} validation rows serve for calibration and "

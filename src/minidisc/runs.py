@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 import shutil
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from minidisc import ranks
 from minidisc.config import CompressSettings, FinetuneSettings
 from minidisc.errors import UserError
 from minidisc.files import new_file
+from minidisc.values import changes
 
 TEXT = "text"
 """Folder in the run's of what its teacher wrote, which is there before the run is."""
@@ -70,25 +72,39 @@ def check_new(folder: Path) -> None:
     """Refuse an output folder that a new one cannot take the place of.
 
     Raises:
-        UserError: it is a file, holds something, or is the one that this runs in.
+        UserError: it is a file, holds something, cannot be written, or cannot be replaced, being the one that this
+            runs in or where a disk is mounted.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output-dir {folder} exists and is not empty; give a folder that does not exist yet.")
     if folder.resolve() == Path.cwd():
         raise UserError(f"--output-dir {folder} is the folder that this runs in; give one that does not exist yet.")
+    if folder.is_mount():
+        raise UserError(f"--output-dir {folder} is where a disk is mounted; give a folder in it.")
+    _check_writable(folder)
 
 
 def check_folder(folder: Path) -> None:
     """Refuse an output folder that is something else than a run's.
 
     Raises:
-        UserError: it is a file, or holds something and no run.
+        UserError: it is a file, holds something and no run, or cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output-dir {folder} is a file; give a folder.")
     holds_run = (folder / "run.yaml").is_file()
     if not holds_run and folder.exists() and any(entry.name != TEXT for entry in folder.iterdir()):
         raise UserError(f"--output-dir {folder} is not empty and holds no run; give another folder.")
+    _check_writable(folder)
+
+
+def _check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written, before anything is computed for it."""
+    there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"--output-dir {folder} cannot be made: {there} is a file; give another folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--output-dir {folder} cannot be written: {there} allows no writing; give another folder.")
 
 
 def remove_run(folder: Path) -> None:
@@ -144,7 +160,10 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"--config {path} does not exist; give a YAML file of settings.")
     content = _read(path)
-    return dict(content.get("settings", content))
+    settings = content.get("settings", content)
+    if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
+        raise _no_settings(path)
+    return dict(settings)
 
 
 def read_fingerprints(folder: Path) -> dict[str, str]:
@@ -162,17 +181,17 @@ def _read(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError):
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{path} is not a YAML mapping of settings; write lines such as 'target-sparsity: 0.9'.")
+        raise _no_settings(path)
     return content
 
 
+def _no_settings(path: Path) -> UserError:
+    return UserError(f"{path} is not a YAML mapping of settings; write lines such as 'target-sparsity: 0.9'.")
+
+
 def _require_same(old: dict[str, Any], new: dict[str, Any], folder: Path, free: Sequence[str]) -> None:
-    differences = []
-    for part in ("settings", "fingerprints"):
-        before, now = old.get(part) or {}, new[part]
-        for key in sorted(before.keys() | now.keys()):
-            if key not in free and before.get(key) != now.get(key):
-                differences.append(f"{key} was {before.get(key)!r} and is now {now.get(key)!r}")
+    parts = ("settings", "fingerprints")
+    differences = [line for part in parts for line in changes(old.get(part) or {}, new[part], free)]
     if differences:
         raise UserError(
             f"{folder} holds a run with other settings ({'; '.join(differences)}); "

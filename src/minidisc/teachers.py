@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
@@ -24,7 +26,7 @@ from transformers import (
 from minidisc.architectures import FAMILIES, STUDENT_PREFIX, architecture_for
 from minidisc.errors import UserError
 from minidisc.modeling.classes import heads_of, register
-from minidisc.tasks import CAUSAL_LM, Kind
+from minidisc.tasks import CAUSAL_LM, Kind, no_padding
 
 
 @dataclass
@@ -53,7 +55,7 @@ def load_config(source: str, trust_remote_code: bool = False) -> Any:
         raise UserError(f"{source} does not exist; give the folder of a Hugging Face model, or a Hub id.")
     try:
         return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise UserError(
             f"cannot load a model from {source!r}: {_first_line(error)} Give the folder of a Hugging Face model, or a "
             "Hub id."
@@ -74,6 +76,11 @@ def check_kind(config: Any, kind: Kind) -> None:
     Raises:
         UserError: one label a word is asked of a model that gives one a sentence, or the like.
     """
+    if getattr(config, "problem_type", None) == "multi_label_classification":
+        raise UserError(
+            "the model gives any number of labels (its problem_type is multi_label_classification), but minidisc "
+            "trains for one label a row, and has no metric for several; use a model with one label."
+        )
     kinds = _kinds_of(config)
     if kinds and kind not in kinds:
         gives = {"token-classification": "gives one label a word", CAUSAL_LM: "predicts the next token"}
@@ -119,6 +126,7 @@ def load_model(
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise UserError(f"{source!r} has no usable tokenizer: {_first_line(error)}") from None
+    _check_saved(tokenizer, source)
     if kind == "token-classification":
         _space_before_words(tokenizer)
     elif kind != CAUSAL_LM:
@@ -139,6 +147,31 @@ def load_model(
     if getattr(model.config, "use_cache", False) and not caches:
         model.config.use_cache = False
     return Loaded(model.eval(), tokenizer, sorted(report["missing_keys"]))
+
+
+def check_tokens(loaded: Loaded, rows: datasets.Dataset, name: str) -> None:
+    """Refuse rows that the tokenizer cannot pad, or that have pieces of words which the model has no embeddings for.
+
+    Args:
+        loaded: the model and its tokenizer.
+        rows: encoded by it (see `minidisc.tasks.encode`).
+        name: where they are from.
+
+    Raises:
+        UserError: the tokenizer has no padding token, or more pieces than the model.
+    """
+    tokenizer, known = loaded.tokenizer, loaded.model.base_model.get_input_embeddings().num_embeddings
+    largest = max(max(ids, default=0) for ids in rows["input_ids"])
+    if len({*rows["length"]}) > 1:
+        if tokenizer.pad_token is None:
+            raise no_padding()
+        largest = max(largest, tokenizer.pad_token_id)
+    if largest >= known:
+        raise UserError(
+            f"{name}: the tokenizer has piece {largest} ({tokenizer.convert_ids_to_tokens(largest)}) for it, but the "
+            f"model embeddings for {known} alone; give a model that was resized to its tokenizer and trained, or its "
+            "own tokenizer."
+        )
 
 
 def check_length(config: Any, max_length: int) -> None:
@@ -204,6 +237,17 @@ def _check_head(config: Any, head: Any) -> None:
         raise UserError(
             f"family {family!r} has no {head.__name__.removeprefix('AutoModel')} class to be made small; use another "
             f"--task, or a model of one of {', '.join(others)}."
+        )
+
+
+def _check_saved(tokenizer: Any, source: str) -> None:
+    """Refuse a folder without a tokenizer: transformers makes one up for it that knows the special tokens alone."""
+    files = {*tokenizer.vocab_files_names.values(), "tokenizer.json"}
+    folder = Path(source)
+    if tokenizer.vocab_files_names and folder.is_dir() and not any((folder / file).is_file() for file in files):
+        raise UserError(
+            f"{source!r} holds no tokenizer; save it there with its own save_pretrained, as it was when the model was "
+            "trained."
         )
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from minidisc.errors import UserError
@@ -35,6 +36,15 @@ def known_values(cls: type, values: dict[str, Any], source: str = "settings") ->
             raise UserError(f"{source}: unknown setting {key!r}; allowed are {', '.join(sorted(fields))}.")
         known[name] = _convert(name, value, str(fields[name].type), source)
     return known
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any], free: Sequence[str] = ()) -> list[str]:
+    """What was otherwise before, one text a name; those in ``free`` may have changed."""
+    return [
+        f"{key} was {before.get(key)!r} and is now {now.get(key)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if key not in free and before.get(key) != now.get(key)
+    ]
 
 
 def fingerprint(values: Any) -> str:

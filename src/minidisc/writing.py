@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 
 from minidisc.errors import UserError
 from minidisc.files import new_file, new_folder, read_json, write_json
+from minidisc.values import changes
 
 BATCH = 64
 """Documents written at a time, which are lost when the process is killed."""
@@ -83,11 +84,7 @@ def open_texts(folder: Path, made_by: dict[str, Any]) -> None:
         with new_folder(folder) as temporary:
             write_json(temporary / file.name, made_by)
         return
-    before = read_json(file)
-    changed = [
-        f"{key} was {before.get(key)!r} and is now {now!r}" for key, now in made_by.items() if before.get(key) != now
-    ]
-    if changed:
+    if changed := changes(read_json(file), made_by):
         raise UserError(
             f"{folder} holds text that the teacher wrote otherwise ({'; '.join(changed)}); repeat its settings, "
             "give another --output-dir, or delete it."

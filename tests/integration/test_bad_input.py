@@ -1,11 +1,15 @@
 """Every mistake a user can make ends in one clear line and exit code 2, and leaves nothing behind."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from transformers import AutoModelForSequenceClassification
 
 from minidisc import compress
 from minidisc.architectures import FAMILIES
@@ -28,6 +32,11 @@ CASES = [
             "docs/adding-a-family.md",
         ],
     ),
+    ("teacher without its tokenizer", {"teacher": "{bare}"}, ["holds no tokenizer", "save_pretrained"]),
+    ("teacher with too few embeddings", {"teacher": "{short}"}, ["train.csv", "embeddings for 20 alone"]),
+    ("tokenizer that cannot pad", {"teacher": "{unpadded}"}, ["no padding token"]),
+    ("teacher that gives several labels", {"teacher": "{several}"}, ["multi_label_classification"]),
+    ("teacher of an odd configuration", {"teacher": "{odd}"}, ["cannot load a model", "hidden_size"]),
     ("pickled weights only", {"teacher": "{pickled}"}, ["safetensors"]),
     ("training file is not there", {"train-file": "absent.csv"}, ["absent.csv"]),
     ("no rows given", {"train-file": None, "validation-file": None}, ["--train-file"]),
@@ -70,6 +79,12 @@ CASES = [
     ("configuration file is not there", {"config": "absent.yaml"}, ["absent.yaml"]),
     ("configuration of unknown settings", {"config": "{unknown.yaml}"}, ["'sparsty'"]),
     ("configuration is no mapping", {"config": "{list.yaml}"}, ["YAML mapping"]),
+    ("configuration without settings", {"config": "{none.yaml}"}, ["YAML mapping"]),
+    ("configuration whose names are numbers", {"config": "{numbers.yaml}"}, ["YAML mapping"]),
+    ("seed that no generator takes", {"seed": "4294967296"}, ["--seed is 4294967296", "to 4294967295"]),
+    ("negative weight decay", {"weight-decay": "-1"}, ["--weight-decay is -1", "not be negative"]),
+    ("output folder in a file", {"output-dir": "{odd.xlsx}/run"}, ["cannot be made", "odd.xlsx is a file"]),
+    ("a drop that chooses among one size", {"target-sparsity": None, "max-drop": "1%", "grid": "0.5"}, ["one size"]),
     ("output folder holds something else", {"output-dir": "{full}"}, ["is not empty"]),
     ("output folder is a file", {"output-dir": "{odd.xlsx}"}, ["is a file"]),
 ]
@@ -89,6 +104,9 @@ def mistakes(workplace, tmp_path_factory):
     (folder / "other.csv").write_text("\n".join(lines).replace(",pro", ",spam").replace(",contra", ",ham") + "\n")
     (folder / "unknown.yaml").write_text("sparsty: 0.5\n")
     (folder / "list.yaml").write_text("- 1\n- 2\n")
+    (folder / "none.yaml").write_text("settings:\n")
+    (folder / "numbers.yaml").write_text("1: 0.5\n")
+    _teachers(workplace / "teacher", folder)
     (folder / "bloom").mkdir()
     (folder / "bloom" / "config.json").write_text(json.dumps({"model_type": "bloom"}))
     (folder / "full").mkdir()
@@ -99,6 +117,23 @@ def mistakes(workplace, tmp_path_factory):
             (folder / "pickled" / file.name).write_bytes(file.read_bytes())
     (folder / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04N.")
     return folder
+
+
+def _teachers(teacher, folder):
+    """Copies of a teacher with one mistake each."""
+    for name in ("bare", "short", "unpadded", "several", "odd"):
+        shutil.copytree(teacher, folder / name)
+    for file in (folder / "bare").glob("*token*"):
+        file.unlink()
+    model = AutoModelForSequenceClassification.from_pretrained(teacher)
+    model.resize_token_embeddings(20)
+    model.save_pretrained(folder / "short")
+    unpadded = tiny.tokenizer()
+    unpadded.pad_token = None
+    unpadded.save_pretrained(folder / "unpadded")
+    config = json.loads((teacher / "config.json").read_text())
+    for name, change in (("several", {"problem_type": "multi_label_classification"}), ("odd", {"hidden_size": "32"})):
+        (folder / name / "config.json").write_text(json.dumps({**config, **change}))
 
 
 @pytest.mark.parametrize(("name", "changes", "words"), CASES, ids=[case[0] for case in CASES])
@@ -115,7 +150,7 @@ def test_one_clear_line_and_exit_code_2(workplace, mistakes, tmp_path, monkeypat
     }
     for flag, value in changes.items():
         if value is not None and value.startswith("{"):
-            value = str(mistakes / value.strip("{}"))
+            value = str(mistakes / value.replace("{", "").replace("}", ""))
         flags[flag] = value
     arguments = [part for flag, value in flags.items() if value is not None for part in (f"--{flag}", value)]
     before = sorted(mistakes.rglob("*"))
@@ -189,6 +224,55 @@ def test_a_file_of_weights_that_was_cut_short(workplace, tmp_path, capsys):
     weights.write_bytes(weights.read_bytes()[:1000])
     rows = ("--validation-file", str(workplace / "validation.csv"), "--max-length", "16")
     _refused(capsys, "cannot load weights", "evaluate", "--model", str(tmp_path / "model"), *rows)
+
+
+def test_an_untrained_classifier_is_not_evaluated(workplace, tmp_path, capsys):
+    AutoModelForSequenceClassification.from_pretrained(workplace / "teacher").base_model.save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    rows = ("--validation-file", str(workplace / "validation.csv"), "--max-length", "16")
+    _refused(capsys, "no trained weights for classifier", "evaluate", "--model", str(tmp_path), *rows)
+
+
+@pytest.mark.parametrize("command", ["finetune", "evaluate", "export"])
+def test_what_cannot_be_trained_leaves_nothing(workplace, mistakes, tmp_path, capsys, command):
+    rows = ("--validation-file", str(workplace / "validation.csv"), "--max-length", "16")
+    more = {
+        "finetune": ("--train-file", str(workplace / "train.csv"), "--output-dir", str(tmp_path / "teacher")),
+        "evaluate": (),
+        "export": ("--output-dir", str(tmp_path / "onnx")),
+    }[command]
+    for name, words in (("bare", "holds no tokenizer"), ("short", "embeddings for 20"), ("unpadded", "no padding")):
+        _refused(capsys, words, command, "--model", str(mistakes / name), *rows, *more)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("errno", "words"), [(errno.EACCES, "permission denied"), (errno.ENOSPC, "no space left"), (errno.EIO, None)]
+)
+def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, errno, words):
+    def refused(*_):
+        raise OSError(errno, os.strerror(errno), "there/run.yaml")
+
+    monkeypatch.setattr("minidisc.reporting.report", refused)
+    if words:
+        _refused(capsys, f"there/run.yaml: {words}", "report", "run")
+    else:
+        with pytest.raises(OSError, match="there"):
+            main(["report", "run"])
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", "no JSON", '{"teacher": 5}'])
+def test_results_of_something_else(tmp_path, capsys, content):
+    (tmp_path / "results.json").write_text(content)
+    _refused(capsys, "not what 'minidisc compress' has written", "report", str(tmp_path))
+
+
+def test_the_place_of_a_disk_is_not_replaced(workplace, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "disk")
+    (tmp_path / "disk").mkdir()
+    rows = ("--train-file", str(workplace / "train.csv"), "--validation-file", str(workplace / "validation.csv"))
+    model = ("--model", str(workplace / "backbone"))
+    _refused(capsys, "where a disk is mounted", "finetune", *model, "--output-dir", str(tmp_path / "disk"), *rows)
 
 
 def test_the_folder_that_the_command_runs_in_is_not_replaced(workplace, tmp_path, capsys, monkeypatch):

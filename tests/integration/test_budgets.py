@@ -1,5 +1,6 @@
 """Budgets instead of sparsities, on real runs."""
 
+import dataclasses
 import json
 import re
 
@@ -11,6 +12,7 @@ from safetensors.torch import load_file
 import minidisc
 from minidisc import budgets
 from minidisc.cli.main import main
+from minidisc.config import CompressSettings
 from minidisc.errors import UserError
 from tests.integration import tiny
 
@@ -212,3 +214,10 @@ def test_the_nearest_that_is_named_can_be_had(workplace, tmp_path, setting, unit
     result = minidisc.compress(**settings(workplace, tmp_path / "run", **{setting: text}))
     assert result.results["budget"]["reached"]["value"] == smallest
     assert unit in result.results["budget"]["reached"]["text"]
+
+
+def test_a_grid_of_one_size_leaves_all_sparser_ones_to_a_budget():
+    given = CompressSettings(teacher="t", train_file="f", output_dir="o", target_params="2M", grid=(0.5,))
+    widest = budgets.widest(given)
+    assert (widest.target_sparsity, widest.target_params) == (0.95, None)
+    assert budgets.widest(dataclasses.replace(given, grid=(0.5, 0.97))).target_sparsity == 0.97

@@ -10,7 +10,10 @@ import torch
 import yaml
 
 from minidisc.cli.main import main
+from minidisc.config import CompareSettings
+from minidisc.errors import UserError
 from minidisc.trainer import SandwichTrainer
+from minidisc.values import settings_from
 from tests.integration import tiny
 
 
@@ -72,12 +75,12 @@ def test_a_dry_run_tells_the_plan_and_leaves_nothing(workplace, tmp_path, capsys
     assert {path: path.stat().st_mtime_ns for path in workplace.rglob("*")} == before
 
 
-@pytest.mark.parametrize("budget", [("--target-size", "20kB"), ("--max-drop", "1%")])
-def test_a_dry_run_of_a_budget_is_for_all_that_it_may_lead_to(tmp_path, capsys, small, budget):
+@pytest.mark.parametrize(("budget", "sparsest"), [(("--target-size", "20kB"), 95), (("--max-drop", "1%"), 50)])
+def test_a_dry_run_of_a_budget_is_for_all_that_it_may_lead_to(tmp_path, capsys, small, budget, sparsest):
     at = small.index("--target-sparsity")
     flags = [*small[:at], *small[at + 2 :], *budget, "--output-dir", tmp_path / "run", "--dry-run"]
     out = run(capsys, "compress", *flags)
-    assert f"{' '.join(budget)}: the run itself solves for the sparsity; this is for 50 %" in out
+    assert f"{' '.join(budget)}: the run itself solves for the sparsity; this is for {sparsest} %" in out
     assert "stage 1: 25 %, 50 %" in out
     assert not list(tmp_path.iterdir())
 
@@ -196,3 +199,39 @@ def test_a_class_that_no_row_has_can_be_guessed_wrongly(tmp_path, capsys):
         (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
         flags = ("--model", tmp_path / "model", "--validation-file", tmp_path / "rows.jsonl", "--max-length", "16")
         assert json.loads(run(capsys, "evaluate", *flags, "--json"))["metrics"]["accuracy"] == accuracy
+
+
+def test_classes_that_are_numbers_in_another_order(tmp_path, capsys):
+    model = tiny.backbone(num_labels=2, id2label={0: "1", 1: "0"})
+    with torch.no_grad():
+        model.classifier.weight.zero_()
+        model.classifier.bias.copy_(torch.tensor([1.0, 0.0]))
+    model.save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    # It always says "1".
+    rows = [{"text": "fine warm", "label": int(number < 15)} for number in range(20)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    flags = ("--model", tmp_path / "model", "--validation-file", tmp_path / "rows.jsonl", "--max-length", "16")
+    assert json.loads(run(capsys, "evaluate", *flags, "--json"))["metrics"]["accuracy"] == 0.75
+
+
+def test_commands_offer_what_they_use(capsys):
+    for command in ("evaluate", "export"):
+        shown = run(capsys, command, "--help")
+        assert "--validation-file" in shown
+        assert not any(flag in shown for flag in ("--train-file", "--max-train-rows", "--stream", "--seed"))
+
+
+def test_a_comparison_takes_a_runs_target_and_says_what_it_leaves(tmp_path, capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr("minidisc.comparison.compare", lambda settings, **_: seen.append(settings) or sys.exit(0))
+    (tmp_path / "run.yaml").write_text("target-sparsity: 0.5\nschedule: direct\nexamples: true\n")
+    needed = {"teacher": "t", "train_file": "f", "output_dir": "o"}
+    flags = [part for name, value in needed.items() for part in ("--" + name.replace("_", "-"), value)]
+    for more, targets in (((), (0.5,)), (("--target-sparsities", "0.9"), (0.9,))):
+        with pytest.raises(SystemExit):
+            main(["compare", "--config", str(tmp_path / "run.yaml"), *flags, *more])
+        assert seen.pop().target_sparsities == targets
+        assert "run.yaml this command does not use schedule\n" in capsys.readouterr().err
+    with pytest.raises(UserError, match="--target-sparsity says what one run makes; a comparison takes --target-sp"):
+        settings_from(CompareSettings, {**needed, "target_sparsity": 0.5})

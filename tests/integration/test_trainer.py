@@ -360,7 +360,7 @@ def test_each_network_keeps_its_best_metric_with_its_weights(tmp_path):
     assert [entry["metrics"][names[1]]["metric"] for entry in trainer.history] == scripts[1]
 
 
-def test_predictions_of_each_networks_best_weights(tmp_path):
+def test_predictions_of_each_networks_best_weights(tmp_path, monkeypatch):
     # Two networks were best at the same step.
     scripts = [0.1, 0.5, 0.2, 0.4], [0.9, 0.2, 0.3, 0.1], [0.1, 0.6, 0.1, 0.2]
     task, trainer = scripted(tmp_path, *scripts, epochs=3)
@@ -377,10 +377,14 @@ def test_predictions_of_each_networks_best_weights(tmp_path):
         np.testing.assert_allclose(logits, alone.numpy(), atol=1e-5)
     (one,) = trainer.best_logits(CANDIDATES[2:])
     np.testing.assert_array_equal(one, found[2])
-    # The same after the training was found finished on disk.
+    # The same after the training was found finished on disk, to the last bit; only then they are predicted anew.
     again = trainer_for(tmp_path, task=task, batch_size=8, epochs=3)
     again.fit()
     np.testing.assert_array_equal(again.best_logits(CANDIDATES), found)
+    monkeypatch.setattr("minidisc.trainer.predict_subnetworks", None)
+    np.testing.assert_array_equal(trainer.best_logits(CANDIDATES), found)
+    with pytest.raises(TypeError):
+        again.best_logits(CANDIDATES)
 
 
 def test_predicting_leaves_no_trace_in_what_is_trained_after_it(tmp_path):
@@ -391,6 +395,7 @@ def test_predicting_leaves_no_trace_in_what_is_trained_after_it(tmp_path):
 
         def progress(step, total, loss, metrics, trainer=trainer, look=look):
             if look and metrics is None:
+                trainer._best_logits.clear()
                 assert len(trainer.best_logits(CANDIDATES)) == 3
 
         trainer._progress = progress
@@ -403,6 +408,14 @@ def test_metrics_below_zero_are_kept_too(tmp_path):
     task, trainer = scripted(tmp_path, [-0.5, -0.1, -0.3], epochs=2)
     assert (trainer.best[0].step, trainer.best[0].metrics["metric"]) == (1, -0.1)
     assert_same(trainer.best_state(0), task.weights[1])
+
+
+def test_a_network_that_is_no_better_than_untrained_is_trained_all_the_same(tmp_path):
+    task, trainer = scripted(tmp_path, [0.5, 0.5, 0.5, 0.4], [0.5, 0.4, 0.4, 0.4], epochs=3, patience=2)
+    assert [best.step for best in trainer.best] == [1, 0]
+    assert_same(trainer.best_state(0), task.weights[1])
+    # Which is no gain: nothing was better at steps 1 and 2.
+    assert trainer.state.global_step == 2
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,20 @@ def test_new_folder(tmp_path, old):
     assert contents(tmp_path) == {"deep/folder/a": "new a", "deep/folder/sub/c": "new c"}
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_new_folder_behind_a_link(tmp_path, there):
+    (tmp_path / "disk").mkdir()
+    if there:
+        (tmp_path / "disk" / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "real")
+    with new_folder(tmp_path / "link") as temporary:
+        # Renaming works within a disk alone.
+        assert temporary.parent == tmp_path / "disk"
+        (temporary / "a").write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert contents(tmp_path / "disk") == {"real/a": "new"}
+
+
 @pytest.mark.parametrize("old", [False, True])
 def test_a_failed_folder_leaves_the_old_one(tmp_path, old):
     path = tmp_path / "folder"

@@ -51,8 +51,9 @@ def test_a_name_that_the_hub_cannot_have(folder, api, name):
     assert not api.method_calls
 
 
-def test_a_card_that_the_hub_would_not_take(folder, api):
-    (folder / "README.md").write_text("---\n- a list\n---\n")
+@pytest.mark.parametrize("head", ["- a list", "license: foo: bar"])
+def test_a_card_that_the_hub_would_not_take(folder, api, head):
+    (folder / "README.md").write_text(f"---\n{head}\n---\n")
     with pytest.raises(UserError, match=r"README\.md"):
         push(folder, "me/student")
     assert not api.method_calls

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from minidisc.config import CompressSettings
+from minidisc.errors import UserError
 from minidisc.rows import Rows
 from minidisc.tasks import Task, TaskData
 from tests.unit.families import tiny_tokenizer
@@ -43,6 +44,11 @@ def test_selection_and_calibration_are_of_the_training_rows():
     assert rows.counts()["selection"] == {"source": "held out of t", "count": 20}
     assert rows.counts()["calibration"] == {"source": "t", "count": 10}
     assert not notes
+
+
+def test_a_fraction_that_leaves_next_to_nothing_to_train_on():
+    with pytest.raises(UserError, match=r"too few training rows: 4 are left once 76 are kept .* lower --selection-fr"):
+        rows_of([0, 1] * 40, selection_fraction=0.95)
 
 
 def test_selection_on_the_validation_rows():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sys
 from pathlib import Path
@@ -30,7 +31,14 @@ _NOT_COMPARED = (
     *("schedule", "assistants", "student", "keep_sizes", "examples"),
     *("latency_batch_size", "latency_length"),
 )
+# What commands that train nothing would make nothing of.
+_OF_TRAINING_ROWS = ("train_file", "max_train_rows", "stream", "seed")
 _INTERRUPTED = 130
+# What the system says of a path that was given, or of a disk that is full.
+_REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+)
 _RESUMABLE = ("finetune", "compress", "compare")
 
 _QUIET = "print the result alone, without progress"
@@ -116,12 +124,13 @@ app.command("compare")(
         CompareSettings,
         _compare,
         (*TARGETS, *_NOT_COMPARED),
+        {"target_sparsity": "target_sparsities"},
         resume=(bool, False, "go on with the comparison in --output-dir; methods and seeds may be added"),
         **_SHOWN,
     )
 )
-app.command("evaluate")(command_from(EvaluateSettings, _evaluate, **_SHOWN))
-app.command("export")(command_from(ExportSettings, _export, **_SHOWN))
+app.command("evaluate")(command_from(EvaluateSettings, _evaluate, _OF_TRAINING_ROWS, **_SHOWN))
+app.command("export")(command_from(ExportSettings, _export, _OF_TRAINING_ROWS, **_SHOWN))
 
 
 @app.command("gather")
@@ -214,6 +223,10 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(f"{error.format_message().rstrip('.')}; see '{context} --help'.")
     except (FloatingPointError, CheckFailed) as error:
         _fail(str(error), code=1)
+    except OSError as error:
+        if error.errno not in _REFUSED or error.filename is None:
+            raise
+        _fail(f"{error.filename}: {(error.strerror or '').lower()}; look at the path, its permissions and its disk.")
     except (KeyboardInterrupt, typer.Abort):
         _fail(f"interrupted{_how_to_go_on(arguments)}", code=_INTERRUPTED)
 

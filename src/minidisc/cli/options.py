@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
@@ -16,23 +17,37 @@ from minidisc.values import known_values, settings_from
 
 
 def command_from(
-    settings_class: type, action: Callable[..., None], hidden: Sequence[str] = (), **flags: Any
+    settings_class: type,
+    action: Callable[..., None],
+    hidden: Sequence[str] = (),
+    several: Mapping[str, str] = MappingProxyType({}),
+    **flags: Any,
 ) -> Callable[..., None]:
     """A typer command with one option per field of ``settings_class``, plus ``--config``.
 
     Args:
         settings_class: a settings dataclass of `minidisc.config`.
         action: called with the settings and the ``flags``.
-        hidden: settings that the command does not offer.
+        hidden: settings that the command does not offer. A file may have them, since runs write all of theirs, and the
+            user is told of those that are not left at their defaults.
+        several: hidden settings to those that take several of them; a file's one is taken for them.
         flags: name to (type, default, help) of options that are no settings.
     """
-    fields = [f for f in dataclasses.fields(settings_class) if f.name not in hidden]
+    all_fields = dataclasses.fields(settings_class)
+    fields = [f for f in all_fields if f.name not in hidden]
 
     def command(**given: Any) -> None:
         file = given.pop("config")
         extra = {name: given.pop(name) for name in flags}
         values = read_config(Path(file)) if file else {}
         known = known_values(settings_class, values, str(file))
+        for one, many in several.items():
+            if known.get(one) is not None and many not in known:
+                known[many] = (known.pop(one),)
+        unused = [f for f in all_fields if f.name in hidden and known.get(f.name, f.default) != f.default]
+        if unused and not extra.get("quiet"):
+            names = ", ".join(f.name.replace("_", "-") for f in unused)
+            typer.echo(f"minidisc: of {file} this command does not use {names}", err=True)
         known = {name: value for name, value in known.items() if name not in hidden}
         given = {name: value for name, value in given.items() if value is not None}
         if given.keys() & set(TARGETS):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from minidisc.config.budget import DEFAULT_SPARSITY, TARGETS
 from minidisc.config.compress import CompressSettings
-from minidisc.config.options import flag, option, require
+from minidisc.config.options import SEEDS, flag, option, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +28,14 @@ class CompareSettings(CompressSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        given = [flag(name) for name in TARGETS if getattr(self, name) not in (None, DEFAULT_SPARSITY)]
+        require(not given, f"{', '.join(given)} says what one run makes; a comparison takes --target-sparsities.")
         for name in ("methods", "target_sparsities", "seeds"):
             values = getattr(self, name)
             require(bool(values), f"{flag(name)} is empty; give at least one.")
             require(len(set(values)) == len(values), f"{flag(name)} holds something twice; give each once.")
-        require(min(self.seeds) >= 0, f"--seeds holds {min(self.seeds)}; seeds must not be negative.")
+        for seed in self.seeds:
+            require(0 <= seed < SEEDS, f"--seeds holds {seed}; allowed is from 0 to {SEEDS - 1}.")
         for target in self.target_sparsities:
             require(
                 0 < target < 1,

@@ -7,6 +7,9 @@ from typing import Any
 
 from minidisc.errors import UserError
 
+SEEDS = 2**32
+"""How many seeds NumPy's generators take, from 0 on."""
+
 
 def option(default: Any, help: str) -> Any:
     """A dataclass field whose help text the command line shows."""

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from minidisc.config.options import choice, flag, option, require
+from minidisc.config.options import SEEDS, choice, flag, option, require
 
 Precision = Literal["auto", "fp32", "bf16"]
 Optimizer = Literal["adamw", "adafactor"]
@@ -54,7 +54,10 @@ class TrainingSettings:
             f"({self.learning_rate:g}).",
         )
         require(self.patience >= 1, f"--patience is {self.patience}; it must be at least 1.")
-        require(self.seed >= 0, f"--seed is {self.seed}; it must not be negative.")
+        require(0 <= self.seed < SEEDS, f"--seed is {self.seed}; allowed is from 0 to {SEEDS - 1}.")
+        for name in ("weight_decay", "max_grad_norm"):
+            value = getattr(self, name)
+            require(value >= 0, f"{flag(name)} is {value:g}; it must not be negative.")
         choice("device", self.device, ("auto", "cpu", "cuda", "mps"))
         choice("cuda-graphs", self.cuda_graphs, ("auto", "off"))
         choice("precision", self.precision, get_args(Precision))

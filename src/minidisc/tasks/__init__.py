@@ -2,10 +2,10 @@
 
 from minidisc.tasks.benchmarks import BENCHMARKS
 from minidisc.tasks.documents import CAUSAL_LM
-from minidisc.tasks.encoding import collator, encode, encode_for, label_array, pack
+from minidisc.tasks.encoding import collator, encode, encode_for, label_array, no_padding, pack
 from minidisc.tasks.glue import GLUE
 from minidisc.tasks.labels import align_labels, model_outputs, placeholder_names
-from minidisc.tasks.loading import TaskData, load_data
+from minidisc.tasks.loading import MINIMUM_TRAIN_ROWS, TaskData, load_data
 from minidisc.tasks.metrics import METRICS
 from minidisc.tasks.reading import read_table
 from minidisc.tasks.split import hold_out
@@ -16,6 +16,7 @@ __all__ = [
     "CAUSAL_LM",
     "GLUE",
     "METRICS",
+    "MINIMUM_TRAIN_ROWS",
     "Kind",
     "Task",
     "TaskData",
@@ -27,6 +28,7 @@ __all__ = [
     "label_array",
     "load_data",
     "model_outputs",
+    "no_padding",
     "pack",
     "placeholder_names",
     "read_table",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -12,11 +13,16 @@ from minidisc.tasks.columns import RawLabel, count_rows
 from minidisc.tasks.sources import Source
 from minidisc.tasks.task import Kind
 
+_FEW = 20  # classes that are whole numbers
 Labels = list[float | str | None]
 
 
-def unify(labels: Mapping[str, list[RawLabel]]) -> dict[str, Labels]:
-    """Make the labels of all splits numbers if every one is, or text that reads as, a number; else make them text."""
+def unify(labels: Mapping[str, list[RawLabel]], regression: bool = False) -> dict[str, Labels]:
+    """Make the labels of all splits numbers if every one is, or text that reads as, a number; else make them text.
+
+    Whole numbers that are written otherwise than numbers are, such as 007 or 1e3, are text too, being names, unless
+    it is known that they are for regression.
+    """
     values = [label for column in labels.values() for label in column if label is not None]
     if values and not all(isinstance(label, bool) for label in values):
         try:
@@ -25,7 +31,11 @@ def unify(labels: Mapping[str, list[RawLabel]]) -> dict[str, Labels]:
         except (ValueError, TypeError):
             pass
         else:
-            return {split: [_number(label) for label in column] for split, column in labels.items()}
+            numbers: dict[str, Labels] = {
+                split: [_number(label) for label in column] for split, column in labels.items()
+            }
+            if regression or infer_kind(numbers) == "regression" or all(_is_plain(label) for label in values):
+                return numbers
     return {split: [None if label is None else _text(label) for label in column] for split, column in labels.items()}
 
 
@@ -36,6 +46,21 @@ def infer_kind(labels: Mapping[str, Labels]) -> Kind:
     return "regression" if fractional else "classification"
 
 
+def check_clear(labels: Labels, source: Source, model_names: tuple[str, ...]) -> None:
+    """Refuse many whole numbers that may be quantities as well as classes.
+
+    Raises:
+        UserError: there are more than twenty, they do not count from 0, and they are no classes of the model's.
+    """
+    numbers = {label for label in labels if isinstance(label, float)}
+    names = {_text(number) for number in numbers}
+    if len(numbers) > _FEW and numbers != set(range(len(numbers))) and not names <= {*model_names}:
+        raise UserError(
+            f"{source.name}: the labels are {len(numbers)} different whole numbers; say with --task classification or "
+            "--task regression what they are."
+        )
+
+
 def infer_names(labels: Labels, source: Source, model_names: tuple[str, ...] = ()) -> tuple[tuple[str, ...], bool]:
     """The class names of own files, and whether the data gave them (integers from 0 on get made-up ones).
 
@@ -43,8 +68,8 @@ def infer_names(labels: Labels, source: Source, model_names: tuple[str, ...] = (
         labels: as `unify` gives them.
         source: where they are from, for error messages.
         model_names: class names of the model that is to predict the labels, if there is one. If it has all that are
-            found, and others, they are the names: a model must not be kept from a wrong guess only because no row has
-            that label.
+            found, they are the names, whatever their order, and others too: a model must not be kept from a wrong
+            guess only because no row has that label.
 
     Raises:
         UserError: if a label is a number and not whole.
@@ -56,7 +81,7 @@ def infer_names(labels: Labels, source: Source, model_names: tuple[str, ...] = (
             "mend them, or use --task regression."
         )
     values = sorted({label for label in labels if label is not None})  # type: ignore[type-var]
-    if {_text(value) for value in values} < {*model_names}:
+    if {_text(value) for value in values} <= {*model_names}:
         return model_names, True
     if values == list(range(len(values))):
         return tuple(f"LABEL_{index}" for index in range(len(values))), False
@@ -106,9 +131,13 @@ def class_indices(
     if unknown:
         raise UserError(
             f"{source.name}: {count_rows([row for row, _ in unknown])} a label that {origin} does not have: "
-            f"{shorten(sorted({text for _, text in unknown}))}; allowed are {shorten(names)}."
+            f"{shorten(sorted({text for _, text in unknown}))}; allowed are {shorten(names)}{_or_regression(labels)}."
         )
     return [None if text is None else index[text] for text in texts]
+
+
+def _or_regression(labels: Labels) -> str:
+    return ", or any number with --task regression" if any(isinstance(label, float) for label in labels) else ""
 
 
 def shorten(values: Sequence[str]) -> str:
@@ -121,6 +150,14 @@ def _number(label: RawLabel) -> float | None:
     if isinstance(label, str):
         label = float(label)
     return None if label is None or math.isnan(label) else float(label)
+
+
+def _is_plain(label: RawLabel) -> bool:
+    """Whether a label that reads as a number can be told from all others by its value."""
+    return (
+        not isinstance(label, str)
+        or re.fullmatch(r"(0|-?[1-9]\d{0,14})(\.0*)?|nan", label.strip().lower()) is not None
+    )
 
 
 def _text(label: RawLabel) -> str:

@@ -46,6 +46,21 @@ def choose_label_column(source: Source) -> str | None:
     return next((column for column in _LABEL_COLUMNS if column in source.table), None)
 
 
+def named_label_column(source: Source, column: str, optional: bool) -> str | None:
+    """The column of labels that was named; None where it is not there and may be missing.
+
+    Raises:
+        UserError: it is not there, and has to be.
+    """
+    if column in source.table:
+        return column
+    if optional:
+        return None
+    raise UserError(
+        f"{source.name} has no column {column!r}; there are {list_columns(source)}; correct --label-column."
+    )
+
+
 def read_texts(source: Source, column: str) -> list[str]:
     """The texts of a column.
 
@@ -68,10 +83,8 @@ def read_labels(source: Source, column: str) -> list[RawLabel]:
     """The labels of a column as bool, float or text; None where there is none.
 
     Raises:
-        UserError: if there is no such column, or it holds lists or other structures.
+        UserError: if it holds lists or other structures.
     """
-    if column not in source.table:
-        raise missing_label_column(source)
     return [_raw_label(value, row, source, column) for row, value in enumerate(source.table[column].astype(object), 1)]
 
 
@@ -101,7 +114,10 @@ def _raw_label(value: Any, row: int, source: Source, column: str) -> RawLabel:
         if pd.isna(value):
             return None
         with suppress(TypeError, ValueError):  # bytes, dates
-            return bool(value) if isinstance(value, (bool, np.bool_)) else float(value)
+            if isinstance(value, (bool, np.bool_)):
+                return bool(value)
+            # Beyond that whole numbers are not all told apart as floats; they are names then.
+            return str(value) if isinstance(value, (int, np.integer)) and abs(int(value)) > 2**53 else float(value)
     raise UserError(
         f"{source.name}: column {column!r} holds something else than text or a number in row {row}; allowed is one "
         "label a row, text or a number."

@@ -116,10 +116,7 @@ def collator(
         elif len({feature["length"] for feature in features}) == 1:
             batch = {name: torch.tensor([row[name] for row in inputs]) for name in inputs[0]}
         else:
-            raise UserError(
-                "the tokenizer has no padding token; set pad_token in its tokenizer_config.json and pad_token_id in "
-                "the model's config.json."
-            )
+            raise no_padding()
         labels: list[Any] = [feature.get("label") for feature in features]
         if None not in labels:
             if "first_tokens" in features[0]:
@@ -130,6 +127,14 @@ def collator(
         return batch
 
     return collate
+
+
+def no_padding() -> UserError:
+    """The error that says a tokenizer cannot pad."""
+    return UserError(
+        "the tokenizer has no padding token; set pad_token in its tokenizer_config.json and pad_token_id in the "
+        "model's config.json."
+    )
 
 
 def label_array(rows: datasets.Dataset) -> np.ndarray:

@@ -95,7 +95,7 @@ def _parse_csv(text: str, separator: str, path: Path) -> pd.DataFrame:
         ) from None
     if not isinstance(table.index, pd.RangeIndex):
         raise UserError(f"{path}: its rows have more fields than its header; quote the fields that hold separators.")
-    return table
+    return table.rename(columns=str.strip)
 
 
 def _quotes_are_text(text: str) -> bool:

@@ -11,12 +11,13 @@ import datasets
 from minidisc.config import DataSettings
 from minidisc.errors import UserError
 from minidisc.tasks.benchmarks import BENCHMARKS
-from minidisc.tasks.classes import class_indices, infer_kind, infer_names, regression_labels, unify
+from minidisc.tasks.classes import check_clear, class_indices, infer_kind, infer_names, regression_labels, unify
 from minidisc.tasks.columns import (
     RawLabel,
     choose_label_column,
     choose_text_columns,
     missing_label_column,
+    named_label_column,
     read_labels,
     read_texts,
 )
@@ -51,11 +52,11 @@ def read_sentences(
     known = BENCHMARKS.get(settings.task or "")
     text_columns = settings.text_columns or (known.text_columns if known else choose_text_columns(first))
     texts = {split: [read_texts(source, column) for column in text_columns] for split, source in sources.items()}
-    label_columns = {split: _label_column(settings, known, source) for split, source in sources.items()}
-    raw = {
-        split: _raw_labels(sources[split], column, optional=split == "train" and not need_labels)
-        for split, column in label_columns.items()
+    optional = {split: split == "train" and not need_labels for split in sources}
+    label_columns = {
+        split: _label_column(settings, known, source, optional[split]) for split, source in sources.items()
     }
+    raw = {split: _raw_labels(sources[split], column, optional[split]) for split, column in label_columns.items()}
     label_column = next((column for column in label_columns.values() if column is not None), "label")
     task, labels = _labels(settings, kind, tuple(model_names), sources, raw, label_column)
     task = replace(task, text_columns=tuple(text_columns), label_column=label_column)
@@ -68,9 +69,9 @@ def read_sentences(
     return task, columns, datasets.Features(features)
 
 
-def _label_column(settings: DataSettings, known: Task | None, source: Source) -> str | None:
+def _label_column(settings: DataSettings, known: Task | None, source: Source, optional: bool) -> str | None:
     if settings.label_column:
-        return settings.label_column
+        return named_label_column(source, settings.label_column, optional)
     if known and known.label_column in source.table:
         return known.label_column
     return choose_label_column(source)
@@ -95,12 +96,16 @@ def _labels(
     """The task, its columns not yet filled in, and the labels as integers or floats."""
     known = BENCHMARKS.get(settings.task or "") or _declared_task(settings, sources, label_column)
     if known:
-        unified = {split: unify({split: labels})[split] for split, labels in raw.items()}
+        unified = {split: unify({split: labels}, known.kind == "regression")[split] for split, labels in raw.items()}
     else:
-        unified = unify(raw)
         if settings.task in OWN_TASKS:
             kind = settings.task  # type: ignore[assignment]
-        kind = kind or infer_kind(unified)
+        unified = unify(raw, kind == "regression")
+        if kind is None:
+            kind = infer_kind(unified)
+            first = next(iter(sources))
+            if kind == "classification":
+                check_clear(unified[first], sources[first], model_names)
     if (known.kind if known else kind) == "regression":
         floats = {split: regression_labels(labels, sources[split]) for split, labels in unified.items()}
         return known or _task(settings.task, None, False), floats

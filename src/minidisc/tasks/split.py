@@ -13,7 +13,7 @@ MINIMUM_HELD_ROWS = 8
 
 
 def hold_out(
-    rows: datasets.Dataset, fraction: float, maximum: int, seed: int
+    rows: datasets.Dataset, fraction: float, maximum: int, seed: int, of_training: bool = True
 ) -> tuple[datasets.Dataset, datasets.Dataset]:
     """Split rows in two.
 
@@ -25,6 +25,7 @@ def hold_out(
         fraction: part of the labelled rows to hold out.
         maximum: hold out at most so many.
         seed: seed of the draw.
+        of_training: whether they are training rows, for the error message.
 
     Returns:
         The rest, and the rows held out; both in the order of ``rows``.
@@ -44,9 +45,12 @@ def hold_out(
     single = [row for row in labelled if copies[texts[row]] == 1]
     size = min(round(fraction * len(labelled)), maximum, len(single))
     if size < MINIMUM_HELD_ROWS:
+        repeated, kind = len(labelled) - len(single), "labelled training" if of_training else "validation"
+        scarce = f"since {repeated} stand there more than once, " if size == len(single) and repeated else ""
+        more = "raise --selection-fraction" if of_training and not scarce else "give more of them"
         raise UserError(
-            f"only {size} of {len(labelled)} labelled training rows can be kept for selection, at least "
-            f"{MINIMUM_HELD_ROWS} are needed; raise --selection-fraction, or use --select-on validation."
+            f"only {size} of {len(labelled)} {kind} rows can be kept for selection, {scarce}at least "
+            f"{MINIMUM_HELD_ROWS} are needed; {more}, or use --select-on validation."
         )
     generator = np.random.default_rng(seed)
     if rows.features.get("label") == datasets.Value("int64"):

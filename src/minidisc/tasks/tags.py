@@ -11,7 +11,7 @@ import pandas as pd
 
 from minidisc.errors import UserError
 from minidisc.tasks.classes import shorten
-from minidisc.tasks.columns import count_rows, list_columns, missing_column, missing_label_column
+from minidisc.tasks.columns import count_rows, list_columns, missing_column
 from minidisc.tasks.sources import Source
 
 RawTag = str | int
@@ -93,10 +93,8 @@ def read_tags(source: Source, column: str, words: Sequence[Sequence[str]]) -> li
         words: of every row.
 
     Raises:
-        UserError: if there is no such column, or a row has not one tag a word.
+        UserError: if a row has not one tag a word.
     """
-    if column not in source.table:
-        raise missing_label_column(source)
     cells = source.table[column]
     rows = [_as_list(cell) for cell in cells]
     for row, (cell, tags, own) in enumerate(zip(cells, rows, words, strict=True), start=1):

@@ -10,7 +10,7 @@ from minidisc.config import DataSettings
 from minidisc.errors import UserError
 from minidisc.tasks.benchmarks import BENCHMARKS
 from minidisc.tasks.classes import shorten
-from minidisc.tasks.columns import missing_label_column
+from minidisc.tasks.columns import missing_label_column, named_label_column
 from minidisc.tasks.sources import Source
 from minidisc.tasks.tags import (
     Tags,
@@ -56,10 +56,15 @@ def read_tagged(
         )
     word_column = (settings.text_columns or (known.text_columns if known else (choose_word_column(first),)))[0]
     words = {split: read_words(source, word_column) for split, source in sources.items()}
-    tag_columns = {split: settings.label_column or choose_tag_column(source) for split, source in sources.items()}
-    tags = {
-        split: _tags(source, tag_columns[split], words[split], optional=split == "train" and not need_labels)
+    optional = {split: split == "train" and not need_labels for split in sources}
+    tag_columns = {
+        split: named_label_column(source, settings.label_column, optional[split])
+        if settings.label_column
+        else choose_tag_column(source)
         for split, source in sources.items()
+    }
+    tags = {
+        split: _tags(source, tag_columns[split], words[split], optional[split]) for split, source in sources.items()
     }
     # The names are those of train, so that a type of validation which is never trained is found out.
     split = next((split for split, rows in tags.items() if any(rows)), None)

@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import json
 from dataclasses import dataclass
@@ -97,6 +98,11 @@ def test_own_file_for_one_split_of_glue(glue_dir, tmp_path):
         (cycle("nan", "null"), ("nan", "null"), True, [0, 1]),
         (cycle(2, "b"), ("2", "b"), True, [0, 1]),
         (cycle("1_0", "0"), ("0", "1_0"), True, [1, 0]),
+        # Written otherwise than numbers are, they are names; those of one value are told apart.
+        (cycle("01", "1", "2"), ("01", "1", "2"), True, [0, 1, 2]),
+        (cycle("1e3", "2e3"), ("1e3", "2e3"), True, [0, 1]),
+        (cycle("1.0", "0.0"), ("LABEL_0", "LABEL_1"), False, [1, 0]),
+        (cycle(2**53 + 1, 2**53, 5), ("5", str(2**53), str(2**53 + 1)), True, [2, 1, 0]),
     ],
 )
 def test_classes_of_own_files(tmp_path, labels, names, named, first):
@@ -114,6 +120,8 @@ def test_classes_of_own_files(tmp_path, labels, names, named, first):
     [
         (cycle(0.5, 1, 2), {}, {}),
         (cycle("0.5", "1", "2"), {}, {}),
+        (cycle("0.5", "1e1", "02"), {}, {}),
+        (cycle("1e1", "02"), {"task": "regression"}, {}),
         (cycle(0, 1, 2), {"task": "regression"}, {}),
         (cycle(0, 1, 2), {}, {"kind": "regression"}),
     ],
@@ -163,6 +171,11 @@ def test_named_columns(tmp_path):
     file = jsonl(tmp_path / "a.jsonl", text=TEXTS, body=[f"{text}!" for text in TEXTS], label=TEXTS, y=cycle(0, 1))
     settings = DataSettings(validation_file=file, text_columns=("body", "text"), label_column="y")
     data = load_data(settings, need_train=False)
+    # Training rows need no labels in every case, and then no column of them.
+    bare = jsonl(tmp_path / "bare.jsonl", text=TEXTS, body=TEXTS)
+    both = load_data(dataclasses.replace(settings, train_file=bare), need_labels=False)
+    assert both.train["label"][:] == [None] * len(TEXTS)
+    assert both.validation["label"][:] == data.validation["label"][:]
     assert data.train is None
     assert (data.task.text_columns, data.task.label_column) == (("body", "text"), "y")
     assert data.validation[1] == {"text_a": "text 1!", "text_b": "text 1", "label": 1}
@@ -236,8 +249,15 @@ def test_fingerprint(tmp_path):
         (
             {"text": TEXTS, "y": cycle(0, 1)},
             {"label_column": "z"},
-            {"need_labels": False},
-            ["no column of labels", "--label-column"],
+            {},
+            ["no column 'z'; there are 'text', 'y'", "--label-column"],
+        ),
+        ({"text": TEXTS, "label": cycle(0, 1)}, {"label_column": "z"}, {"need_labels": False}, ["no row has a label"]),
+        (
+            {"text": [f"text {i}" for i in range(40)], "label": [float(7 * i) for i in range(40)]},
+            {},
+            {},
+            ["40 different whole numbers", "--task classification or --task regression"],
         ),
         ({"text": ["a", "", " ", None, *TEXTS[4:]], "label": cycle(0, 1)}, {}, {}, ["3 rows (the first is row 2)"]),
         ({"text": [*TEXTS[:19], 5], "label": cycle(0, 1)}, {}, {}, ["1 row (row 20) has no text in column 'text'"]),
@@ -278,7 +298,7 @@ def test_errors_of_a_training_file(tmp_path, columns, settings, load, messages):
             ["a", "c", "d", "c"],
             ["dev.jsonl", "3 rows (the first is row 2)", "'c', 'd'", "train.jsonl"],
         ),
-        (cycle(0, 1), [0, 1, 2], ["1 row (row 3)", "'2'", "'0', '1'"]),
+        (cycle(0, 1), [0, 1, 2], ["1 row (row 3)", "'2'", "'0', '1'", "--task regression"]),
         (cycle(-1, 1), [0, 1], ["1 row (row 1)", "'0'", "'-1', '1'"]),
         (cycle(0, 1), ["0", "x"], ["dev.jsonl", "1 row (row 2)", "'x'"]),
         (cycle(0, 1), [0, None], ["dev.jsonl", "1 row (row 2) has no label"]),

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from minidisc.errors import UserError
 from minidisc.tasks import hold_out
 
+TEXTS = [f"text {index}" for index in range(200)]
+
 
 def rows_of(texts, labels, pairs=None, dtype="int64"):
     columns = {"text_a": texts, **({"text_b": pairs} if pairs else {}), "label": labels}
@@ -119,13 +121,14 @@ def test_sentences_of_words():
 
 
 @pytest.mark.parametrize(
-    ("texts", "labels", "fraction"),
+    ("texts", "labels", "fraction", "of_training", "why"),
     [
-        ([f"text {index}" for index in range(60)], [0, 1] * 30, 0.1),
-        (["same"] * 200, [0, 1] * 100, 0.1),
-        ([f"text {index}" for index in range(200)], [None] * 193 + [0, 1] * 3 + [0], 0.9),
+        (TEXTS[:60], [0, 1] * 30, 0.1, True, "only 6 of 60 labelled training rows .* raise --selection-fraction"),
+        (["same"] * 200, [0, 1] * 100, 0.1, True, "since 200 stand there more than once, .* give more of them"),
+        (TEXTS, [None] * 193 + [0, 1] * 3 + [0], 0.9, True, "only 6 of 7 labelled .* raise --selection-fraction"),
+        (TEXTS[:10], [0, 1] * 5, 0.5, False, "only 5 of 10 validation rows .* give more of them"),
     ],
 )
-def test_too_few_rows(texts, labels, fraction):
-    with pytest.raises(UserError, match="at least 8 are needed; raise --selection-fraction, or use --select-on"):
-        hold_out(rows_of(texts, labels), fraction, 2000, 0)
+def test_too_few_rows(texts, labels, fraction, of_training, why):
+    with pytest.raises(UserError, match=f"{why}, or use --select-on validation"):
+        hold_out(rows_of(texts, labels), fraction, 2000, 0, of_training)

@@ -186,7 +186,7 @@ TOKENS = {"task": "token-classification"}
         ),
         ({"tokens": WORDS, "x": TAGS}, TOKENS, ["no column of labels; there are 'tokens', 'x'", "--label-column"]),
         (first_row(), {**TOKENS, "text_columns": ("a",)}, ["no column 'a'; there are 'tokens', 'ner_tags'"]),
-        (first_row(), {**TOKENS, "label_column": "a"}, ["no column of labels; there are 'tokens', 'ner_tags'"]),
+        (first_row(), {**TOKENS, "label_column": "a"}, ["no column 'a'; there are 'tokens'", "--label-column"]),
         (first_row(), {**TOKENS, "text_columns": ("tokens", "b")}, ["--text-columns names 2 columns", "takes one"]),
         (first_row(), {"task": "classification", "text_columns": ("tokens",)}, ["no text in column 'tokens'"]),
         ({"tokens": WORDS, "ner_tags": [["O"] * 4] * 20}, {}, ["every word is tagged 'O'", "at least one entity"]),
