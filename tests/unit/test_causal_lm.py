@@ -6,16 +6,30 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from transformers import AutoModelForCausalLM
 
 from minidisc.architectures import architecture_for
-from minidisc.extraction import extract
+from minidisc.extraction import extract, save_small
 from minidisc.importance import compute_importance
 from minidisc.losses import task_loss
 from minidisc.measure import Shape
+from minidisc.modeling.classes import CODE_FILE
 from minidisc.modeling.narrow import counting_layers
 from minidisc.nested import NestedNetwork, order_by_importance
 from minidisc.subnetworks import SubnetworkSpec, full_width
-from tests.unit.families import HEADS, HIDDEN, LAYERS, MATRIX, NEURONS, VOCABULARY
+from tests.unit.families import (
+    GEMMA2,
+    GEMMA3,
+    HEADS,
+    HIDDEN,
+    LAYERS,
+    LLAMA,
+    MATRIX,
+    NEURONS,
+    PHI3,
+    VOCABULARY,
+    tiny_tokenizer,
+)
 from tests.unit.test_importance import mask_gradients
 from tests.unit.test_nested import logits, masked
 
@@ -112,6 +126,34 @@ def test_a_layer_that_counts_tokens_must_have_a_head(decoder):
         heads[layer] = 0
         with pytest.raises(ValueError, match=f"layer {layer} has no attention head"):
             extract(model, SubnetworkSpec(0.1, tuple(heads), (NEURONS,) * LAYERS))
+
+
+LONG_ROPE = {
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 1e4,
+        "partial_rotary_factor": 1.0,
+        "short_factor": [1.0, 1.1],
+        "long_factor": [1.0, 2.0],
+        "original_max_position_embeddings": 8,
+    },
+    "original_max_position_embeddings": 8,
+}
+
+
+@pytest.mark.parametrize(
+    ("decoder", "heads", "changes"),
+    [(LLAMA, 3, {}), (GEMMA2, 3, {}), (GEMMA3, 3, {}), (PHI3, 2, LONG_ROPE)],
+    ids=["llama", "gemma2", "gemma3", "phi3"],
+)
+def test_heads_that_the_librarys_own_class_refuses_are_saved_with_the_code(decoder, heads, changes, tmp_path):
+    student = extract(decoder.causal_model(**changes), SubnetworkSpec(0.3, (heads,) * LAYERS, (24,) * LAYERS))
+    save_small(student, tiny_tokenizer(), tmp_path / "student")
+    assert (tmp_path / "student" / CODE_FILE).exists()
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "student")
+    assert type(again) is type(student)
+    inputs = decoder.inputs(padding=False)
+    torch.testing.assert_close(logits(again, inputs), logits(student, inputs))
 
 
 @decoders

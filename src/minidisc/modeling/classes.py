@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -154,7 +155,7 @@ def build_plain(model: Any) -> Any | None:
     Returns:
         A model that shares the weights of ``model``; None where layers differ in their widths, where the embeddings
         are of low rank, or where the family's configuration cannot say that heads times their size is not the hidden
-        size.
+        size, or not with so many heads.
     """
     config = model.config
     family = config.model_type.removeprefix(STUDENT_PREFIX)
@@ -174,10 +175,13 @@ def build_plain(model: Any) -> Any | None:
         architecture.neurons: neurons,
         architecture.head_size: size,
     }
+    try:
+        plain_config = base_config(**{**values, **changes})
+    except StrictDataclassError:
+        # Some take only numbers of heads that the hidden size is a multiple of, or work out from it what a head has.
+        return None
     with torch.random.fork_rng(devices=[]):
-        plain = base_model._from_config(
-            base_config(**{**values, **changes}), attn_implementation=config._attn_implementation
-        )
+        plain = base_model._from_config(plain_config, attn_implementation=config._attn_implementation)
     plain.load_state_dict(model.state_dict())
     if model.can_generate():
         plain.generation_config = copy.deepcopy(model.generation_config)
