@@ -119,6 +119,19 @@ def test_generation_with_and_without_the_cache(decoder, sample):
 
 
 @decoders
+@pytest.mark.parametrize(
+    "way", [{"prompt_lookup_num_tokens": 2}, {"num_beams": 3}, {"cache_implementation": "static"}], ids=str
+)
+def test_generation_with_a_layer_without_heads_is_that_without_a_cache(decoder, way):
+    student = extract(decoder.causal_model(max_position_embeddings=40), SPEC)
+    # Prompts are looked up for one text alone.
+    prompt = decoder.inputs(rows=1 if "prompt_lookup_num_tokens" in way else 3, length=7, padding=False)
+    plain = {"max_new_tokens": 8, "do_sample": False, "eos_token_id": None}
+    expected = student.generate(**prompt, **plain, use_cache=False, num_beams=way.get("num_beams", 1))
+    assert torch.equal(student.generate(**prompt, **plain, **way), expected)
+
+
+@decoders
 def test_a_layer_that_counts_tokens_must_have_a_head(decoder):
     model = decoder.causal_model()
     for layer in counting_layers(model.config):

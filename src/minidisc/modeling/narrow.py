@@ -113,6 +113,11 @@ class HeadsOptional:
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
         """Attend, if there are heads to attend with."""
         if self.kept_heads == 0:
+            cache = kwargs.get("past_key_values", kwargs.get("layer_past"))
+            if cache is not None:
+                # Some caches are asked in every layer for the tokens so far: one key of a single number for each.
+                keys = hidden_states.new_zeros(len(hidden_states), 1, hidden_states.shape[1], 1)
+                cache.update(keys, keys, self.layer_idx)  # type: ignore[attr-defined]
             output = hidden_states.new_zeros(*hidden_states.shape[:-1], 0)
             if self.output_map:
                 output = getattr(self, self.output_map)(output)
