@@ -49,6 +49,21 @@ def test_full_width_is_the_model(family):
         assert torch.equal(whole(**inputs).logits, model(**inputs).logits)
 
 
+def test_attentions_have_an_entry_for_every_layer(family):
+    model = family.model(attention="eager")
+    small = extract(model, family.fit(SubnetworkSpec(0.5, (2, 0, 1), (9, 0, 20))))
+    with torch.no_grad():
+        expected, found = (m(**family.inputs(), output_attentions=True) for m in (model, small))
+    names = [name for name in expected if "attentions" in name]
+    assert names
+    for name in names:
+        assert len(found[name]) == len(expected[name])
+        for whole, own in zip(expected[name], found[name], strict=True):
+            assert (*own.shape[:1], *own.shape[2:]) == (*whole.shape[:1], *whole.shape[2:])
+    heads = [own.shape[1] for name in names for own in found[name]]
+    assert 0 in heads
+
+
 def test_token_classifiers(family):
     model, inputs = family.token_model(num_labels=5), family.inputs()
     whole = extract(model, SubnetworkSpec(0.0, (HEADS,) * LAYERS, (NEURONS,) * LAYERS))

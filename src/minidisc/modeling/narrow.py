@@ -113,18 +113,28 @@ class HeadsOptional:
     def forward(self, hidden_states: Any, *args: Any, **kwargs: Any) -> Any:
         """Attend, if there are heads to attend with."""
         if self.kept_heads == 0:
+            # Some caches are asked in every layer for the tokens so far: one key of a single number for each.
+            keys = hidden_states.new_zeros(len(hidden_states), 1, hidden_states.shape[1], 1)
             cache = kwargs.get("past_key_values", kwargs.get("layer_past"))
             if cache is not None:
-                # Some caches are asked in every layer for the tokens so far: one key of a single number for each.
-                keys = hidden_states.new_zeros(len(hidden_states), 1, hidden_states.shape[1], 1)
-                cache.update(keys, keys, self.layer_idx)  # type: ignore[attr-defined]
+                keys, _ = cache.update(keys, keys, self.layer_idx)  # type: ignore[attr-defined]
             output = hidden_states.new_zeros(*hidden_states.shape[:-1], 0)
             if self.output_map:
                 output = getattr(self, self.output_map)(output)
             if self.output_norm:
                 output = getattr(self, self.output_norm)(hidden_states + output)
-            return output, None
+            return output, _weights_of_no_head(self, hidden_states, keys.shape[2])
         return super().forward(hidden_states, *args, **kwargs)  # type: ignore[misc]
+
+
+def _weights_of_no_head(attention: Any, hidden_states: Any, keys: int) -> Any:
+    """Weights for so many keys, (rows, 0, tokens, keys), as entries of ``attentions``; None if others have none."""
+    # DeBERTa has no other kind of attention, and so no configuration to name it.
+    config = getattr(attention, "config", None)
+    if getattr(config, "_attn_implementation", "eager") != "eager":
+        return None
+    rows, tokens, _ = hidden_states.shape
+    return hidden_states.new_zeros(rows, 0, tokens, keys)
 
 
 class OwnBias:
@@ -168,7 +178,9 @@ class OwnBiasHandedOn:
             length = hidden_states.shape[1]
             position_bias = layer.compute_bias(length, past + length, hidden_states.device, past)
         if self.kept_heads == 0:
-            return layer.o(hidden_states.new_zeros(*hidden_states.shape[:-1], 0)), position_bias, None
+            others = hidden_states if key_value_states is None else key_value_states
+            weights = _weights_of_no_head(self, hidden_states, others.shape[1])
+            return layer.o(hidden_states.new_zeros(*hidden_states.shape[:-1], 0)), position_bias, weights
         own = None if position_bias is None else position_bias[:, self.bias_heads[: self.kept_heads]]
         output, _, weights = super().forward(  # type: ignore[misc]
             hidden_states, mask, key_value_states, own, past_key_values, **kwargs
