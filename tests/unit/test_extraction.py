@@ -64,6 +64,15 @@ def test_attentions_have_an_entry_for_every_layer(family):
     assert 0 in heads
 
 
+def test_a_student_can_be_told_to_compute_attention_otherwise(family):
+    small = extract(family.model(), family.fit(LARGE))
+    small.set_attn_implementation("eager")
+    with torch.no_grad():
+        output = small(**family.inputs(), output_attentions=True)
+    # Of the kinds of attention this one alone hands them back.
+    assert len(output.get("attentions") or output.get("encoder_attentions") or ()) >= LAYERS
+
+
 def test_token_classifiers(family):
     model, inputs = family.token_model(num_labels=5), family.inputs()
     whole = extract(model, SubnetworkSpec(0.0, (HEADS,) * LAYERS, (NEURONS,) * LAYERS))

@@ -95,7 +95,7 @@ class Architecture:
     head_width: str = ""
     """Name of its attribute that holds the number of heads times their size, if it has to be set."""
     own_config: bool = False
-    """Whether the attention reads the number of its (query) heads from its ``config``: it then gets a copy."""
+    """Whether the attention reads the number of its (query) heads from its ``config``: it then gets one of its own."""
     shared_bias: Literal["", "given", "handed on"] = ""
     """Whether its scores get a ``position_bias`` of every head of the full width added, the same in all layers.
 

@@ -4,7 +4,6 @@ Made by minidisc (https://arxiv.org/abs/2205.14570). This file needs nothing but
 it travels with every saved model, so that ``trust_remote_code=True`` loads it where minidisc is not installed.
 """
 
-import copy
 import warnings
 from collections import Counter
 from typing import Any, ClassVar
@@ -224,8 +223,19 @@ def set_heads(part: Any, layout: dict[str, Any], heads: int, config: Any) -> Non
         setattr(attention, layout["head_width"], heads * head_sizes(config, layout)[0])
     if layout["own_config"]:
         queries = getattr(config, layout["heads"]) // getattr(config, layout["prunable_heads"])
-        attention.config = copy.copy(config)
-        setattr(attention.config, layout["heads"], heads * queries)
+        attention.config = OwnHeads(config, {layout["heads"]: heads * queries})
+
+
+class OwnHeads:
+    """A model's configuration as one attention sees it: with its own number of heads, all else as it is by then."""
+
+    def __init__(self, shared: Any, own: dict[str, int]) -> None:
+        vars(self).update(own, shared=shared)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "shared":  # of a copy that is not filled yet
+            raise AttributeError(name)
+        return getattr(self.shared, name)
 
 
 def modules_at(model: Any, paths: tuple[str, ...]) -> list[Any]:
