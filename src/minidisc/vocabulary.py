@@ -66,8 +66,12 @@ def trim_tokenizer(tokenizer: Any, kept: Sequence[int]) -> Any:
 
 @torch.no_grad()
 def trim_model(model: Any, kept: Sequence[int]) -> None:
-    """Leave a model the embeddings (and, of a language model, the outputs) of the ``kept`` pieces, in place."""
-    new, rows = _renumbered(kept), torch.tensor(kept, device=model.device)
+    """Leave a model the embeddings (and, of a language model, the outputs) of the ``kept`` pieces, in place.
+
+    A tokenizer may have more pieces than the model has embeddings; those without one come last then, too.
+    """
+    new, own = _renumbered(kept), [number for number in kept if number < model.get_input_embeddings().num_embeddings]
+    rows = torch.tensor(own, device=model.device)
     tables = [table for table in (model.get_input_embeddings(), model.get_output_embeddings()) if table is not None]
     wide = [table.weight for table in tables]
     narrow = {id(weight): nn.Parameter(weight[rows], weight.requires_grad) for weight in wide}
@@ -76,17 +80,17 @@ def trim_model(model: Any, kept: Sequence[int]) -> None:
         if isinstance(module, nn.Embedding | nn.Linear) and id(module.weight) in narrow:
             module.weight = narrow[id(module.weight)]
             if isinstance(module, nn.Linear):
-                module.out_features = len(kept)
+                module.out_features = len(own)
                 if module.bias is not None:
                     module.bias = nn.Parameter(module.bias[rows], module.bias.requires_grad)
             else:
-                module.num_embeddings = len(kept)
+                module.num_embeddings = len(own)
                 module.padding_idx = None if module.padding_idx is None else new[module.padding_idx]
         # An encoder and a decoder have one each.
         config = getattr(module, "config", None)
         configs[id(config)] = config
     for config in configs.values():
-        _renumber_config(config, new)
+        _renumber_config(config, new, len(own))
 
 
 def dropped(rows: Iterable[Sequence[int]], kept: Sequence[int]) -> dict[str, Any]:
@@ -174,9 +178,9 @@ def _renumber_post_processor(content: dict[str, Any], new: dict[int, int]) -> No
             content[name][1] = new[content[name][1]]
 
 
-def _renumber_config(config: Any, new: dict[int, int]) -> None:
+def _renumber_config(config: Any, new: dict[int, int], size: int) -> None:
     for name, value in vars(config).items() if config is not None else ():
         if name == "vocab_size":
-            setattr(config, name, len(new))
+            setattr(config, name, size)
         elif name.endswith("_token_id") and isinstance(value, int | list):
             setattr(config, name, new.get(value) if isinstance(value, int) else [new[number] for number in value])

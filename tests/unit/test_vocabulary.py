@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from minidisc.errors import UserError
 from minidisc.vocabulary import dropped, needed_pieces, trim_model, trim_tokenizer
-from tests.unit.families import MATRIX, PAD, VOCABULARY, tiny_tokenizer
+from tests.unit.families import GEMMA3, MATRIX, PAD, VOCABULARY, tiny_tokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 SYLLABLES = ["ba", "ne", "lo", "tir", "mus", "kan", "dor", "vi"]
@@ -132,6 +132,19 @@ def test_a_language_models_outputs_are_trimmed_too(decoder):
     expected = model(torch.tensor(kept)[number]).logits[..., kept]
     trim_model(model, kept)
     torch.testing.assert_close(model(number).logits, expected, rtol=0, atol=1e-6)
+
+
+def test_a_tokenizer_may_have_more_pieces_than_the_model():
+    tokenizer, model = tiny_tokenizer(), GEMMA3.causal_model()
+    tokenizer.add_tokens(["<image>"], special_tokens=True)
+    texts = ["w10 w12", "w12 w12 w10"]
+    kept = needed_pieces(tokenizer, {number for row in tokenizer(texts)["input_ids"] for number in row})
+    expected = model(**tokenizer(texts[:1], return_tensors="pt")).logits[..., kept[:-1]]
+    trim_model(model, kept)
+    trimmed = trim_tokenizer(tokenizer, kept)
+    found = model(**trimmed(texts[:1], return_tensors="pt")).logits
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert trimmed.convert_tokens_to_ids("<image>") == model.config.vocab_size == len(kept) - 1
 
 
 def test_special_tokens_of_the_configuration_are_renumbered():
