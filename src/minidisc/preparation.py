@@ -43,7 +43,7 @@ from minidisc.teachers import (
 from minidisc.teaching import stored_bytes
 from minidisc.tracking import check_trackers
 from minidisc.values import fingerprint
-from minidisc.vocabulary import dropped, needed_pieces, trim_model, trim_tokenizer
+from minidisc.vocabulary import dropped, named_pieces, needed_pieces, trim_model, trim_tokenizer
 from minidisc.writing import open_texts, write_documents
 
 # Beside where the rows are, what decides which go where, and what is cut.
@@ -328,7 +328,7 @@ class Preparation:
         # Figures of the teacher are those of the whole one.
         shape = Shape.of(model, self.architecture)
         self._whole_teacher = {"sizes": shape.sizes(shape.full()), "metrics": self.evaluate(model, "validation")}
-        seen = {*self.rows.training_pieces().tolist()}
+        seen = {*self.rows.training_pieces().tolist()} | named_pieces(model)
         if self.architecture.reserved_positions:
             # Positions count from behind the padding's number.
             seen.update(range(model.config.pad_token_id + 1))

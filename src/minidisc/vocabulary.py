@@ -39,7 +39,17 @@ def needed_pieces(tokenizer: Any, seen: Iterable[int]) -> list[int]:
     added = {token["id"] for token in content["added_tokens"]}
     names = {number: piece for piece, number in tokenizer.get_vocab().items()}
     pieces = {int(number) for number in seen} - added
-    return sorted(added | pieces | _KINDS[content["model"]["type"]](content["model"], names, pieces))
+    # A model may have more pieces than its tokenizer, and name one of those.
+    known = pieces & names.keys()
+    return sorted(added | pieces | _KINDS[content["model"]["type"]](content["model"], names, known))
+
+
+def named_pieces(model: Any) -> set[int]:
+    """The pieces that a model's configurations name, such as its padding or what ends a text."""
+    table = model.get_input_embeddings()
+    values = [v for config in _configs(model) for name, v in vars(config).items() if name.endswith("_token_id")]
+    numbers = [number for v in (*values, table.padding_idx) for number in (v if isinstance(v, list) else [v])]
+    return {number for number in numbers if isinstance(number, int) and 0 <= number < table.num_embeddings}
 
 
 def trim_tokenizer(tokenizer: Any, kept: Sequence[int]) -> Any:
@@ -75,7 +85,6 @@ def trim_model(model: Any, kept: Sequence[int]) -> None:
     tables = [table for table in (model.get_input_embeddings(), model.get_output_embeddings()) if table is not None]
     wide = [table.weight for table in tables]
     narrow = {id(weight): nn.Parameter(weight[rows], weight.requires_grad) for weight in wide}
-    configs = {id(model.config): model.config, id(generation := getattr(model, "generation_config", None)): generation}
     for module in model.modules():
         if isinstance(module, nn.Embedding | nn.Linear) and id(module.weight) in narrow:
             module.weight = narrow[id(module.weight)]
@@ -86,10 +95,7 @@ def trim_model(model: Any, kept: Sequence[int]) -> None:
             else:
                 module.num_embeddings = len(own)
                 module.padding_idx = None if module.padding_idx is None else new[module.padding_idx]
-        # An encoder and a decoder have one each.
-        config = getattr(module, "config", None)
-        configs[id(config)] = config
-    for config in configs.values():
+    for config in _configs(model):
         _renumber_config(config, new, len(own))
 
 
@@ -101,6 +107,13 @@ def dropped(rows: Iterable[Sequence[int]], kept: Sequence[int]) -> dict[str, Any
         "rows": sum(count > 0 for count, _ in missing),
         "pieces": sum(count for count, _ in missing) / max(1, sum(length for _, length in missing)),
     }
+
+
+def _configs(model: Any) -> list[Any]:
+    """Those of a model and its parts, as an encoder and a decoder have one each, and of how it generates."""
+    holders = [getattr(module, "config", None) for module in model.modules()]
+    found = {id(config): config for config in (*holders, getattr(model, "generation_config", None))}
+    return [config for config in found.values() if config is not None]
 
 
 def _renumbered(kept: Sequence[int]) -> dict[int, int]:
@@ -179,8 +192,11 @@ def _renumber_post_processor(content: dict[str, Any], new: dict[int, int]) -> No
 
 
 def _renumber_config(config: Any, new: dict[int, int], size: int) -> None:
-    for name, value in vars(config).items() if config is not None else ():
+    for name, value in vars(config).items():
         if name == "vocab_size":
             setattr(config, name, size)
-        elif name.endswith("_token_id") and isinstance(value, int | list):
-            setattr(config, name, new.get(value) if isinstance(value, int) else [new[number] for number in value])
+        elif name.endswith("_token_id") and isinstance(value, list):
+            setattr(config, name, [new[number] for number in value if number in new])
+        elif name.endswith("_token_id") and isinstance(value, int):
+            # The last piece is -1, and is kept.
+            setattr(config, name, new.get(value, value if value < 0 else None))

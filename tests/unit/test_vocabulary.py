@@ -8,8 +8,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from minidisc.errors import UserError
-from minidisc.vocabulary import dropped, needed_pieces, trim_model, trim_tokenizer
-from tests.unit.families import GEMMA3, MATRIX, PAD, VOCABULARY, tiny_tokenizer
+from minidisc.vocabulary import dropped, named_pieces, needed_pieces, trim_model, trim_tokenizer
+from tests.unit.families import GEMMA3, LLAMA, MATRIX, PAD, VOCABULARY, tiny_tokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 SYLLABLES = ["ba", "ne", "lo", "tir", "mus", "kan", "dor", "vi"]
@@ -152,6 +152,28 @@ def test_special_tokens_of_the_configuration_are_renumbered():
     model.config.pad_token_id, model.config.eos_token_id = 4, [4, 9]
     trim_model(model, [0, 4, 9])
     assert (model.config.pad_token_id, model.config.eos_token_id) == (1, [1, 2])
+
+
+@pytest.mark.parametrize("pad", [-1, 50, PAD])
+def test_pieces_that_a_model_names_are_kept(pad):
+    tokenizer, model = tiny_tokenizer(), LLAMA.causal_model(pad_token_id=pad)
+    model.generation_config.eos_token_id = [3, 51]
+    row = model.get_input_embeddings().weight[pad].clone()
+    kept = needed_pieces(tokenizer, {10, 12} | named_pieces(model))
+    assert {*kept} == {*range(5), 10, 12, 51, pad % VOCABULARY}
+    trim_model(model, kept)
+    assert model.generation_config.eos_token_id == [3, kept.index(51)]
+    assert model.config.pad_token_id == (pad if pad < 0 else kept.index(pad))
+    padding = model.get_input_embeddings().padding_idx
+    assert padding == model.config.pad_token_id % len(kept)
+    assert torch.equal(model.get_input_embeddings().weight[padding], row)
+
+
+def test_a_piece_that_a_model_names_may_be_none_of_the_tokenizers(corpus):
+    tokenizer = byte_level(corpus)
+    kept = needed_pieces(tokenizer, {*tokenizer("ba ne")["input_ids"], len(tokenizer) + 7})
+    assert kept[-1] == len(tokenizer) + 7
+    assert trim_tokenizer(tokenizer, kept).tokenize("ba ne") == tokenizer.tokenize("ba ne")
 
 
 def test_how_often_dropped_pieces_occur():
