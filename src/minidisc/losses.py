@@ -57,13 +57,15 @@ class Truth:
     """What is known of a batch: ``mask`` (rows, tokens), 1 for tokens and 0 for padding; ``labels`` or None.
 
     Labels are as `task_loss` takes them. ``classes`` are the logits, in the order of the labels' integers; None for
-    all of them. ``share`` says what part of the step's batch it is.
+    all of them. ``share`` says what part of the step's batch it is; ``at_last`` whether the model reads a sentence's
+    label from its last token.
     """
 
     mask: Tensor
     labels: Tensor | None
     classes: Sequence[int] | None
     share: Share = Share()
+    at_last: bool = False
 
 
 def of_classes(logits: Tensor, classes: Sequence[int] | None) -> Tensor:
@@ -165,17 +167,27 @@ def logits_only(student: Outputs, teacher: Outputs, truth: Truth, temperature: f
 
 
 def pkd_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
-    """Patient knowledge distillation: labels, softened logits, and the normalised states of the first token.
+    """Patient knowledge distillation: labels, softened logits, and the normalised states of one token of each row.
+
+    It is the first one, as in the paper, or the last one that is no padding, in models that read the label from it:
+    what their first token sees is itself alone.
 
     (1 − α) · task loss + α · logit loss + β · Σ over states ‖s/‖s‖ − t/‖t‖‖² / width (arXiv 1908.09355, equations 6 to
     8; the mean over the width is that of its authors' code), with α = 0.5, β = 100 and temperature 10, the middle of
     the values that the paper searches.
     """
     pairs = zip(student.states, teacher.states, strict=True)
-    distances = [F.mse_loss(F.normalize(s[:, 0], dim=-1), F.normalize(t[:, 0], dim=-1)) for s, t in pairs]
+    token = _last_tokens(truth.mask) if truth.at_last else (slice(None), 0)
+    distances = [F.mse_loss(F.normalize(s[token], dim=-1), F.normalize(t[token], dim=-1)) for s, t in pairs]
     labels = label_loss(student, None, truth)
     logits = logits_only(student, teacher, truth, temperature=10.0)
     return 0.5 * labels + 0.5 * logits + 100 * torch.stack(distances).sum() * truth.share.rows
+
+
+def _last_tokens(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and place of every row's last token."""
+    rows, places = (torch.arange(count, device=mask.device) for count in mask.shape)
+    return rows, (mask * places).argmax(1)
 
 
 def minilm_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:

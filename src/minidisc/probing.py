@@ -233,7 +233,8 @@ class _Networks:
     def _loss(self, inputs: Inputs, targets: Outputs) -> Tensor:
         loss, output = self._settings.loss, self._readers[1](inputs)
         labels = torch.zeros(output.logits.shape[:-1], dtype=torch.long, device=output.logits.device)
-        return LOSSES[loss](output, targets, Truth(inputs["attention_mask"], labels, None))
+        at_last = self._architecture.pools_late
+        return LOSSES[loss](output, targets, Truth(inputs["attention_mask"], labels, None, at_last=at_last))
 
     def _autocast(self) -> Any:
         return torch.autocast(self.teacher.device.type, torch.bfloat16, enabled=self._settings.bf16)

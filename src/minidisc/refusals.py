@@ -74,6 +74,6 @@ def _check_for_text(settings: CompressSettings) -> None:
         raise UserError("--importance-on teacher is for rows without labels; a text's next tokens are always there.")
     if settings.loss == "pkd":
         raise UserError(
-            "--loss pkd compares a sentence's first token, from which nothing is predicted in causal language "
-            "modelling; use hidden+logits, logits or minilm."
+            "--loss pkd compares the token that a sentence's label is read from, and causal language modelling has no "
+            "such token; use hidden+logits, logits or minilm."
         )

@@ -181,7 +181,7 @@ class SandwichTrainer(ResumableTrainer):
         labels = moved(inputs["labels"], self.args.device) if "labels" in inputs else None
         rows, mask = inputs["row"].tolist() if self._stored else [], inputs["attention_mask"]
         inputs = model_inputs(inputs, self.args.device)
-        truth = Truth(inputs["attention_mask"], labels, self._outputs, share)
+        truth = Truth(inputs["attention_mask"], labels, self._outputs, share, self._family.pools_late)
         chosen = self.step_candidates(self.state.global_step)
         largest = chosen[-1]
         engine: Any = None

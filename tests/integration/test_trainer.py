@@ -15,7 +15,7 @@ from minidisc.checkpointing import checkpointed
 from minidisc.extraction import extract
 from minidisc.measure import Shape
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import BERT, T5, training_rows
+from tests.unit.families import BERT, LLAMA, T5, training_rows
 from tests.unit.recorder import Recorder
 from tests.unit.trainers import CANDIDATES, LARGE, SMALL, trainer_for
 
@@ -148,6 +148,17 @@ def without_cache(model):
     for part in model.modules():
         if hasattr(part, "config"):
             part.config.use_cache = False
+
+
+@pytest.mark.parametrize(("row", "at_last"), [(BERT, False), (LLAMA, True), (T5, True)])
+def test_pkd_compares_the_token_that_the_label_is_read_from(tmp_path, row, at_last):
+    trainer = trainer_for(tmp_path, row, loss="pkd")
+    trainer.current_gradient_accumulation_steps = 1
+    truths, loss = [], trainer._loss
+    trainer._loss = lambda *args: truths.append(args[2]) or loss(*args)
+    rows = training_rows(row, (9, 4, 12))
+    trainer.train_batch(trainer.model, {**as_batch(rows), "labels": torch.tensor(rows["label"])})
+    assert {truth.at_last for truth in truths} == {at_last}
 
 
 @pytest.mark.parametrize("loss", ["hidden+logits", "minilm"])

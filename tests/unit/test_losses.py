@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from minidisc.architectures import architecture_for
 from minidisc.losses import (
     Outputs,
     Truth,
@@ -152,19 +153,35 @@ def test_logits_only_looks_at_nothing_else():
     torch.testing.assert_close(given, logit_loss(student, teacher))
 
 
-def test_pkd_term_by_term():
+@pytest.mark.parametrize(
+    ("mask", "at_last", "tokens"),
+    [(MASK, False, [0, 0, 0]), (MASK, True, [3, 1, 0]), (MASK.flip(1), True, [3, 3, 3])],
+    ids=["first", "last", "last behind padding"],
+)
+def test_pkd_term_by_term(mask, at_last, tokens):
     student, teacher = normal(3, 3, seed=5), normal(3, 3, seed=6)
     # The model's outputs 2 and 0 are the classes 0 and 1.
-    truth = Truth(MASK, torch.tensor([1, 0, 1]), [2, 0])
+    truth = Truth(mask, torch.tensor([1, 0, 1]), [2, 0], at_last=at_last)
     labels = nn.NLLLoss()(student[:, [2, 0]].log_softmax(-1), torch.tensor([1, 0, 1]))
     q, p = (student / 10).log_softmax(-1), (teacher / 10).softmax(-1)
     logits = 100 * -(p * q).sum(-1).mean()
     patient = 0.0
     for s, t in zip(states(1), states(2), strict=True):
-        first = [(s[r, 0] / s[r, 0].norm() - t[r, 0] / t[r, 0].norm()).square().mean() for r in range(3)]
-        patient += sum(first) / 3
+        pairs = [(s[r, i], t[r, i]) for r, i in enumerate(tokens)]
+        patient += sum((a / a.norm() - b / b.norm()).square().mean() for a, b in pairs) / 3
     given = pkd_loss(Outputs(student, states(1)), Outputs(teacher, states(2)), truth)
     torch.testing.assert_close(given, 0.5 * labels + 0.5 * logits + 100 * patient)
+
+
+def test_families_that_read_the_label_from_the_last_token(family):
+    inputs = family.inputs()
+    output = family.model()(**inputs, output_hidden_states=True)
+    state = (output.get("decoder_hidden_states") or output.get("hidden_states"))[-1]
+    state.retain_grad()
+    output.logits.square().sum().backward()
+    reached = [row.nonzero().flatten().tolist() for row in state.grad.any(-1)]
+    last = [[length - 1] for length in inputs["attention_mask"].sum(1).tolist()]
+    assert (reached == last) == architecture_for(family.family).pools_late
 
 
 def relations_of(vectors, heads, row):

@@ -126,6 +126,11 @@ class Architecture:
         return getattr(config, self.neurons) or 4 * getattr(config, self.hidden)
 
     @property
+    def pools_late(self) -> bool:
+        """Whether a sentence gets its label from its last token: an end token stands there, too."""
+        return self.pools_last_token or self.pools_end_token
+
+    @property
     def plain_if_uniform(self) -> bool:
         """Whether transformers' own class can have as many heads and neurons in every layer as are kept."""
         return bool(self.head_size) and not self.shared_bias
