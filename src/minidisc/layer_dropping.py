@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
+import torch
 from torch import nn
 
 from minidisc.architectures import Architecture
 from minidisc.errors import UserError
-from minidisc.layers import ffns_of
+from minidisc.layers import attentions_of, ffns_of
 from minidisc.low_rank import student_state
 from minidisc.modeling.classes import build_narrow
 from minidisc.subnetworks import SubnetworkSpec, full_width
@@ -91,4 +92,15 @@ def with_layers(model: Any, architecture: Architecture, kept: Sequence[int]) -> 
         small.load_state_dict(student_state(model))
     finally:
         setattr(owner, name, layers)
+    if getattr(small.config, architecture.scores_by_number, False):
+        _keep_scores(small, architecture, kept)
     return small.eval()
+
+
+@torch.no_grad()
+def _keep_scores(small: Any, architecture: Architecture, kept: Sequence[int]) -> None:
+    """Make up in the queries for scores being divided by a layer's new number, and not by its old one."""
+    for new, (old, part) in enumerate(zip(kept, attentions_of(small, architecture), strict=True)):
+        queries = part.rows[0]
+        for parameter in queries.linear.parameters():
+            queries.blocks(parameter)[0].mul_((new + 1) / (old + 1))

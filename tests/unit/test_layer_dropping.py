@@ -5,7 +5,7 @@ from minidisc.architectures import architecture_for
 from minidisc.errors import UserError
 from minidisc.layer_dropping import drop_layers, kept_layers
 from minidisc.nested import order_by_importance
-from tests.unit.families import LAYERS
+from tests.unit.families import GPT2, LAYERS
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,12 @@ def test_a_shallow_student_is_the_model_with_the_other_layers_taken_out(family, 
         for parameter in small.parameters():
             parameter.zero_()
     assert all(torch.equal(teacher.state_dict()[name], value) for name, value in before.items())
+
+
+def test_scores_that_are_divided_by_the_number_of_the_layer_stay_as_they_are():
+    teacher, inputs = GPT2.model(scale_attn_by_inverse_layer_idx=True), GPT2.inputs()
+    small, _ = drop_layers(teacher, architecture_for("gpt2"), 0.3)
+    # The teacher's own modules, which know their old numbers.
+    del teacher.transformer.h[0]
+    with torch.no_grad():
+        torch.testing.assert_close(small(**inputs).logits, teacher(**inputs).logits, atol=1e-5, rtol=0)

@@ -103,6 +103,8 @@ class Architecture:
     """
     first_layer_differs: bool = False
     """Whether the first layer has or lacks something that others do not, so that none of them can take its place."""
+    scores_by_number: str = ""
+    """Name of the configuration's switch that divides a layer's scores by the layer's number, if there is one."""
     runs: Callable[[Any], list[int]] | None = None
     """From the configuration, how often each of the ``layers`` runs in one pass; once, if nothing is said."""
     positions: Callable[[Any], int] | None = None

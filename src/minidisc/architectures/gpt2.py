@@ -19,6 +19,7 @@ ARCHITECTURE = Architecture(
     neurons="n_inner",
     attention="attn",
     head_width="split_size",
+    scores_by_number="scale_attn_by_inverse_layer_idx",
     pools_last_token=True,
     generates=True,
 )
