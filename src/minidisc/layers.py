@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -123,10 +123,14 @@ def _second_names(model: nn.Module) -> dict[str, str]:
 
 def set_dropout(model: nn.Module, probability: float) -> None:
     """Give every dropout of ``model`` the same probability, but for that of whole layers, which ends."""
-    modules: Iterator[Any] = model.modules()
+    modules: list[Any] = [*model.modules()]
     for module in modules:
         if isinstance(module, nn.Dropout):
             module.p = probability
+        for name, child in module.named_children():
+            # ModernBERT has something else in its place where it is 0.
+            if "drop" in name and isinstance(child, nn.Identity) and probability:
+                setattr(module, name, nn.Dropout(probability).train(module.training))
         # Some classes keep the number itself.
         for name in ("attention_dropout", "dropout"):
             if isinstance(getattr(module, name, None), float | int):

@@ -22,6 +22,15 @@ def test_a_family_trains_without_any_dropout_or_with_it(family):
             assert ((logits - expected).abs().max() < 1e-5) == (probability == 0)
 
 
+def test_dropout_where_there_was_none_is_that_of_the_configuration(family):
+    found = []
+    for before in (0.0, 0.4):
+        model = family.model(dropout=before).train()
+        set_dropout(model, 0.4)
+        found.append(passes(model, family.inputs(), 1)[0])
+    assert torch.equal(*found)
+
+
 @pytest.mark.parametrize("probability", [0.0, 0.4])
 def test_whole_layers_are_not_left_out(probability):
     model = OPT.model(layerdrop=0.9).train()
