@@ -58,7 +58,19 @@ def save_small(model: Any, tokenizer: Any, folder: Path) -> None:
 def write_small(model: Any, tokenizer: Any, folder: Path) -> None:
     """The files of `save_small`, one by one into a folder that is there."""
     plain = build_plain(model)
-    (plain or model).save_pretrained(folder)
+    save_model(plain or model, folder)
     tokenizer.save_pretrained(folder)
     if plain is None:
         write_code_file(folder, model)
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Save a model; its configuration keeps keys and values again, if `load_model` has told it not to."""
+    if not getattr(model, "saved_with_cache", False):
+        model.save_pretrained(folder)
+        return
+    model.config.use_cache = True
+    try:
+        model.save_pretrained(folder)
+    finally:
+        model.config.use_cache = False

@@ -14,6 +14,7 @@ from minidisc.arguments import ResumableArguments, trainer_arguments
 from minidisc.config import FinetuneSettings
 from minidisc.devices import moved
 from minidisc.errors import UserError
+from minidisc.extraction import save_model
 from minidisc.files import new_folder
 from minidisc.finetuned_card import write_finetuned_card
 from minidisc.losses import task_loss
@@ -97,7 +98,7 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     best = trainer.best[0]
     assert best is not None
     with new_folder(folder) as temporary:
-        loaded.model.save_pretrained(temporary)
+        save_model(loaded.model, temporary)
         loaded.tokenizer.save_pretrained(temporary)
         write_finetuned_card(settings, data, best.metrics, temporary)
     shutil.rmtree(work)

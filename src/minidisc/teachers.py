@@ -110,6 +110,7 @@ def load_model(
         new_head: whether a classifier of another shape may be replaced by a freshly initialised one.
         caches: whether a decoder's passes keep keys and values for later tokens as its configuration says; else only
             those of generation do, which asks for them. Nothing else uses them, and of a batch they can be gigabytes.
+            `minidisc.extraction.save_model` saves what the configuration said.
         config_changes: settings of the configuration to override.
 
     Raises:
@@ -146,6 +147,7 @@ def load_model(
         raise UserError(f"cannot load weights (safetensors) from {source!r}: {_first_line(error)}") from None
     if getattr(model.config, "use_cache", False) and not caches:
         model.config.use_cache = False
+        model.saved_with_cache = True
     return Loaded(model.eval(), tokenizer, sorted(report["missing_keys"]))
 
 

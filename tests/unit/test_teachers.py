@@ -1,9 +1,11 @@
+import copy
 import re
 
 import pytest
+from transformers import AutoConfig
 
 from minidisc.errors import UserError
-from minidisc.extraction import extract, save_small
+from minidisc.extraction import extract, save_model, save_small
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.teachers import from_pretrained, load_model
 from tests.unit.families import BERT, GPT2, LLAMA, MATRIX, OPT, PAD, QWEN2, T5, tiny_tokenizer
@@ -78,3 +80,17 @@ def test_passes_keep_no_keys_and_values_but_generation_does(tmp_path, row):
     model.get_input_embeddings().register_forward_pre_hook(lambda _, args: lengths.append(args[0].shape[1]))
     model.generate(inputs["input_ids"], max_new_tokens=3, min_new_tokens=3)
     assert lengths == [inputs["input_ids"].shape[1], 1, 1]
+
+
+@pytest.mark.parametrize("row", [LLAMA, GPT2, T5], ids=lambda row: row.name)
+@pytest.mark.parametrize("caches", [True, False])
+def test_what_is_saved_says_of_the_cache_what_the_teacher_said(tmp_path, row, caches):
+    model = load_model(saved(row.model(use_cache=caches), tmp_path / "teacher")).model
+    save_model(model, tmp_path / "finetuned")
+    for name, heads in (("uniform", (2, 2, 2)), ("own", (2, 1, 2))):
+        student = extract(copy.deepcopy(model), row.fit(SubnetworkSpec(0.5, heads, (9, 9, 9))))
+        save_small(student, tiny_tokenizer(), tmp_path / name)
+        assert not student.config.use_cache
+    for name in ("finetuned", "uniform", "own"):
+        assert AutoConfig.from_pretrained(tmp_path / name).use_cache == caches
+    assert not model.config.use_cache

@@ -143,6 +143,7 @@ def build_narrow(teacher: Any, heads: tuple[int, ...], neurons: tuple[int, ...],
     model.tie_weights()
     if model.can_generate():
         model.generation_config = copy.deepcopy(teacher.generation_config)
+    model.saved_with_cache = getattr(teacher, "saved_with_cache", False)
     return model
 
 
@@ -185,6 +186,7 @@ def build_plain(model: Any) -> Any | None:
     plain.load_state_dict(model.state_dict())
     if model.can_generate():
         plain.generation_config = copy.deepcopy(model.generation_config)
+    plain.saved_with_cache = getattr(model, "saved_with_cache", False)
     return plain.eval()
 
 
