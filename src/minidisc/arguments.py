@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from minidisc.config import TrainingSettings
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 
+_PRECISION = "ACCELERATE_MIXED_PRECISION"
 # What transformers calls them.
 _OPTIMIZERS = {"adamw": "adamw_torch_fused", "adafactor": "adafactor"}
 
@@ -28,7 +30,13 @@ class ResumableArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         """Turn off what this trainer does itself."""
-        super().__post_init__()
+        # transformers takes the precision of accelerate's launcher where its own is fp32, and gives it to DeepSpeed.
+        launched = os.environ.pop(_PRECISION, None)
+        try:
+            super().__post_init__()
+        finally:
+            if launched is not None:
+                os.environ[_PRECISION] = launched
         # transformers would otherwise wrap the model in nn.DataParallel as soon as it sees two GPUs.
         self._n_gpu = min(self.n_gpu, 1)
         if self.world_size > 1 and not ranks.have_joined():

@@ -114,6 +114,18 @@ def test_training_is_plain_adamw_on_the_mean_loss(family, tmp_path):
     assert_training_is_the_references(tmp_path, family, "all", CANDIDATES)
 
 
+@pytest.mark.parametrize("launched", ["bf16", "fp16"])
+def test_the_launchers_precision_is_not_the_runs(tmp_path, monkeypatch, launched):
+    def train(name):
+        trainer = trainer_for(tmp_path / name, precision="fp32", max_steps=2)
+        trainer.fit()
+        return trainer.model.state_dict()
+
+    alone = train("alone")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    assert_same(train("launched"), alone)
+
+
 def test_candidates_that_are_not_drawn_have_no_part_in_a_step(tmp_path):
     assert_training_is_the_references(tmp_path, BERT, "largest+smallest+0", [SMALL, LARGE])
 
