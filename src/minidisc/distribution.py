@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, cast
@@ -19,7 +19,18 @@ from minidisc.losses import Share
 _BUCKET = 25 * 2**20  # bytes of gradients that are sent together, as in torch's DistributedDataParallel
 
 
-def own_rows(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Share]:
+Counts = tuple[float, float, float]
+"""Rows, tokens and labels."""
+
+
+def mean_counts(batches: Sequence[dict[str, Tensor]]) -> Counts:
+    """How many rows, tokens and labels (no fewer than one) a batch of these has on average."""
+    counts = zip(*map(_counts, batches), strict=True)
+    rows, tokens, labels = (sum(each) / len(batches) for each in counts)
+    return rows, tokens, labels or 1.0
+
+
+def own_rows(batch: dict[str, Tensor], mean: Counts | None = None) -> tuple[dict[str, Tensor], Share]:
     """The rows of a step's batch that this process trains, and what they count for.
 
     A batch of fewer rows than processes leaves some without any; these train a row that counts nothing, so that all
@@ -28,20 +39,22 @@ def own_rows(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Share]:
     Args:
         batch: tensors with the rows first, among them ``attention_mask`` and perhaps ``labels``, negative where a
             token has none.
+        mean: `mean_counts` of the step's batches, where it has several.
     """
     rank, size = ranks.rank(), ranks.world_size()
-    if size == 1:
+    if size == 1 and mean is None:
         return batch, Share()
     mine = {name: values[rank::size] for name, values in batch.items()}
     if not len(mine["attention_mask"]):
         return {name: values[:1] for name, values in batch.items()}, Share(0.0, 0.0, 0.0)
+    pairs = zip(_counts(mine), mean or mean_counts([batch]), strict=True)
+    return mine, Share(*(size * own / all_of_batch for own, all_of_batch in pairs))
 
-    def share(counted: Tensor) -> float:
-        return size * counted[rank::size].sum().item() / max(1, counted.sum().item())
 
+def _counts(batch: dict[str, Tensor]) -> Counts:
     mask = batch["attention_mask"]
-    labels = share(batch["labels"] >= 0) if "labels" in batch else 1.0
-    return mine, Share(share(torch.ones(len(mask))), share(mask), labels)
+    labels = (batch["labels"] >= 0).sum().item() if "labels" in batch else 0
+    return len(mask), mask.sum().item(), labels
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:

@@ -17,7 +17,7 @@ from minidisc.errors import UserError
 from minidisc.extraction import save_model
 from minidisc.files import new_folder
 from minidisc.finetuned_card import write_finetuned_card
-from minidisc.losses import task_loss
+from minidisc.losses import Outputs, Truth, label_loss
 from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
@@ -136,15 +136,19 @@ class _FinetuneTrainer(ResumableTrainer):
 
     def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         model.train()
+        inputs, share = self.own_rows(inputs)
+        labels = moved(inputs["labels"], self.args.device)
+        inputs = model_inputs(inputs, self.args.device)
 
-        def passes(batch: tuple[dict[str, Any], torch.Tensor]) -> torch.Tensor:
+        def passes(batch: tuple[dict[str, Any], Truth]) -> torch.Tensor:
+            inputs, truth = batch
             with self.compute_loss_context_manager():
-                loss = task_loss(model(**batch[0]).logits, batch[1])
+                loss = label_loss(Outputs(model(**inputs).logits, ()), None, truth)
             loss = loss / self.current_gradient_accumulation_steps
             self.accelerator.backward(loss)
             return loss.detach()
 
-        batch = model_inputs(inputs, self.args.device), moved(inputs["labels"], self.args.device)
+        batch = inputs, Truth(inputs["attention_mask"], labels, None, share)
         return self.run_passes(self.current_gradient_accumulation_steps, batch, passes)
 
     def score(self) -> list[dict[str, float]]:

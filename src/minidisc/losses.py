@@ -43,13 +43,13 @@ class Outputs:
 class Share:
     """What a mean over the rows, tokens or labels that this process has of a batch counts for.
 
-    Each is their number over the mean number of all processes. So the mean over processes of share · mean is the
-    mean over the whole batch.
+    Each is their number over the mean number of all processes and of all batches of the step. So the mean over
+    processes and batches of share · mean is the mean over all rows of the step.
     """
 
-    rows: float = 1.0
-    tokens: float = 1.0
-    labels: float = 1.0
+    rows: float | Tensor = 1.0
+    tokens: float | Tensor = 1.0
+    labels: float | Tensor = 1.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,16 +30,20 @@ from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.arguments import ResumableArguments, is_evaluated
 from minidisc.batching import LengthGroupedOrder
 from minidisc.checkpointing import checkpointed
-from minidisc.devices import attention_kernels
+from minidisc.devices import attention_kernels, moved
 from minidisc.distribution import (
+    Counts,
     average_gradients,
     load_weights,
+    mean_counts,
+    own_rows,
     partial_moments,
     prepare_engine,
     weights_to_save,
 )
 from minidisc.files import read_json, write_json
 from minidisc.layers import layers_of, state_to_save, whole_state
+from minidisc.losses import Share
 from minidisc.measure import Cost, measured, peak_memory
 from minidisc.memory import HeapGuard, release_memory
 from minidisc.recording import MULTIPLE, StepRecorder
@@ -234,7 +238,22 @@ class ResumableTrainer(Trainer):
         }
         return logs if self.last_loss is None else {"loss": self.last_loss.item(), **logs}
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """A step's batches; what each of them counts for depends on all."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._mean_counts = mean_counts(batches) if len(batches) > 1 else None
+        return batches, items
+
+    def own_rows(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], Share]:
+        """The rows of a batch that this process trains, and what they count for in the step."""
+        inputs, share = own_rows(inputs, self._mean_counts)
+        if self._recorder is not None:
+            # A replayed step reads anew what is a tensor, and nothing else.
+            share = Share(*moved(torch.tensor(astuple(share)), self.args.device))
+        return inputs, share
+
     _micro_of, _micro = -1, 0
+    _mean_counts: Counts | None = None
 
     def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """Backward pass of one (micro-)batch; returns the loss, detached, divided by the accumulation steps."""

@@ -22,7 +22,6 @@ from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.arguments import ResumableArguments
 from minidisc.config import sandwich_rule
 from minidisc.devices import moved
-from minidisc.distribution import own_rows
 from minidisc.errors import UserError
 from minidisc.extraction import extract
 from minidisc.layers import embedding_modules, set_dropout
@@ -177,7 +176,7 @@ class SandwichTrainer(ResumableTrainer):
 
     def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         """One batch through the teachers and the step's sub-networks, each sent backward at once."""
-        inputs, share = own_rows(inputs)
+        inputs, share = self.own_rows(inputs)
         labels = moved(inputs["labels"], self.args.device) if "labels" in inputs else None
         rows, mask = inputs["row"].tolist() if self._stored else [], inputs["attention_mask"]
         inputs = model_inputs(inputs, self.args.device)

@@ -1,5 +1,6 @@
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
 from minidisc.architectures import architecture_for
+from minidisc.arguments import ResumableArguments, trainer_arguments
 from minidisc.checkpointing import checkpointed
+from minidisc.config import TrainingSettings
 from minidisc.extraction import extract
+from minidisc.finetuning import _FinetuneTrainer
 from minidisc.measure import Shape
 from minidisc.subnetworks import SubnetworkSpec
-from tests.unit.families import BERT, LLAMA, T5, training_rows
+from tests.unit.families import BERT, LLAMA, T5, tagged_rows, tiny_tokenizer, training_rows
 from tests.unit.recorder import Recorder
 from tests.unit.trainers import CANDIDATES, LARGE, SMALL, trainer_for
 
@@ -271,25 +275,61 @@ def test_only_the_largest_candidates_prefix_learns(tmp_path):
         assert not torch.equal(after[name][:, :kept], before[name][:, :kept])
 
 
-def test_accumulated_batches_are_one_large_batch(tmp_path):
-    # Ten rows: the last update of an epoch has one micro-batch only.
+@pytest.mark.parametrize(
+    ("rows", "size"),
+    # The last update of an epoch has one batch only; one batch has most of the tokens; one has one row.
+    [((8,) * 10, 2), ((12, 11, 10, 9, 3, 3, 3, 3), 4), ((8,) * 5, 4)],
+)
+def test_accumulated_batches_are_one_large_batch(tmp_path, rows, size):
     weights = []
-    for name, size, steps in (("whole", 4, 1), ("parts", 2, 2)):
+    for name, batch_size, steps in (("whole", 2 * size, 1), ("parts", size, 2)):
         trainer = trainer_for(
             tmp_path / name,
-            rows=(8,) * 10,
+            rows=rows,
             double=True,
             epochs=3,
-            batch_size=size,
+            batch_size=batch_size,
             gradient_accumulation_steps=steps,
             candidates_per_step="largest+smallest+1",
             optim="sgd",
             learning_rate=0.1,
         )
         trainer.fit()
-        assert trainer.state.global_step == 9
+        assert trainer.state.global_step == 3 * math.ceil(len(rows) / (2 * size))
         weights.append(trainer.model.state_dict())
     start = BERT.model(seed=1).state_dict()
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, atol=1e-6, rtol=0)
+    assert (weights[0]["classifier.weight"] - start["classifier.weight"]).abs().max() > 1e-3
+
+
+def regression_rows():
+    rows = training_rows(BERT, (8,) * 5)
+    return rows.remove_columns("label").add_column("label", [-1.5, 0.5, 2.0, -0.5, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("model", "rows"),
+    [
+        (BERT.model, training_rows(BERT, (8,) * 5)),
+        (partial(BERT.model, num_labels=1), regression_rows()),
+        (partial(BERT.token_model, num_labels=3), tagged_rows(BERT, [4, 4, 4, 3, 1, 1, 1])),
+    ],
+    ids=["classification", "regression", "token-classification"],
+)
+def test_accumulated_batches_of_fine_tuning_are_one_large_batch(tmp_path, model, rows):
+    weights = []
+    for size, steps in ((8, 1), (4, 2)):
+        settings = TrainingSettings(
+            device="cpu", learning_rate=0.1, warmup=0.0, batch_size=size, gradient_accumulation_steps=steps, epochs=3
+        )
+        arguments = ResumableArguments(**{**trainer_arguments(settings, tmp_path / str(size)), "optim": "sgd"})
+        trainer = _FinetuneTrainer(model(seed=1).double(), arguments, rows, tiny_tokenizer(), ["teacher"])
+        trainer.score = lambda: [{"metric": 0.0}]
+        trainer.fit()
+        assert trainer.state.global_step == 3
+        weights.append(trainer.model.state_dict())
+    start = model(seed=1).state_dict()
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, atol=1e-6, rtol=0)
     assert (weights[0]["classifier.weight"] - start["classifier.weight"]).abs().max() > 1e-3
@@ -495,7 +535,9 @@ def test_of_candidates_with_as_many_neurons_the_one_with_more_heads_is_larger(tm
 def test_the_loss_of_a_step_is_that_of_all_its_rows(tmp_path):
     def losses(name, **changes):
         told = []
-        trainer = trainer_for(tmp_path / name, progress=lambda *values: told.append(values[2]), epochs=1, **changes)
+        rows = (12, 3, 5, 9, 2, 7, 4, 11)
+        progress = lambda *values: told.append(values[2])  # noqa: E731
+        trainer = trainer_for(tmp_path / name, rows=rows, progress=progress, epochs=1, **changes)
         trainer.fit()
         return [loss.item() for loss in told if loss is not None]
 
