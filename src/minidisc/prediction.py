@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def predict(
     """
     model.eval()
     words, order, found = _first_tokens(rows), [], []
-    with attention_kernels():
+    with attention_kernels(), _without_autocast(model):
         for positions, batch in batches_by_length(rows, collate, batch_size):
             logits = model(**model_inputs(batch, model.device)).logits
             order += positions
@@ -93,12 +94,27 @@ def predict_subnetworks(
     for positions, batch in batches_by_length(rows, collate, batch_size):
         inputs = model_inputs(batch, model.device)
         order += positions
-        with attention_kernels(), network.one_step():
+        with attention_kernels(), _without_autocast(model), network.one_step():
             for spec, own in zip(specs, found, strict=True):
                 network.activate(spec)
                 own.append(_by_row(model(**inputs).logits, positions, batch, words, outputs))
     network.activate(None)
     return [np.concatenate(own)[np.argsort(order)] for own in found]
+
+
+@contextmanager
+def _without_autocast(model: Any) -> Iterator[None]:
+    """Within the block a model computes in the precision of its weights.
+
+    accelerate puts autocast around the forward pass of a model that it trains in bf16, and nothing takes it off again:
+    a network's metrics would depend on whether it was evaluated before, while or after it was trained.
+    """
+    wrapped = vars(model).pop("forward") if "_original_forward" in vars(model) else None
+    try:
+        yield
+    finally:
+        if wrapped is not None:
+            model.forward = wrapped
 
 
 def _first_tokens(rows: Any) -> list[list[int]] | None:

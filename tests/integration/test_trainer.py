@@ -423,10 +423,11 @@ def test_each_network_keeps_its_best_metric_with_its_weights(tmp_path):
     assert [entry["metrics"][names[1]]["metric"] for entry in trainer.history] == scripts[1]
 
 
-def test_predictions_of_each_networks_best_weights(tmp_path, monkeypatch):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_predictions_of_each_networks_best_weights(tmp_path, monkeypatch, precision):
     # Two networks were best at the same step.
     scripts = [0.1, 0.5, 0.2, 0.4], [0.9, 0.2, 0.3, 0.1], [0.1, 0.6, 0.1, 0.2]
-    task, trainer = scripted(tmp_path, *scripts, epochs=3)
+    task, trainer = scripted(tmp_path, *scripts, epochs=3, precision=precision)
     before = copy.deepcopy(trainer.model.state_dict())
     found = trainer.best_logits(CANDIDATES)
     assert_same(trainer.model.state_dict(), before)
@@ -441,7 +442,7 @@ def test_predictions_of_each_networks_best_weights(tmp_path, monkeypatch):
     (one,) = trainer.best_logits(CANDIDATES[2:])
     np.testing.assert_array_equal(one, found[2])
     # The same after the training was found finished on disk, to the last bit; only then they are predicted anew.
-    again = trainer_for(tmp_path, task=task, batch_size=8, epochs=3)
+    again = trainer_for(tmp_path, task=task, batch_size=8, epochs=3, precision=precision)
     again.fit()
     np.testing.assert_array_equal(again.best_logits(CANDIDATES), found)
     monkeypatch.setattr("minidisc.trainer.predict_subnetworks", None)
