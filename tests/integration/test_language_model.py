@@ -13,6 +13,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
@@ -127,6 +128,7 @@ def test_figures_are_those_of_the_saved_models(written, place):
         for name, value in expected.items():
             assert result.metrics[name] == pytest.approx(value, rel=1e-4)
         assert result.metrics["metric"] == result.metrics["next_token_accuracy"]
+        assert AutoConfig.from_pretrained(result.path).use_cache
 
 
 def test_the_text_is_the_teachers(written):
