@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import pytest
 import torch
@@ -71,6 +72,16 @@ def test_a_student_can_be_told_to_compute_attention_otherwise(family):
         output = small(**family.inputs(), output_attentions=True)
     # Of the kinds of attention this one alone hands them back.
     assert len(output.get("attentions") or output.get("encoder_attentions") or ()) >= LAYERS
+
+
+def test_students_can_be_pickled_and_copied(family):
+    small = extract(family.model(), family.fit(SMALL))
+    for again in (pickle.loads(pickle.dumps(small)), copy.deepcopy(small)):
+        assert type(again) is type(small)
+        assert type(again.config) is type(small.config)
+        assert [type(part) for part in again.modules()] == [type(part) for part in small.modules()]
+        with torch.no_grad():
+            assert torch.equal(again(**family.inputs()).logits, small(**family.inputs()).logits)
 
 
 def test_token_classifiers(family):

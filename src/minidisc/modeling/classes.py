@@ -30,6 +30,7 @@ from minidisc.files import new_file
 from minidisc.modeling import narrow, t5_classifiers
 
 CODE_FILE = "modeling_minidisc.py"
+_PREFIX = "MiniDisc"
 HEADS: dict[Any, Any] = {
     AutoModelForSequenceClassification: MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModelForTokenClassification: MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
@@ -91,6 +92,16 @@ def narrow_model_class(family: str, head: Any) -> Any:
             __module__=__name__, config_class=config, layout=layout, _auto_class=None
         ),
     )
+
+
+def __getattr__(name: str) -> Any:
+    """The class of a small model or of its configuration, which pickle looks for here by its name."""
+    for family in FAMILIES if name.startswith(_PREFIX) else ():
+        models = (narrow_model_class(family, head) for head in heads_of(family))
+        for made in (narrow_config_class(family), *models):
+            if made.__name__ == name:
+                return made
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def register() -> None:
@@ -234,4 +245,4 @@ class {model_class.__name__}(NarrowModel, {base_model.__name__}):
 
 
 def _class_name(base: type) -> str:
-    return "MiniDisc" + base.__name__
+    return _PREFIX + base.__name__

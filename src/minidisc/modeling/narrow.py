@@ -6,6 +6,7 @@ it travels with every saved model, so that ``trust_remote_code=True`` loads it w
 
 import warnings
 from collections import Counter
+from functools import cache
 from typing import Any, ClassVar
 
 from torch import nn
@@ -97,7 +98,15 @@ def inputs_of(linear: Any) -> int:
     return outputs_first(linear, linear.weight).shape[1]
 
 
-class HeadsOptional:
+class Mixin:
+    """What is mixed in before the class of a module that is there: pickle finds the outcome by its two halves."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Made anew from both, and then filled."""
+        return _made_of, type(self).__bases__, vars(self)
+
+
+class HeadsOptional(Mixin):
     """Mixed in before an attention class: without heads, its output has no dimensions.
 
     Several kernels for attention fail then, or hand back nothing at all. ``output_map`` is the name of the linear map
@@ -136,7 +145,7 @@ def _weights_of_no_head(attention: Any, hidden_states: Any, keys: int) -> Any:
     return hidden_states.new_zeros(rows, 0, tokens, keys)
 
 
-class OwnBias:
+class OwnBias(Mixin):
     """Mixed in before an attention class whose ``position_bias`` holds all heads of the full width, for all layers.
 
     ``bias_heads`` are the layer's heads as the bias counts them, the ``kept_heads`` that are left first.
@@ -151,7 +160,7 @@ class OwnBias:
         return super().forward(hidden_states, attention_mask, position_bias, **kwargs)  # type: ignore[misc]
 
 
-class OwnBiasHandedOn:
+class OwnBiasHandedOn(Mixin):
     """Mixed in before an attention class that makes or takes a ``position_bias`` of all heads, and hands it on.
 
     ``bias_heads`` and ``kept_heads`` are those of `OwnBias`. Cross-attention has no bias. Without heads, a layer hands
@@ -210,7 +219,18 @@ def adapt_attention(model: Any, layout: dict[str, Any]) -> None:
 
 def _mix_in(module: Any, mixin: type) -> None:
     if not isinstance(module, mixin):
-        module.__class__ = type(mixin.__name__ + type(module).__name__, (mixin, type(module)), {})
+        own: Any = type(module)
+        module.__class__ = _mixed(mixin, own)
+
+
+@cache
+def _mixed(mixin: Any, base: Any) -> Any:
+    return type(mixin.__name__ + base.__name__, (mixin, base), {})
+
+
+def _made_of(mixin: Any, base: Any) -> Any:
+    made = _mixed(mixin, base)
+    return made.__new__(made)
 
 
 def set_heads(part: Any, layout: dict[str, Any], heads: int, config: Any) -> None:
