@@ -212,9 +212,9 @@ def _teacher_on_hub(results: dict[str, Any]) -> str | None:
     That a folder of its name is not here does not say so: an extracted size's card may be written on another machine.
     """
     teacher = results["settings"]["teacher"]
-    # Of a folder it is a hash of the files in it (`minidisc.teachers.fingerprint_of`).
+    # Of a folder it is a hash of the files in it, else name and commit (`minidisc.teachers.fingerprint_of`).
     weights = results.get("fingerprints", {}).get("teacher_weights", teacher)
-    return hub_id(teacher) if weights == teacher else None
+    return hub_id(teacher) if weights.partition("@")[0] == teacher else None
 
 
 def _dataset(settings: dict[str, Any]) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import datasets
 import torch
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from tokenizers.pre_tokenizers import ByteLevel
@@ -201,13 +202,17 @@ def from_pretrained(source: str | os.PathLike, trust_remote_code: bool = False) 
 
 
 def fingerprint_of(source: str) -> str:
-    """A short hash of the weights and configuration in a folder; of the name for a Hub id."""
+    """A short hash of the weights and configuration in a folder; name and commit of a Hub id that has been loaded."""
     digest = hashlib.sha256()
     files = sorted([*Path(source).glob("*.safetensors"), *Path(source).glob("config.json")])
     for file in files:
         with file.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest() if _HAS_FILE_DIGEST else handle.read())
-    return digest.hexdigest()[:16] if files else source
+    if files:
+        return digest.hexdigest()[:16]
+    # In the cache, what was loaded last lies in a folder of the commit's name.
+    loaded = None if Path(source).exists() else try_to_load_from_cache(source, "config.json")
+    return f"{source}@{Path(loaded).parent.name}" if isinstance(loaded, str) else source
 
 
 _HAS_FILE_DIGEST = hasattr(hashlib, "file_digest")

@@ -201,7 +201,11 @@ def test_a_student_of_whole_layers_that_labels_have_taught(tmp_path):
 def test_a_local_teacher_that_is_gone_is_not_on_the_hub(tmp_path):
     content = results(tmp_path, teacher="models/sst2")
     assert card(content).data.base_model == "models/sst2"
-    for weights, base in (("models/sst2", "models/sst2"), ("0123456789abcdef", None)):
+    for weights, base in (
+        ("models/sst2", "models/sst2"),
+        ("models/sst2@0123abc", "models/sst2"),
+        ("0123456789abcdef", None),
+    ):
         found = card({**content, "fingerprints": {"teacher_weights": weights}})
         assert found.data.base_model == base
         assert ("huggingface.co/models/sst2" in found.text) == (base is not None)

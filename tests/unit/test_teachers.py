@@ -2,12 +2,13 @@ import copy
 import re
 
 import pytest
+from huggingface_hub import constants
 from transformers import AutoConfig
 
 from minidisc.errors import UserError
 from minidisc.extraction import extract, save_model, save_small
 from minidisc.subnetworks import SubnetworkSpec
-from minidisc.teachers import from_pretrained, load_model
+from minidisc.teachers import fingerprint_of, from_pretrained, load_config, load_model
 from tests.unit.families import BERT, GPT2, LLAMA, MATRIX, OPT, PAD, QWEN2, T5, tiny_tokenizer
 
 
@@ -94,3 +95,19 @@ def test_what_is_saved_says_of_the_cache_what_the_teacher_said(tmp_path, row, ca
     for name in ("finetuned", "uniform", "own"):
         assert AutoConfig.from_pretrained(tmp_path / name).use_cache == caches
     assert not model.config.use_cache
+
+
+def test_another_commit_on_the_hub_is_another_teacher(tmp_path, monkeypatch):
+    """The Hub's cache, as a download leaves it."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert fingerprint_of("me/model") == "me/model"
+    for commit in ("a" * 40, "b" * 40):
+        for part in ("refs", f"snapshots/{commit}"):
+            (tmp_path / "models--me--model" / part).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "models--me--model" / "refs" / "main").write_text(commit)
+        BERT.config().save_pretrained(tmp_path / "models--me--model" / "snapshots" / commit)
+        assert load_config("me/model").model_type == "bert"
+        assert fingerprint_of("me/model") == f"me/model@{commit}"
+    (tmp_path / "me" / "model").mkdir(parents=True)
+    assert fingerprint_of("me/model") == "me/model"
