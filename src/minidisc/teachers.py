@@ -277,7 +277,8 @@ def _check_end(config: Any, tokenizer: Any) -> None:
             f"the model reads a sentence's label from its end token (eos_token_id {config.eos_token_id}), which its "
             "tokenizer does not put behind a text; use the tokenizer that T5 was trained with."
         )
-    tokenizer.split_special_tokens = True
+    # The latter is what is saved with a student.
+    tokenizer.split_special_tokens = tokenizer.init_kwargs["split_special_tokens"] = True
 
 
 def _architecture_fact(config: Any, name: str) -> bool:

@@ -2,16 +2,22 @@
 
 import importlib
 import json
+import runpy
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import onnx
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from transformers import AutoTokenizer, BertConfig, BertForTokenClassification
+from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
 
 import minidisc
 from minidisc.cli.main import main
@@ -19,6 +25,7 @@ from minidisc.exporting import engines, graph
 from minidisc.extraction import extract, save_small
 from minidisc.files import read_json
 from minidisc.subnetworks import SubnetworkSpec
+from minidisc.tasks import Task, encode
 from tests.integration import tiny
 
 # No heads in the first layer, no neurons in the last.
@@ -160,6 +167,64 @@ def test_token_classification(tmp_path):
         expected = model(**inputs).logits[0, 1:-1].argmax(-1)
     (line,) = run_example(output, "dull unheard fine")
     assert line == str([(w, tags[i]) for w, i in zip(["dull", "unheard", "fine"], expected, strict=True)])
+
+
+def words_as_in_qwen():
+    core = Tokenizer(BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r"\s?\p{L}+|\s+"), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    core.train_from_iterator(["dull unheard fine"] * 9, BpeTrainer(vocab_size=300, initial_alphabet=letters))
+    return PreTrainedTokenizerFast(tokenizer_object=core)
+
+
+def changed(**settings):
+    tokenizer = tiny.tokenizer()
+    for name, value in settings.items():
+        setattr(tokenizer, name, value)
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "kind"),
+    [
+        (changed(), "classification"),
+        (changed(pad_token=None), "classification"),
+        (changed(truncation_side="left"), "classification"),
+        (changed(split_special_tokens=True), "classification"),
+        (changed(), "token-classification"),
+        (words_as_in_qwen(), "token-classification"),
+    ],
+    ids=["usual", "without padding", "cut on the left", "special tokens as text", "words", "words with their space"],
+)
+def test_the_example_makes_the_tokens_that_the_model_was_trained_on(tmp_path, monkeypatch, tokenizer, kind):
+    task = Task("t", kind, ("text",), "label", ("a", "b"), True, ("accuracy",))
+    text = "dull [SEP] fine warm word3 cold"
+    columns = {"words": [text.split()]} if kind == "token-classification" else {"text_a": [text]}
+    rows = encode(datasets.Dataset.from_dict(columns), tokenizer, 6)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = SimpleNamespace(tokenizer=tokenizer, model=SimpleNamespace(config=SimpleNamespace(id2label={0: "a"})))
+    settings = SimpleNamespace(format="onnx", max_length=6)
+    evaluation = SimpleNamespace(loaded=loaded, task=task, rows=rows)
+    MODULE._write_example(settings, evaluation, {"onnx": tmp_path / "model.onnx"}, tmp_path)
+    given = []
+
+    class Session:
+        def __init__(self, *_, **__):
+            pass
+
+        def run(self, _, inputs):
+            given.append(inputs)
+            return [np.zeros((*inputs["input_ids"].shape, 1) if "words" in columns else (1, 1))]
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
+    monkeypatch.setattr(sys, "argv", ["example.py", text])
+    runpy.run_path(str(tmp_path / "example.py"))
+    assert given[0]["input_ids"].tolist() == rows["input_ids"][:]
 
 
 def cheap(monkeypatch, exported):

@@ -3,7 +3,7 @@ import re
 
 import pytest
 from huggingface_hub import constants
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer
 
 from minidisc.errors import UserError
 from minidisc.extraction import extract, save_model, save_small
@@ -60,6 +60,12 @@ def test_an_end_token_in_a_text_is_text(tmp_path):
     inputs = loaded.tokenizer(["w10 [SEP] w11", "w10"], padding=True, return_tensors="pt")
     assert (inputs["input_ids"] == loaded.model.config.eos_token_id).sum(1).tolist() == [1, 1]
     assert loaded.model(inputs["input_ids"], inputs["attention_mask"]).logits.shape == (2, 2)
+    # In what is handed over too.
+    save_small(
+        extract(loaded.model, T5.fit(SubnetworkSpec(0.5, (2,) * 3, (9,) * 3))), loaded.tokenizer, tmp_path / "x"
+    )
+    again = AutoTokenizer.from_pretrained(tmp_path / "x")
+    assert again("w10 [SEP] w11")["input_ids"] == inputs["input_ids"][0].tolist()
 
 
 def test_others_may_call_their_padding_anything(tmp_path):

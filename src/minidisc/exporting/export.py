@@ -22,6 +22,7 @@ from minidisc.measure import processor
 from minidisc.prediction import model_inputs
 from minidisc.runs import check_new, versions
 from minidisc.tasks import CAUSAL_LM, collator
+from minidisc.tasks.encoding import joins_words
 
 LARGEST_DIFFERENCE = 1e-4
 BATCH_SIZES = (1, 32)
@@ -179,6 +180,7 @@ def _write_example(settings: ExportSettings, evaluation: Evaluation, files: dict
     import jinja2
 
     tokenizer, task = evaluation.loaded.tokenizer, evaluation.task
+    words = task.kind == "token-classification"
     names = evaluation.loaded.model.config.id2label
     source = resources.files("minidisc.exporting").joinpath("example.py.jinja").read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -192,7 +194,10 @@ def _write_example(settings: ExportSettings, evaluation: Evaluation, files: dict
         pad_token=repr(tokenizer.pad_token),
         pad_type_id=tokenizer.pad_token_type_id,
         side=repr(tokenizer.padding_side),
-        words=task.kind == "token-classification",
+        truncation_side=repr(tokenizer.truncation_side),
+        splits_special_tokens=tokenizer.split_special_tokens,
+        words=words,
+        joins_words=words and joins_words(tokenizer),
         pairs=len(task.text_columns) == 2,
         regression=task.kind == "regression",
     )

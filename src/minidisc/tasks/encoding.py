@@ -154,13 +154,13 @@ def _encode_words(words: list[list[str]], tokenizer: PreTrainedTokenizerBase, li
         raise UserError(
             "the tokenizer cannot tell which word a token is of; token classification needs one with a tokenizer.json."
         )
-    given = [[*row[:1], *(f" {word}" for word in row[1:])] for row in words] if _joins_words(tokenizer) else words
+    given = [[*row[:1], *(f" {word}" for word in row[1:])] for row in words] if joins_words(tokenizer) else words
     encoded = tokenizer(given, is_split_into_words=True, truncation=True, max_length=limit)
     first = [_first_tokens(encoded.word_ids(row), len(words[row])) for row in range(len(words))]
     return {**encoded, "first_tokens": first}
 
 
-def _joins_words(tokenizer: PreTrainedTokenizerBase) -> bool:
+def joins_words(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether words given one by one, unlike those of a text, are encoded as if no space stood between them.
 
     So do the byte-level tokenizers of Qwen and Llama 3, which take the space for a part of the word behind it.
