@@ -169,6 +169,31 @@ def test_token_classification(tmp_path):
     assert line == str([(w, tags[i]) for w, i in zip(["dull", "unheard", "fine"], expected, strict=True)])
 
 
+def test_regression_of_large_numbers(tmp_path, capsys, monkeypatch):
+    """Of 2000 single precision keeps no difference of 1e-4."""
+    model = tiny.backbone(num_labels=1, num_hidden_layers=1)
+    with torch.no_grad():
+        model.classifier.weight *= 1e4
+        model.classifier.bias.fill_(2000)
+    model.save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    rows = "".join(f"word{i} {'fine dull ' * (i % 4)},{1500.5 + 50 * i}\n" for i in range(20))
+    (tmp_path / "rows.csv").write_text("text,label\n" + rows)
+    command = ["export", "--model", str(tmp_path / "model"), "--validation-file", str(tmp_path / "rows.csv")]
+    main([*command, "--output-dir", str(tmp_path / "onnx")])
+    assert 1e-4 < read_json(tmp_path / "onnx" / "export.json")["engines"]["onnx"]["largest_difference"] < 0.1
+    # One that is off by a hundredth.
+    cheap(monkeypatch, tmp_path / "onnx")
+    call = engines.Engine.__call__
+    monkeypatch.setattr(
+        engines.Engine, "__call__", lambda *args, **inputs: SimpleNamespace(logits=1.01 * call(*args, **inputs).logits)
+    )
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--output-dir", str(tmp_path / "off")])
+    assert stopped.value.code == 1
+    assert "and 2e-01 is allowed" in capsys.readouterr().err
+
+
 def words_as_in_qwen():
     core = Tokenizer(BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
