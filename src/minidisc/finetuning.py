@@ -24,7 +24,14 @@ from minidisc.prediction import model_inputs, predict
 from minidisc.resumable import ResumableTrainer
 from minidisc.runs import check_new, open_run, settled
 from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
-from minidisc.teachers import check_length, check_tokens, fingerprint_of, load_config, load_model
+from minidisc.teachers import (
+    check_length,
+    check_tokens,
+    fingerprint_of,
+    load_config,
+    load_model,
+    tokenizer_fingerprint,
+)
 
 # What transformers calls the kinds of sequence classification.
 _PROBLEM_TYPES = {"classification": "single_label_classification", "regression": "regression"}
@@ -81,7 +88,11 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
     settings = settled(settings, work)
-    fingerprints = {"model_weights": fingerprint_of(settings.model), "rows": data.fingerprint}
+    fingerprints = {
+        "model_weights": fingerprint_of(settings.model),
+        "tokenizer": tokenizer_fingerprint(loaded.tokenizer),
+        "rows": data.fingerprint,
+    }
     open_run(dataclasses.replace(settings, output_dir=str(work)), fingerprints, resume)
     trainer = _FinetuneTrainer(
         loaded.model,

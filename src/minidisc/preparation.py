@@ -39,6 +39,7 @@ from minidisc.teachers import (
     kind_of,
     load_config,
     load_model,
+    tokenizer_fingerprint,
 )
 from minidisc.teaching import stored_bytes
 from minidisc.tracking import check_trackers
@@ -98,7 +99,11 @@ class Preparation:
         self.loaded: Loaded = load_model(settings.teacher, settings.trust_remote_code, kind=self.task.kind)
         self.device = resolve_device(settings.device)
         self.loaded.model.to(self.device)
-        self.fingerprints = {"teacher_weights": fingerprint_of(settings.teacher), "rows": data.fingerprint}
+        self.fingerprints = {
+            "teacher_weights": fingerprint_of(settings.teacher),
+            "tokenizer": tokenizer_fingerprint(self.loaded.tokenizer),
+            "rows": data.fingerprint,
+        }
         self.rows = Rows(settings, data, listener.note)
         self.rows.encode(self.task, self.loaded.tokenizer)
         for use, row in self.rows.counts().items():
@@ -228,7 +233,13 @@ class Preparation:
             always=[self.spec(s) for s in (self.targets if shared else [settings.target_sparsity])],
             spec=self.spec,
             cut=self.cut,
-            base=fingerprint({**{name: getattr(self.settings, name) for name in _BASE}, **self.fingerprints}),
+            base=fingerprint(
+                {
+                    **{name: getattr(self.settings, name) for name in _BASE},
+                    **self.fingerprints,
+                    "tokens": self.rows.tokens_fingerprint,
+                }
+            ),
             importance=self._scorer.importance,
             progress=self.listener.stage,
             note=self.listener.note,

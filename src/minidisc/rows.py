@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -24,7 +25,12 @@ class Rows(Mapping[str, datasets.Dataset]):
         settings: say how they are split.
         data: the training and validation rows.
         note: is told where the validation rows have to serve for more than the final figures.
+
+    Attributes:
+        tokens_fingerprint: hash of the rows' tokens, once they are encoded.
     """
+
+    tokens_fingerprint: str
 
     def __init__(self, settings: CompressSettings, data: TaskData, note: Callable[[str], None]) -> None:
         train, validation = data.train, data.validation
@@ -60,6 +66,7 @@ class Rows(Mapping[str, datasets.Dataset]):
         self._encoded = {
             name: encode_for(task, texts, tokenizer, settings.max_length) for name, texts in self._texts.items()
         }
+        self.tokens_fingerprint = _fingerprint(self.values())
         train, own = self["train"], settings.importance_on == "teacher"
         usable = [index for index, known in enumerate(has_labels(train)) if known or own]
         source = train.select(usable) if usable else self["selection"]
@@ -99,6 +106,17 @@ def has_labels(rows: datasets.Dataset) -> list[bool]:
     if "label" not in rows.column_names:
         return [True] * len(rows)
     return [label is not None for label in rows["label"]]
+
+
+def _fingerprint(tables: Iterable[datasets.Dataset]) -> str:
+    """A short hash of the tokens of encoded rows."""
+    digest = hashlib.sha256()
+    for rows in tables:
+        digest.update(np.asarray(rows["length"][:]).tobytes())
+        # Not as lists of Python, which would take minutes for many rows.
+        for chunk in rows.data.column("input_ids").chunks:
+            digest.update(chunk.flatten().to_numpy().astype(np.int64).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _selection_fraction(labelled_rows: int) -> float:

@@ -35,7 +35,7 @@ def open_run(
 
     Args:
         settings: resolved settings; ``output_dir`` is the folder.
-        fingerprints: hashes of what the settings only name: a model's weights and the rows.
+        fingerprints: hashes of what the settings only name: a model's weights, its tokenizer and the rows.
         resume: whether an existing folder may be gone on with.
         free: settings that may have changed since.
 
@@ -167,7 +167,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_fingerprints(folder: Path) -> dict[str, str]:
-    """What a run's folder says of the teacher's weights and the rows that its settings only name."""
+    """What a run's folder says of the teacher's weights, its tokenizer and the rows, which its settings only name."""
     return dict(_read(folder / "run.yaml").get("fingerprints") or {})
 
 

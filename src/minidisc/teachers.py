@@ -28,6 +28,7 @@ from minidisc.architectures import FAMILIES, STUDENT_PREFIX, architecture_for
 from minidisc.errors import UserError
 from minidisc.modeling.classes import heads_of, register
 from minidisc.tasks import CAUSAL_LM, Kind, no_padding
+from minidisc.values import fingerprint
 
 
 @dataclass
@@ -213,6 +214,13 @@ def fingerprint_of(source: str) -> str:
     # In the cache, what was loaded last lies in a folder of the commit's name.
     loaded = None if Path(source).exists() else try_to_load_from_cache(source, "config.json")
     return f"{source}@{Path(loaded).parent.name}" if isinstance(loaded, str) else source
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """A short hash of what a tokenizer makes tokens by; of a slow one the vocabulary, since the rest is code."""
+    whole = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+    settings = ("model_max_length", "truncation_side", "split_special_tokens")
+    return fingerprint([whole, *(getattr(tokenizer, name, None) for name in settings)])
 
 
 _HAS_FILE_DIGEST = hasattr(hashlib, "file_digest")

@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -13,9 +14,11 @@ import yaml
 from safetensors.torch import load_file
 
 import minidisc
+from minidisc.comparison import compare
 from minidisc.config import FinetuneSettings
 from minidisc.errors import UserError
 from minidisc.finetuning import finetune
+from minidisc.listening import LoggingListener
 from tests.integration import tiny
 
 
@@ -186,9 +189,36 @@ def test_a_folder_of_other_settings_is_refused_and_left_alone(workplace, tmp_pat
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
 
 
-def test_other_weights_under_the_same_name_are_another_teacher(workplace, tmp_path):
-    import shutil
+@pytest.mark.parametrize("command", ["compress", "compare", "finetune"])
+def test_another_tokenizer_under_the_same_name_is_another_run(workplace, tmp_path, command):
+    name = "backbone" if command == "finetune" else "teacher"
+    shutil.copytree(workplace / name, tmp_path / "model")
+    values = tiny.settings(workplace, tmp_path / "run", epochs=1)
 
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    def start(resume):
+        if command == "finetune":
+            names = ("train_file", "validation_file", "max_length", "device", "output_dir")
+            given = {name: values[name] for name in names}
+            return finetune(FinetuneSettings(model=str(tmp_path / "model"), **given), stop, resume)
+        listener = LoggingListener()
+        listener.stage = lambda name: stop
+        given = {**values, "teacher": str(tmp_path / "model")}
+        return {"compress": minidisc.compress, "compare": compare}[command](**given, resume=resume, listener=listener)
+
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            start(resume)
+    # Every text has as many tokens as before.
+    file = tmp_path / "model" / "tokenizer.json"
+    file.write_text(file.read_text().replace('"word1"', '"word_1"'))
+    with pytest.raises(UserError, match=r"tokenizer was '\w+' and is now '\w+'"):
+        start(True)
+
+
+def test_other_weights_under_the_same_name_are_another_teacher(workplace, tmp_path):
     import torch
     from transformers import AutoModelForSequenceClassification
 

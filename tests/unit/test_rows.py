@@ -1,10 +1,11 @@
 import datasets
 import numpy as np
 import pytest
+from tokenizers import normalizers
 
 from minidisc.config import CompressSettings
 from minidisc.errors import UserError
-from minidisc.rows import Rows
+from minidisc.rows import Rows, _fingerprint
 from minidisc.tasks import Task, TaskData
 from tests.unit.families import tiny_tokenizer
 
@@ -90,3 +91,20 @@ def test_readable_rows():
     for table_, first in ((pairs, "w5 w5 | w9"), (words, ["w5", "w6"])):
         data = TaskData(TASK, table_, table_, {"train": "t", "validation": "v"}, "")
         assert Rows(given, data, print).readable("validation")[0] == first
+
+
+def test_the_fingerprint_of_tokens_is_of_every_token_and_of_where_rows_end():
+    cut = tiny_tokenizer()
+    cut.model_max_length = 3
+    other = tiny_tokenizer()
+    other.backend_tokenizer.normalizer = normalizers.Replace("w5", "w6")
+    found = [rows_of([0, 1] * 40, tokenizer)[0] for tokenizer in (tiny_tokenizer(), tiny_tokenizer(), cut, other)]
+    prints = [rows.tokens_fingerprint for rows in found]
+    assert prints[0] == prints[1]
+    assert len(set(prints)) == 3
+    # The same tokens in the same order, but of other rows.
+    one, two = (
+        [datasets.Dataset.from_dict({"input_ids": ids, "length": [len(row) for row in ids]})]
+        for ids in ([[1, 2], [3]], [[1], [2, 3]])
+    )
+    assert _fingerprint(one) != _fingerprint(two)

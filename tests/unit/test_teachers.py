@@ -3,12 +3,14 @@ import re
 
 import pytest
 from huggingface_hub import constants
+from tokenizers import normalizers
 from transformers import AutoConfig, AutoTokenizer
 
 from minidisc.errors import UserError
 from minidisc.extraction import extract, save_model, save_small
 from minidisc.subnetworks import SubnetworkSpec
-from minidisc.teachers import fingerprint_of, from_pretrained, load_config, load_model
+from minidisc.teachers import fingerprint_of, from_pretrained, load_config, load_model, tokenizer_fingerprint
+from tests.integration.fresh import run
 from tests.unit.families import BERT, GPT2, LLAMA, MATRIX, OPT, PAD, QWEN2, T5, tiny_tokenizer
 
 
@@ -117,3 +119,20 @@ def test_another_commit_on_the_hub_is_another_teacher(tmp_path, monkeypatch):
         assert fingerprint_of("me/model") == f"me/model@{commit}"
     (tmp_path / "me" / "model").mkdir(parents=True)
     assert fingerprint_of("me/model") == "me/model"
+
+
+def test_a_tokenizers_fingerprint_is_the_same_in_another_process_and_another_for_other_tokens(tmp_path):
+    script = """
+import json, sys
+from transformers import AutoTokenizer
+from minidisc.teachers import tokenizer_fingerprint
+print(json.dumps(tokenizer_fingerprint(AutoTokenizer.from_pretrained(sys.argv[1]))))
+"""
+    tiny_tokenizer().save_pretrained(tmp_path / "one")
+    first = tokenizer_fingerprint(AutoTokenizer.from_pretrained(tmp_path / "one"))
+    assert run(script, tmp_path, tmp_path / "one") == first
+    changed = [AutoTokenizer.from_pretrained(tmp_path / "one") for _ in range(3)]
+    changed[0].backend_tokenizer.normalizer = normalizers.Lowercase()
+    changed[1].truncation_side = "left"
+    changed[2].model_max_length = 7
+    assert len({first, *map(tokenizer_fingerprint, changed)}) == 4
