@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from minidisc.architectures import architecture_for
 from minidisc.config import CompressSettings
 from minidisc.measure import Cost
 from minidisc.schedules import SCHEDULES, Job, Network, planned
 from minidisc.selection import Candidate
 from minidisc.subnetworks import SubnetworkSpec
+from tests.unit.families import BERT
 
 
 def spec(sparsity):
@@ -20,7 +22,7 @@ GRID = [spec(s) for s in (0.5, 0.6, 0.7, 0.8, 0.9)]
 
 
 class RecordedStage:
-    """Stands for a trained stage; ``metrics`` says what each size scores."""
+    """Stands for a trained stage; ``metrics`` says what each size scores, and may say it of one stage by its name."""
 
     def __init__(self, name, candidates, metrics):
         self.name, self.metrics, self.specs = name, metrics, candidates
@@ -57,7 +59,7 @@ class Recorder(Job):
     def train(self, stage, teachers, source, candidates, number=None):
         assert number == (int(stage[-1]) if stage.startswith("sandwich") else None)
         self.stages.append((stage, [t.weights for t in teachers], source.weights, [c.sparsity for c in candidates]))
-        return RecordedStage(stage, candidates, self.metrics)
+        return RecordedStage(stage, candidates, {**self.metrics, **self.metrics.get(stage, {})})
 
     def reordered(self, assistant, widths):
         return Network(f"{assistant.weights}, reordered", object()), REORDERED, Cost(flops=7.0)
@@ -157,6 +159,25 @@ def test_two_assistants_are_chosen_one_after_the_other():
     assert [a.candidate.spec.sparsity for a in outcome.assistants] == [0.7, 0.8]
 
 
+@pytest.mark.parametrize("no_gap", ["train", "stop"])
+def test_without_a_gap_behind_the_first_assistant(no_gap):
+    # After 70 %, 90 % has the larger tradeoff of the two that are left.
+    scores = {0.5: 0.90, 0.6: 0.89, 0.7: 0.88, 0.8: 0.80, 0.9: 0.82, "student": {0.9: 0.85}}
+    outcome, job = run(scores, stages=3, no_gap=no_gap)
+    first = ["sandwich-1: 70 % with the weights of 70 %"]
+    second = ("sandwich-2", first, "sandwich-1: 80 % with the weights of 90 %", [0.8, 0.9])
+    last = ("student", first, "sandwich-2: 90 % with the weights of 90 %", [0.9])
+    assert job.stages[1:] == ([second, last] if no_gap == "train" else [second])
+    assert [a.candidate.spec.sparsity for a in outcome.assistants] == [0.7]
+    assert (outcome.spec, outcome.selection_metrics["metric"]) == (spec(0.9), 0.85 if no_gap == "train" else 0.82)
+
+
+def test_two_stages_of_assistants_can_be_left_out_together():
+    outcome, job = run(stages=3, no_gap="assume")
+    assert job.stages[1:] == [("student", ["teacher"], "sandwich-1: 90 % with the weights of 90 %", [0.9])]
+    assert not outcome.assistants
+
+
 @pytest.mark.parametrize(("stages", "named"), [(2, (0.5,)), (3, (0.5, 0.8))])
 def test_assistants_that_are_named_are_taken_whatever_their_tradeoff(stages, named):
     outcome, job = run(stages=stages, assistants=named)
@@ -182,10 +203,13 @@ def test_direct_and_finetune_train_the_student_alone():
         assert job.settings.effective_loss == {"direct": "hidden+logits", "finetune": "labels"}[schedule]
 
 
-def test_a_chain_passes_through_its_assistants():
-    _, job = run(schedule="chain", assistants=(0.6, 0.8))
-    first, second = "assistant-60: 60 % with the weights of 60 %", "assistant-60-80: 80 % with the weights of 80 %"
-    assert [stage[1:3] for stage in job.stages] == [(["teacher"], "teacher"), ([first], first), ([second], second)]
+@pytest.mark.parametrize("who", ["assistant", "teacher", "both"])
+def test_a_chain_passes_through_its_assistants(who):
+    _, job = run(schedule="chain", assistants=(0.6, 0.8), second_teacher=who)
+    made = "assistant-60: 60 % with the weights of 60 %", "assistant-60-80: 80 % with the weights of 80 %"
+    assert [stage[2] for stage in job.stages] == ["teacher", *made]
+    teachers = [{"assistant": [one], "teacher": ["teacher"], "both": [one, "teacher"]}[who] for one in made]
+    assert [stage[1] for stage in job.stages] == [["teacher"], *teachers]
     assert [stage[3] for stage in job.stages] == [[0.6], [0.8], [0.9]]
 
 
@@ -194,6 +218,15 @@ def test_maxidisc_tries_every_candidate():
     assert [stage[3] for stage in job.stages] == [[0.5], [0.9], [0.6], [0.9], [0.7], [0.9], [0.8], [0.9]]
     assert len(outcome.trials) == 4
     assert outcome.costs.keys() == {stage[0] for stage in job.stages}
+
+
+def test_maxidisc_takes_the_best_student():
+    scores = {"student-via-50": 0.7, "student-via-60": 0.9, "student-via-70": 0.6, "student-via-80": 0.8}
+    sizes = {0.5: 0.90, 0.6: 0.89, 0.7: 0.88, 0.8: 0.84}
+    outcome, _ = run({**sizes, **{stage: {0.9: score} for stage, score in scores.items()}}, schedule="maxidisc")
+    assert [trial["student_metrics"]["metric"] for trial in outcome.trials] == [0.7, 0.9, 0.6, 0.8]
+    assert [a.candidate.spec.sparsity for a in outcome.assistants] == [0.6]
+    assert outcome.selection_metrics == {"metric": 0.9}
 
 
 @pytest.mark.parametrize(
@@ -225,3 +258,18 @@ def test_of_a_last_sandwich_the_longest_way_is_planned(changes, last):
     _, job = run({0.5: 0.9, 0.6: 0.7, 0.7: 0.5, 0.8: 0.3, 0.9: 0.1}, second_stage="sandwich", **changes)
     assert job.stages[-1][3] == last
     assert [c.sparsity for c in planned(job)[-1]] == last
+
+
+@pytest.mark.parametrize(
+    "changes", [{"loss": "logits"}, {"loss": "minilm"}, {"precision": "bf16"}, {"teacher_top_k": 3}, {"layers": 2}]
+)
+def test_outputs_of_another_kind_lie_in_another_place(tmp_path, changes):
+    def place(layers=3, **settings):
+        job = Job(**dict.fromkeys(f.name for f in fields(Job)))
+        job.settings = CompressSettings(teacher="t", output_dir="o", **settings)
+        job.folder, job.train_rows, job.architecture, job.note = tmp_path, [], architecture_for("bert"), print
+        student = Network("student", BERT.model(num_hidden_layers=layers))
+        return job._stores([Network("teacher", None)], student)["outputs of teacher"]._folder
+
+    assert place() == place()
+    assert place() != place(**changes)
