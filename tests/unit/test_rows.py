@@ -52,6 +52,11 @@ def test_a_fraction_that_leaves_next_to_nothing_to_train_on():
         rows_of([0, 1] * 40, selection_fraction=0.95)
 
 
+def test_how_much_is_kept_for_selection_can_be_said():
+    rows, _ = rows_of([0, 1] * 40, selection_fraction=0.6)
+    assert (len(rows["train"]), len(rows["selection"])) == (32, 48)
+
+
 def test_selection_on_the_validation_rows():
     rows, _ = rows_of([0, 1] * 40, select_on="validation")
     assert texts(rows, "selection") == texts(rows, "validation")

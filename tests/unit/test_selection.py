@@ -48,6 +48,11 @@ def test_of_equal_ones_the_sparser():
     assert choose_assistant(rows).spec.sparsity == 0.75
 
 
+def test_a_millionth_more_is_more():
+    assert choose_assistant(candidates({0.5: 0.800001, 0.75: 0.8}, 0.0)).spec.sparsity == 0.5
+    assert lambda_sweep([(0.5, 0.800001), (0.75, 0.8)])[0] == (0, 4e-6, 0.5)
+
+
 def test_metrics_below_zero_take_part():
     assert choose_assistant(candidates({0.5: -0.3, 0.6: -0.1, 0.7: -0.2}, 0.2)).metric == -0.1
 

@@ -21,7 +21,8 @@ def write(folder, cells, rows="r", **settings):
         "failures": {},
         "settings": {
             **{"methods": ["a", "b"], "seeds": sorted({c["seed"] for c in cells}), "target_sparsities": [0.9]},
-            **{"max_steps": 5, "batch_size": 4, "learning_rate": 1e-4, "output_dir": str(folder), **settings},
+            **{"max_steps": 5, "batch_size": 4, "learning_rate": 1e-4, "output_dir": str(folder)},
+            **{"dropout": 0.0, "loss": "hidden+logits", **settings},
         },
         "versions": {},
     }
@@ -56,6 +57,8 @@ def test_the_table_is_over_all_seeds(tmp_path):
     [
         ({"rows": "others"}, "differs from .*0 in rows"),
         ({"learning_rate": 1.0}, "in learning_rate"),
+        ({"dropout": 0.1}, "in dropout"),
+        ({"loss": "logits"}, "in loss"),
         ({}, "seed 1, once more"),
     ],
 )
