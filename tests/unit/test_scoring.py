@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 import datasets
+import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -8,10 +9,37 @@ from minidisc.architectures import architecture_for
 from minidisc.measure import Shape
 from minidisc.scoring import Scorer
 from minidisc.tasks import Task, collator
-from tests.unit.families import tiny_tokenizer
+from tests.unit.families import BERT, tiny_tokenizer, training_rows
 
 HEADS, SIZE, LAYERS, ROWS = 4, 8, 3, 1024
 TASK = Task("t", "regression", ("text",), "label", None, False, ("pearson",))
+
+
+def scorer_of(model, rows, **settings):
+    architecture = architecture_for("bert")
+    return Scorer(
+        settings=SimpleNamespace(**{"batch_size": 16, "gradient_checkpointing": False, **settings}),
+        architecture=architecture,
+        shape=Shape.of(model, architecture),
+        task=TASK,
+        outputs=None,
+        rows=rows,
+        collate=collator(tiny_tokenizer()),
+        device=torch.device("cpu"),
+        note=lambda _: None,
+    )
+
+
+@pytest.mark.parametrize(("checkpointing", "runs"), [(False, 1), (True, 2)])
+def test_with_checkpointing_layers_run_again(tmp_path, checkpointing, runs):
+    model, seen = BERT.model(), []
+    scorer = scorer_of(
+        model, training_rows(BERT, [5, 9, 3]), importance_on="labels", gradient_checkpointing=checkpointing
+    )
+    layer = BERT.layers_of(model)[1]
+    layer.attention.self.query.register_forward_hook(lambda *_: seen.append(1))
+    scorer.importance(model, scorer.shape.full(), tmp_path / "importance.safetensors")
+    assert len(seen) == runs
 
 
 def network():
@@ -66,20 +94,8 @@ def test_on_its_own_predictions_heads_of_a_regression_count_that_part_the_rows(t
     ids = torch.stack([positive, positive + 10], dim=1).flatten(0, 1)
     mask = torch.ones_like(ids).tolist()
     columns = {"input_ids": ids.tolist(), "attention_mask": mask, "length": [6] * ROWS, "label": [0.0] * ROWS}
-    architecture = architecture_for("bert")
-    shape = Shape.of(model, architecture)
-    scorer = Scorer(
-        settings=SimpleNamespace(importance_on="teacher", batch_size=16, gradient_checkpointing=False),
-        architecture=architecture,
-        shape=shape,
-        task=TASK,
-        outputs=None,
-        rows=datasets.Dataset.from_dict(columns),
-        collate=collator(tiny_tokenizer()),
-        device=torch.device("cpu"),
-        note=lambda _: None,
-    )
-    importance, _ = scorer.importance(model, shape.full(), tmp_path / "importance.safetensors")
+    scorer = scorer_of(model, datasets.Dataset.from_dict(columns), importance_on="teacher")
+    importance, _ = scorer.importance(model, scorer.shape.full(), tmp_path / "importance.safetensors")
     truth = fisher(model, ids)
     # 64 batches tell a score to about a tenth of it.
     for found, true in zip(importance.heads, truth, strict=True):

@@ -29,7 +29,9 @@ def trainer_for(
     extra = {name: changes.pop(name) for name in EXTRA if name in changes}
     model = partial(family.causal_model, tie_word_embeddings=True) if writes else family.model
     student = model(seed=1, dropout=changes.pop("student_dropout", 0.0))
-    teachers = [model(seed=seed) for seed in changes.pop("teachers", [2])]
+    # As a training leaves them, which may have had dropout.
+    drawn = {"num_hidden_layers": changes.pop("teacher_layers")} if "teacher_layers" in changes else {}
+    teachers = [model(seed=seed, **drawn).train() for seed in changes.pop("teachers", [2])]
     candidates = [family.fit(spec) for spec in candidates]
     if cut:
         student = extract(student, max(candidates, key=lambda spec: sum(spec.neurons))).train()
