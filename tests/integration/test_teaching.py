@@ -252,8 +252,9 @@ def test_the_least_recently_used_make_room_and_their_cost_stays_known(tmp_path):
     for name in "abc":
         stores[name] = store(tmp_path / name, outputs(rows, 1.0), rows, 2 * size, flops=lambda rows, length: 7.0)
         if name == "b":
-            # From now on b, not a, is the one not used for longest.
-            os.utime(tmp_path / "b", (0, 0))
+            # a is the older one, but from its reading on b is the one not used for longest.
+            os.utime(tmp_path / "a", (0, 0))
+            os.utime(tmp_path / "b", (1, 1))
             stores["a"].read(rows["length"]).close()
     assert [(tmp_path / name).is_dir() for name in "abc"] == [True, False, True]
     assert stores["b"].cost.flops == 7.0
