@@ -81,6 +81,30 @@ def test_latency_on_a_clock_of_parameters(workplace, tmp_path, monkeypatch):
     assert found["reached"]["high"] == pytest.approx(1.1 * found["reached"]["value"])
 
 
+def test_a_budget_that_is_missed_is_told(workplace, tmp_path, monkeypatch, caplog):
+    """By a clock of parameters on which the student, once it is trained, takes ten times as long."""
+
+    def side_by_side(models, inputs):
+        times = {name: sum(p.numel() for p in model.parameters()) / 1e6 for name, model in models.items()}
+        times |= {name: 10 * time for name, time in times.items() if name == "student"}
+        return {
+            name: dict.fromkeys(("milliseconds", "processor_milliseconds", "low", "high"), t)
+            for name, t in times.items()
+        }
+
+    monkeypatch.setattr(budgets, "side_by_side", side_by_side)
+    limit = 0.6 * counted(workplace / "teacher") / 1000
+    with caplog.at_level("WARNING", logger="minidisc"):
+        result = minidisc.compress(**settings(workplace, tmp_path / "run", target_latency=f"{limit}us"))
+    found = result.results["budget"]["reached"]
+    assert found["value"] == pytest.approx(counted(result.student.path) / 1e5)
+    assert not found["kept"]
+    line = f"the student does not keep the budget ({limit}us): {found['text']}."
+    assert line in result.results["warnings"]
+    assert line in result.report.read_text()
+    assert line in caplog.text
+
+
 def test_latency_on_this_machine(workplace, tmp_path):
     # No time is asserted: whatever the machine does, one of two things happens.
     try:
