@@ -188,6 +188,7 @@ def test_a_target_is_compared_with_its_own_candidates(workplace, tmp_path):
         ({"target-sparsities": "0"}, "--target-sparsities holds 0"),
         ({"target-sparsities": "0.75,0.7501"}, "gives the same network"),
         ({"seeds": "a"}, "seeds is 'a'"),
+        ({"seeds": "1,1"}, "--seeds holds something twice"),
         ({"seeds": "-1"}, "--seeds holds -1; allowed is from 0 to 4294967295"),
     ],
 )

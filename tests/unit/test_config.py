@@ -44,6 +44,9 @@ FINETUNE = {"model": "m", "output_dir": "o"}
         (CompressSettings, {"second_stage": "x"}, "--second-stage is 'x'; allowed are student, sandwich"),
         (CompressSettings, {"select_on": "test"}, "--select-on is 'test'; allowed are train, validation"),
         (CompressSettings, {"selection_fraction": 1}, "--selection-fraction is 1; "),
+        (CompressSettings, {"latency_batch_size": 0}, "--latency-batch-size is 0; "),
+        (CompressSettings, {"embedding_rank": 0}, "--embedding-rank is 0; "),
+        (CompressSettings, {"max_grad_norm": -1}, "--max-grad-norm is -1; "),
         (CompressSettings, {"calibration_rows": 0}, "--calibration-rows is 0; "),
         (CompressSettings, {"dropout": 1}, "--dropout is 1; "),
         (
