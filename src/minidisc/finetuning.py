@@ -22,7 +22,7 @@ from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
 from minidisc.resumable import ResumableTrainer
-from minidisc.runs import check_new, open_run, settled
+from minidisc.runs import check_new, in_use, open_run, remove_run, settled
 from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
 from minidisc.teachers import (
     check_length,
@@ -59,6 +59,15 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     """
     folder = Path(settings.output_dir)
     check_new(folder)
+    # Beside the folder itself, if it is given by a link.
+    work = folder.resolve().with_name(f".{folder.resolve().name}.training")
+    with in_use(work):
+        check_new(folder)  # another process may have just ended
+        return _finetune(settings, progress, resume, work)
+
+
+def _finetune(settings: FinetuneSettings, progress: Any, resume: bool, work: Path) -> FinetuneResult:
+    folder = Path(settings.output_dir)
     data = load_data(settings)
     task = data.task
     names = task.label_names or ("LABEL_0",)
@@ -83,10 +92,8 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     )
     for rows, split in ((train, "train"), (validation, "validation")):
         check_tokens(loaded, rows, data.splits[split])
-    # Beside the folder itself, if it is given by a link.
-    work = folder.resolve().with_name(f".{folder.resolve().name}.training")
-    if not resume:
-        shutil.rmtree(work, ignore_errors=True)
+    if not resume and work.exists():
+        remove_run(work)
     settings = settled(settings, work)
     fingerprints = {
         "model_weights": fingerprint_of(settings.model),

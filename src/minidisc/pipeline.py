@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from minidisc.preparation import Preparation
 from minidisc.report import write_report
 from minidisc.report.formats import assistant_name
 from minidisc.results import CompressionResult, ModelResult, plain, read_result
-from minidisc.runs import open_run, remove_run, settled, versions
+from minidisc.runs import check_folder, in_use, open_run, remove_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job, Outcome, planned
 from minidisc.selection import Candidate, lambda_sweeps
 from minidisc.subnetworks import SubnetworkSpec
@@ -62,12 +63,19 @@ def compress(
     if settings is None:
         given = {"teacher": teacher, "task": task, "target_sparsity": target_sparsity, "output_dir": output_dir}
         settings = settings_from(CompressSettings, {**given, **options})
-    listener = listener or LoggingListener()
     ranks.join(resolve_device(settings.device).type)
-    folder = Path(settings.output_dir)
-    asked = settings
+    with ExitStack() as held:
+        return _compress(settings, listener or LoggingListener(), resume, held)
+
+
+def _compress(asked: CompressSettings, listener: Listener, resume: bool, held: ExitStack) -> CompressionResult:
+    """What `compress` does; the folder is then in use until ``held`` ends."""
+    folder = Path(asked.output_dir)
     settings = ranks.by_zero(lambda: settled(asked, folder))
     with ranks.zero_first():
+        check_folder(folder)
+        if not (folder / "results.json").is_file():
+            held.enter_context(in_use(folder))
         prepared = Preparation(settings, listener)
         if not (folder / "results.json").is_file():
             widest = budgets.widest(settings)

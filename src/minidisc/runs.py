@@ -6,10 +6,11 @@ import dataclasses
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -19,10 +20,44 @@ from minidisc.errors import UserError
 from minidisc.files import new_file
 from minidisc.values import changes
 
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 TEXT = "text"
 """Folder in the run's of what its teacher wrote, which is there before the run is."""
+_LOCK = ".lock"
 # Where results go and what is kept do not change what is computed.
 _FREE = ("output_dir", "keep_sizes", "keep_checkpoints", "examples", "report_to")
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder while the block runs in this one, or in rank 0; it is made, if need be.
+
+    The system itself gives the lock up when the process ends: one that is killed leaves nothing that is in the way.
+
+    Raises:
+        UserError: another process is at work there.
+    """
+    if fcntl is None or ranks.rank() > 0:
+        yield
+        return
+    made = [part for part in (folder, *folder.parents) if not part.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / _LOCK) as file:
+        file.truncate(0)
+        file.write(f"{os.getpid()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            (folder / _LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # something is in it
+                for part in made:
+                    part.rmdir()
 
 
 def open_run(
@@ -93,7 +128,7 @@ def check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output-dir {folder} is a file; give a folder.")
     holds_run = (folder / "run.yaml").is_file()
-    if not holds_run and folder.exists() and any(entry.name != TEXT for entry in folder.iterdir()):
+    if not holds_run and folder.exists() and any(entry.name not in (TEXT, _LOCK) for entry in folder.iterdir()):
         raise UserError(f"--output-dir {folder} is not empty and holds no run; give another folder.")
     _check_writable(folder)
 
@@ -110,7 +145,7 @@ def _check_writable(folder: Path) -> None:
 def remove_run(folder: Path) -> None:
     """Remove a run that trained nothing; what its teacher wrote may have taken hours, and stays for the next."""
     for entry in folder.iterdir():
-        if entry.name == TEXT:
+        if entry.name in (TEXT, _LOCK):
             continue
         if entry.is_dir():
             shutil.rmtree(entry)
@@ -169,6 +204,28 @@ def read_config(path: Path) -> dict[str, Any]:
 def read_fingerprints(folder: Path) -> dict[str, str]:
     """What a run's folder says of the teacher's weights, its tokenizer and the rows, which its settings only name."""
     return dict(_read(folder / "run.yaml").get("fingerprints") or {})
+
+
+def _locked(path: Path) -> TextIO:
+    """The open file ``path``, which no other process can lock before it is closed."""
+    while True:
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                raise UserError(
+                    f"{path.parent} is in use by another process (pid {file.read() or 'unknown'}); wait until it has "
+                    "ended, or give another --output-dir."
+                ) from None
+        except OSError:
+            return file  # a file system without locks
+        # Whoever had the lock before may have removed the file since it was opened here.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

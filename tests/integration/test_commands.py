@@ -85,6 +85,31 @@ def test_a_dry_run_of_a_budget_is_for_all_that_it_may_lead_to(tmp_path, capsys, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("command", ["compress", "compare", "finetune"])
+def test_a_folder_that_another_process_works_in_is_refused(workplace, tmp_path, capsys, small, command):
+    fcntl = pytest.importorskip("fcntl")
+    folder = tmp_path / (".run.training" if command == "finetune" else "run")
+    folder.mkdir()
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write("1234")
+        file.flush()
+        at = small.index("--target-sparsity")
+        flags = {
+            "compress": small,
+            "compare": [*small[:at], *small[at + 2 :]],
+            "finetune": ["--model", workplace / "backbone", *small[2:6]],
+        }[command]
+        with pytest.raises(SystemExit) as stopped:
+            run(capsys, command, *flags, "--output-dir", tmp_path / "run")
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"minidisc: {folder} is in use by another process (pid 1234); ")
+    assert error.count("\n") == 1
+    # What a killed process leaves is in nobody's way.
+    assert [path.name for path in folder.iterdir()] == [".lock"]
+
+
 def test_a_runs_own_settings_repeat_it_and_flags_win(tmp_path, capsys, small):
     run(capsys, "compress", *small, "--output-dir", tmp_path / "one", "--schedule", "direct")
     config = tmp_path / "one" / "run.yaml"

@@ -26,7 +26,7 @@ from minidisc.prediction import flops_over
 from minidisc.preflight import check_disk, disk_needed
 from minidisc.preparation import Preparation
 from minidisc.results import plain
-from minidisc.runs import open_run, settled, versions
+from minidisc.runs import check_folder, in_use, open_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job
 from minidisc.values import fingerprint, settings_from
 
@@ -65,7 +65,10 @@ def compare(
         settings = settings_from(
             CompareSettings, {"teacher": teacher, "task": task, "output_dir": output_dir, **options}
         )
-    return _Comparison(settings, resume, listener or LoggingListener()).finish()
+    folder = Path(settings.output_dir)
+    check_folder(folder)
+    with in_use(folder):
+        return _Comparison(settings, resume, listener or LoggingListener()).finish()
 
 
 class _Comparison:
