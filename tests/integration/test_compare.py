@@ -7,7 +7,8 @@ import pytest
 
 import minidisc
 from minidisc.cli.main import main
-from minidisc.comparison import compare
+from minidisc.comparison import cells, compare
+from minidisc.preparation import Preparation
 from minidisc.trainer import SandwichTrainer
 from tests.integration import tiny
 
@@ -28,10 +29,14 @@ METHODS = (
 )
 
 
+# Nothing stops early.
+BRIEF = {"epochs": 1, "evaluations_per_epoch": 1, "patience": 99}
+
+
 def settings(workplace, folder, **changes):
-    given = tiny.settings(workplace, folder, epochs=1, patience=99, tradeoff_lambda=0.0)
+    given = tiny.settings(workplace, folder, **BRIEF, tradeoff_lambda=0.0)
     del given["target_sparsity"]
-    return {**given, "target_sparsities": (0.75, 0.9), "seeds": (0, 1), "methods": METHODS, **changes}
+    return {**given, "target_sparsities": (0.75, 0.9), "seeds": (0,), "methods": METHODS, **changes}
 
 
 @pytest.fixture(scope="module")
@@ -67,22 +72,22 @@ def cell(comparison, method, target=0.75, seed=0):
 
 
 def test_every_cell_is_there(comparison):
-    assert len(comparison.content["cells"]) == len(METHODS) * 2 * 2
+    assert len(comparison.content["cells"]) == len(METHODS) * 2
     assert not comparison.failures
     assert [(row["method"], row["target_sparsity"]) for row in comparison.rows] == [
         (method, target) for target in (0.75, 0.9) for method in METHODS
     ]
-    assert all(row["seeds"] == [0, 1] for row in comparison.rows)
+    assert all(row["seeds"] == [0] for row in comparison.rows)
     page = (comparison.output_dir / "compare.md").read_text()
     assert all(f"| {method} |" in page for method in METHODS)
 
 
 def test_equal_work_is_done_once(comparison, trained):
     assert len(trained) == len(set(trained))
-    # One sandwich of a seed with the default rule, and one with all candidates, for both targets.
-    assert sum(name.startswith("sandwich-1") for name in trained) == 2 * 2
+    # One sandwich with the default rule, and one with all candidates, for both targets.
+    assert sum(name.startswith("sandwich-1") for name in trained) == 2
     # Two assistants for maxidisc at both targets; the first is the chain's too, which adds one of its own.
-    assert sum(name.startswith("assistant-") for name in trained) == 2 * 3
+    assert sum(name.startswith("assistant-") for name in trained) == 3
 
 
 def test_a_cell_that_shares_work_is_charged_for_it(comparison):
@@ -93,15 +98,13 @@ def test_a_cell_that_shares_work_is_charged_for_it(comparison):
 
 
 def test_equal_flops_are_nearly_equal(comparison):
-    for seed in (0, 1):
-        own = cell(comparison, "direct:flops_of=minidisc", 0.75, seed)
-        other = cell(comparison, "minidisc", 0.75, seed)
-        step = cell(comparison, "direct", 0.75, seed)["stages"]["student"]
-        spent, wanted = (
-            sum(cost["flops"] for name, cost in c["stages"].items() if name != "importance") for c in (own, other)
-        )
-        # To within half a step; steps differ a little.
-        assert spent == pytest.approx(wanted, abs=0.75 * step["flops"] / step["steps"])
+    own, other = cell(comparison, "direct:flops_of=minidisc"), cell(comparison, "minidisc")
+    step = cell(comparison, "direct")["stages"]["student"]
+    spent, wanted = (
+        sum(cost["flops"] for name, cost in c["stages"].items() if name != "importance") for c in (own, other)
+    )
+    # To within half a step; steps differ a little.
+    assert spent == pytest.approx(wanted, abs=0.75 * step["flops"] / step["steps"])
 
 
 def test_the_search_tries_every_candidate_and_keeps_the_best(comparison):
@@ -115,17 +118,16 @@ def test_the_search_tries_every_candidate_and_keeps_the_best(comparison):
 
 def test_methods_that_differ_give_different_students(workplace, tmp_path):
     # One target, so that the sandwich holds no more than a run of its own does.
-    run = minidisc.compress(**tiny.settings(workplace, tmp_path / "run", epochs=1, schedule="direct", patience=99))
-    alone = compare(
-        **settings(workplace, tmp_path / "one", methods=("direct", "minidisc"), seeds=(0,), target_sparsities=(0.75,))
-    )
+    run = minidisc.compress(**tiny.settings(workplace, tmp_path / "run", schedule="direct", **BRIEF))
+    alone = compare(**settings(workplace, tmp_path / "one", methods=("direct", "minidisc"), target_sparsities=(0.75,)))
     assert cell(alone, "direct")["metrics"] == run.student.metrics
     assert cell(alone, "direct")["cost"]["flops"] == run.cost.flops
     assert cell(alone, "direct")["cost"]["flops"] < cell(alone, "minidisc")["cost"]["flops"]
 
 
 def test_what_is_finished_is_not_trained_again_and_methods_can_be_added(workplace, tmp_path, trained):
-    given = settings(workplace, tmp_path / "c", methods=("direct",), seeds=(0,), keep_checkpoints=True)
+    given = settings(workplace, tmp_path / "c", methods=("direct",), keep_checkpoints=True)
+    start = len(trained)
     first = compare(**given)
     before = len(trained)
     again = compare(**given, resume=True)
@@ -133,7 +135,11 @@ def test_what_is_finished_is_not_trained_again_and_methods_can_be_added(workplac
     assert again.content["cells"] == first.content["cells"]
     more = compare(**{**given, "methods": ("direct", "minidisc"), "seeds": (0, 1)}, resume=True)
     assert len(more.content["cells"]) == 8
+    assert [(row["method"], row["seeds"]) for row in more.rows] == [("direct", [0, 1]), ("minidisc", [0, 1])] * 2
     assert cell(more, "direct") == cell(first, "direct")
+    # One sandwich of a seed, for both targets.
+    assert sum(name.startswith("sandwich-1") for name in trained[start:]) == 2
+    assert len(trained[start:]) == len(set(trained[start:]))
     # What is not asked for this time stays in the table.
     fewer = compare(**{**given, "methods": ("minidisc",), "seeds": (1,)}, resume=True)
     assert all(fewer.content["cells"].count(c) == 1 for c in more.content["cells"])
@@ -149,7 +155,9 @@ def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(workplace, tmp_path,
         return original(self, model, inputs)
 
     monkeypatch.setattr(SandwichTrainer, "train_batch", diverging)
-    given = settings(workplace, tmp_path / "c", methods=("direct:loss=logits", "direct"), seeds=(0,))
+    given = settings(
+        workplace, tmp_path / "c", methods=("direct:loss=logits", "direct", "direct:flops_of=direct:loss=logits")
+    )
     flags = {
         name.replace("_", "-"): ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
         for name, value in given.items()
@@ -161,18 +169,59 @@ def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(workplace, tmp_path,
     assert "failed: direct:loss=logits at 75 %, seed 0: the loss is not a number" in capsys.readouterr().out
     content = json.loads((tmp_path / "c" / "compare.json").read_text())
     assert [c["method"] for c in content["cells"]] == ["direct", "direct"]
-    assert len(content["failures"]) == 2
+    assert len(content["failures"]) == 4
+    waiting = content["failures"]["direct:flops_of=direct:loss=logits at 75 %, seed 0"]
+    assert waiting == "the cell of direct:loss=logits failed, whose FLOPs it was to be given."
 
     monkeypatch.undo()
     main(["compare", *arguments, "--resume"])
     content = json.loads((tmp_path / "c" / "compare.json").read_text())
-    assert len(content["cells"]) == 4
+    assert len(content["cells"]) == 6
     assert not content["failures"]
+
+
+def test_cells_share_no_outputs_but_their_own(workplace, tmp_path, trained):
+    """Over two epochs teachers' outputs are kept, and losses, depths and teachers want others."""
+    own = ("", ":second_teacher=teacher", ":second_teacher=both")
+    methods = ("direct", "direct:loss=logits", "direct:student=layers", *(f"minidisc{name}" for name in own))
+    start = len(trained)
+    given = settings(workplace, tmp_path / "c", methods=methods, target_sparsities=(0.75,), keep_checkpoints=True)
+    found = compare(**{**given, "epochs": 2, "max_train_rows": 80})
+    assert not found.failures
+    # The teacher's states and logits, logits alone, those for a student of one layer, and an assistant's.
+    assert len([*(tmp_path / "c" / "checkpoints" / "outputs").glob("*/layout.json")]) == 4
+    # A student for every method, and one sandwich for three of them.
+    assert sum(name.startswith("student-") for name in trained[start:]) == len(methods)
+    assert sum(name.startswith("sandwich-1") for name in trained[start:]) == 1
+    for name, teachers in zip(own, (["25 %"], ["teacher"], ["25 %", "teacher"]), strict=True):
+        stages = cell(found, f"minidisc{name}")["stages"]
+        assert {"outputs of teacher", *(f"outputs of {teacher}" for teacher in teachers)} == {
+            stage for stage in stages if stage.startswith("outputs")
+        }
+
+
+def test_all_seeds_train_on_the_same_rows(workplace, tmp_path, monkeypatch):
+    """A seed draws what is held out of them, and what is a batch."""
+    used = {}
+
+    class Noting(Preparation):
+        def rank(self, file):
+            super().rank(file)
+            used[self.settings.seed] = {use: self.rows.readable(use) for use in ("train", "selection")}
+
+    monkeypatch.setattr(cells, "Preparation", Noting)
+    given = settings(workplace, tmp_path / "c", methods=("direct",), seeds=(0, 1), target_sparsities=(0.75,))
+    compare(**{**given, "max_steps": 1, "max_train_rows": 80})
+    assert sorted(used) == [0, 1]
+    assert used[0]["selection"] != used[1]["selection"]
+    everything = [sorted(rows["train"] + rows["selection"]) for rows in used.values()]
+    assert everything[0] == everything[1]
+    assert len(everything[0]) == 80
 
 
 def test_a_target_is_compared_with_its_own_candidates(workplace, tmp_path):
     """Not with those of the target that compress has by default."""
-    given = settings(workplace, tmp_path / "c", methods=("minidisc",), seeds=(0,), target_sparsities=(0.95,))
+    given = settings(workplace, tmp_path / "c", methods=("minidisc",), target_sparsities=(0.95,))
     found = compare(**{**given, "grid": (0.9,), "max_steps": 1, "assistants": (0.9,)})
     assert not found.failures
     assert [c["sparsity"] for c in cell(found, "minidisc", 0.95)["candidates"]] == [0.9, 0.95]
