@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -50,17 +51,23 @@ def write_markdown(template: str, variables: dict[str, Any], data: Any, folder: 
         data: metadata, a ``huggingface_hub.ModelCardData``.
         folder: where ``README.md`` is put.
     """
-    import jinja2
     from huggingface_hub import ModelCard
 
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {name: getattr(formats, name) for name in formats.FILTERS}
-    source = resources.files("minidisc").joinpath(template).read_text(encoding="utf-8")
-    body = environment.from_string(source).render(variables)
+    body = _compiled(template).render(variables)
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n", ignore_metadata_errors=False)
     with new_file(folder / "README.md") as temporary:
         # File names on Linux need not be valid Unicode.
         temporary.write_text(str(card), encoding="utf-8", errors="backslashreplace")
+
+
+@cache
+def _compiled(template: str) -> Any:
+    """A file of the package as a template; compiling it takes longer than filling it in."""
+    import jinja2
+
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {name: getattr(formats, name) for name in formats.FILTERS}
+    return environment.from_string(resources.files("minidisc").joinpath(template).read_text(encoding="utf-8"))
 
 
 def sampling_error(metric: str, value: float, rows: int) -> float | None:

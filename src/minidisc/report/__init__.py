@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,15 @@ def write_comparison(path: Path, runs: Sequence[tuple[str, dict[str, Any]]]) -> 
 
 
 def _write(path: Path, template: str, variables: dict[str, Any]) -> None:
+    page = _environment().get_template(template).render(variables)
+    with new_file(path) as temporary:
+        # File names on Linux need not be valid Unicode.
+        temporary.write_text(page + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+@cache
+def _environment() -> Any:
+    """What makes pages of templates; it keeps those that it has compiled."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -43,10 +53,7 @@ def _write(path: Path, template: str, variables: dict[str, Any]) -> None:
         lstrip_blocks=True,
     )
     environment.filters |= {name: getattr(formats, name) for name in formats.FILTERS}
-    page = environment.get_template(template).render(variables)
-    with new_file(path) as temporary:
-        # File names on Linux need not be valid Unicode.
-        temporary.write_text(page + "\n", encoding="utf-8", errors="backslashreplace")
+    return environment
 
 
 def _read(name: str) -> str:
