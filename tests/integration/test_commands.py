@@ -211,6 +211,29 @@ def test_help_comes_without_heavy_imports():
     assert not imported & {"torch", "transformers", "datasets", "pandas"}
 
 
+@pytest.mark.parametrize("arguments", [["finetune"], ["compare"], ["compress", "--dry-run"]])
+def test_what_runs_on_one_process_alone_says_so(monkeypatch, capsys, arguments):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == (
+        "minidisc: only 'minidisc compress' runs on several processes; start other commands without a launcher.\n"
+    )
+
+
+def test_a_training_that_diverges_is_no_bad_input(monkeypatch, capsys):
+    def diverge(*_, **__):
+        raise FloatingPointError("the loss is not a number")
+
+    monkeypatch.setattr("minidisc.cli.main.app", diverge)
+    with pytest.raises(SystemExit) as stopped:
+        main(["compress"])
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err == "minidisc: the loss is not a number\n"
+
+
 def test_a_class_that_no_row_has_can_be_guessed_wrongly(tmp_path, capsys):
     model = tiny.backbone(num_labels=3, id2label=dict(enumerate(("-1", "0", "1"))))
     with torch.no_grad():
