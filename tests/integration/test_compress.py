@@ -22,7 +22,9 @@ from tests.integration import tiny
 
 @pytest.fixture(scope="module")
 def run(workplace, tmp_path_factory):
-    return minidisc.compress(**tiny.settings(workplace, tmp_path_factory.mktemp("runs") / "run"))
+    with pytest.MonkeyPatch.context() as patch:
+        tiny.end_briefly(patch.setattr, measured=True)
+        return minidisc.compress(**tiny.settings(workplace, tmp_path_factory.mktemp("runs") / "run"))
 
 
 def test_the_run_folder_keeps_its_contract(run):
@@ -325,6 +327,7 @@ def test_every_network_of_a_run_is_timed(run, workplace):
     assert latency["length"] == pytest.approx(np.mean(words) + 2, abs=1)
 
 
+@pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize("schedule", ["direct", "minidisc"])
 def test_planned_flops_are_those_that_are_spent(workplace, tmp_path, schedule):
     # No candidate is drawn: nothing is left to chance but which rows pad each other.

@@ -172,6 +172,7 @@ def test_a_teacher_that_is_dropped_makes_the_same_student(place, written, tmp_pa
     assert kept.teacher.metrics == written.teacher.metrics
 
 
+@pytest.mark.usefixtures("measured")
 @pytest.mark.parametrize("top_k", [None, 5])
 def test_planned_flops_are_those_that_are_spent(place, tmp_path, top_k):
     # Every row has as many tokens, and no candidate is drawn: nothing is left to chance.
