@@ -1,5 +1,6 @@
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,11 +8,9 @@ import torch
 
 from minidisc import resumable
 from minidisc.arguments import trainer_arguments
-from minidisc.config import DataSettings, TrainingSettings
+from minidisc.config import TrainingSettings
 from minidisc.subnetworks import SubnetworkSpec
-from minidisc.tasks import load_data
 from minidisc.trainer import SandwichArguments, SandwichTrainer
-from tests.integration.fresh import run
 from tests.unit.families import BERT, randomise, tiny_tokenizer, training_rows
 
 CANDIDATES = [
@@ -251,31 +250,20 @@ def test_every_epoch_has_every_row_once_in_an_order_of_its_own(tmp_path):
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
-def test_time_of_both_parts_is_counted(tmp_path):
+def test_time_of_both_parts_is_counted(tmp_path, monkeypatch):
+    """By a clock that says that a step takes ten seconds, and seven of the processor."""
+    steps = []
+
+    def killed(step, total, loss, metrics):
+        if metrics is None:
+            steps.append(step)
+            killed_at((3, False))(step, total, loss, metrics)
+
+    clock = {"perf_counter": lambda: 10.0 * len(steps), "process_time": lambda: 7.0 * len(steps)}
+    monkeypatch.setattr(resumable, "time", SimpleNamespace(**clock))
     with pytest.raises(Killed):
-        trainer_for(tmp_path, killed_at((3, False))).fit()
-    (checkpoint,) = tmp_path.glob("checkpoint-*")
-    file = checkpoint / "minidisc.json"
-    values = resumable.read_json(file)
-    assert 0 < values["seconds"] < 60
-    resumable.write_json(file, {**values, "seconds": 1000.0, "cpu_seconds": 500.0})
-    trainer = resume(tmp_path)
-    assert 1000 < trainer.cost.seconds < 1060
-    assert 500 < trainer.cost.cpu_seconds < 560
-
-
-# The rows themselves.
-
-FINGERPRINT = """
-import json, sys
-from minidisc.config import DataSettings
-from minidisc.tasks import load_data
-print(json.dumps(load_data(DataSettings(train_file=sys.argv[1]), need_validation=False).fingerprint))
-"""
-
-
-def test_rows_have_the_same_fingerprint_in_another_process(tmp_path):
-    file = tmp_path / "train.csv"
-    file.write_text("text,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(20)))
-    data = load_data(DataSettings(train_file=str(file)), need_validation=False)
-    assert run(FINGERPRINT, tmp_path, file) == data.fingerprint
+        trainer_for(tmp_path, killed).fit()
+    # What came after the checkpoint of the second step is trained again.
+    trainer = resume(tmp_path, progress=lambda step, total, loss, metrics: metrics is None and steps.append(step))
+    assert steps == [1, 2, 3, 3, 4, 5, 6]
+    assert (trainer.cost.seconds, trainer.cost.cpu_seconds) == (60, 42)
