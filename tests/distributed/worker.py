@@ -190,7 +190,9 @@ def fail(file: Path) -> None:
 
 
 if __name__ == "__main__":
-    gc.freeze()  # as in tests/conftest.py
+    # As in tests/conftest.py.
+    gc.freeze()
+    os.fsync = lambda descriptor: None
     ranks.join("cpu")
     fail(Path(sys.argv[1]) / f"rank-{ranks.rank()}.txt")
     for name, case in json.loads(sys.argv[2]).items():
