@@ -1,6 +1,7 @@
 """What holds for all tests."""
 
 import gc
+import multiprocessing
 import os
 
 # Before torch is imported: tiny matrices on many threads are ten times slower.
@@ -35,6 +36,19 @@ def pytest_collection_finish():
     # through all of that again took half of a tiny run's time.
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def context():
+    """Makes processes by a server that has imported everything once.
+
+    A new one then starts in a moment, and without this one's state.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["minidisc.pipeline", "minidisc.trainer", "matplotlib.figure", "tests.integration.tiny"]
+    )
+    return context
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,7 +1,6 @@
 """A run that is killed again and again ends with the very weights of one that is left alone."""
 
 import gc
-import multiprocessing
 import os
 import random
 import shutil
@@ -31,16 +30,6 @@ def _child(settings):
     schedule = sys.modules["minidisc.schedules.minidisc"]
     schedule.choose_assistant = lambda candidates: candidates[0]
     minidisc.compress(**settings, resume=True)
-
-
-@pytest.fixture(scope="module")
-def context():
-    # A server that has imported everything once: a new process then starts in a moment, and without this one's state.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["minidisc.pipeline", "minidisc.trainer", "matplotlib.figure", "tests.integration.tiny"]
-    )
-    return context
 
 
 def kill(context, settings, delay):
