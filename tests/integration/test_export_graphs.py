@@ -19,7 +19,7 @@ from tests.unit.families import (
     T5,
 )
 
-# An export takes seconds, most of them for its layers: one family of each way to attend, one layer without neurons and
+# An export takes seconds, and longer with more layers: one family of each way to attend, one layer without neurons and
 # one without heads. BERT's is in the integration tests.
 FAMILIES = [DISTILBERT, MPNET, MODERNBERT, DEBERTA_V2, ALBERT, LLAMA, QWEN3, GEMMA2, GPT2, PHI3, T5]
 

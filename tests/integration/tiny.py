@@ -102,7 +102,7 @@ def write_teacher(folder: Path) -> None:
 def end_briefly(
     put: Callable[[Any, str, Any], None] = setattr, pictures: bool = False, measured: bool = False
 ) -> None:
-    """Spare a tiny run what takes half of it: nothing is timed, before it or after it, and reports have no pictures.
+    """Spare a tiny run what tests seldom look at: nothing is timed before or after it, and reports have no pictures.
 
     If it is ``measured``, networks are timed three times at its end.
     """
