@@ -169,8 +169,8 @@ def logits_only(student: Outputs, teacher: Outputs, truth: Truth, temperature: f
 def pkd_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
     """Patient knowledge distillation: labels, softened logits, and the normalised states of one token of each row.
 
-    It is the first one, as in the paper, or the last one that is no padding, in models that read the label from it:
-    what their first token sees is itself alone.
+    It is the first one, as in the paper, or, in models that read the label there, the last one that is no padding:
+    under a causal mask the first one sees itself alone.
 
     (1 − α) · task loss + α · logit loss + β · Σ over states ‖s/‖s‖ − t/‖t‖‖² / width (arXiv 1908.09355, equations 6 to
     8; the mean over the width is that of its authors' code), with α = 0.5, β = 100 and temperature 10, the middle of

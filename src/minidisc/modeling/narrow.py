@@ -123,9 +123,9 @@ class HeadsOptional(Mixin):
         if self.kept_heads == 0:
             # Some caches are asked in every layer for the tokens so far: one key of a single number for each.
             keys = hidden_states.new_zeros(len(hidden_states), 1, hidden_states.shape[1], 1)
-            cache = kwargs.get("past_key_values", kwargs.get("layer_past"))
-            if cache is not None:
-                keys, _ = cache.update(keys, keys, self.layer_idx)  # type: ignore[attr-defined]
+            past = kwargs.get("past_key_values", kwargs.get("layer_past"))
+            if past is not None:
+                keys, _ = past.update(keys, keys, self.layer_idx)  # type: ignore[attr-defined]
             output = hidden_states.new_zeros(*hidden_states.shape[:-1], 0)
             if self.output_map:
                 output = getattr(self, self.output_map)(output)
