@@ -194,8 +194,11 @@ def test_another_tokenizer_under_the_same_name_is_another_run(workplace, tmp_pat
             return finetune(FinetuneSettings(model=str(tmp_path / "model"), **given), stop, resume)
         listener = LoggingListener()
         listener.stage = lambda name: stop
-        given = {**values, "teacher": str(tmp_path / "model")}
-        return {"compress": minidisc.compress, "compare": compare}[command](**given, resume=resume, listener=listener)
+        given = {**values, "teacher": str(tmp_path / "model"), "resume": resume, "listener": listener}
+        if command == "compress":
+            return minidisc.compress(**given)
+        given["target_sparsities"] = (given.pop("target_sparsity"),)
+        return compare(**given)
 
     for resume in (False, True):
         with pytest.raises(KeyboardInterrupt):
