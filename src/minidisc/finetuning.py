@@ -160,8 +160,7 @@ class _FinetuneTrainer(ResumableTrainer):
 
         def passes(batch: tuple[dict[str, Any], Truth]) -> torch.Tensor:
             inputs, truth = batch
-            with self.compute_loss_context_manager():
-                loss = label_loss(Outputs(model(**inputs).logits, ()), None, truth)
+            loss = label_loss(Outputs(model(**inputs).logits, ()), None, truth)
             loss = loss / self.current_gradient_accumulation_steps
             self.accelerator.backward(loss)
             return loss.detach()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from minidisc.architectures import Architecture
@@ -55,7 +56,7 @@ class OutputReader:
             self._listening = False
         found = [output[name] for name in _STATES if output.get(name) is not None]
         states = [state for group in found for state in group]
-        return Outputs(output.logits, [states[i] for i in self._states], self._relations())
+        return Outputs(_in_full(output.logits), [_in_full(states[i]) for i in self._states], self._relations())
 
     def close(self) -> None:
         """Stop listening to the model."""
@@ -85,3 +86,8 @@ class OutputReader:
             for tensors in seen.values():
                 tensors.clear()
         return found
+
+
+def _in_full(values: Tensor) -> Tensor:
+    """In single precision at least, as losses compare them; under autocast a model makes some in half precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -168,7 +168,7 @@ class SandwichTrainer(ResumableTrainer):
                 self.args.device,
                 partial(shape.forward_flops, spec),
             )
-            with self.compute_loss_context_manager():
+            with self._teachers_precision():
                 ranks.by_zero(fill)
             self._stored.append(store.read(self._lengths))
         if self._stores:
@@ -191,7 +191,7 @@ class SandwichTrainer(ResumableTrainer):
             # What a step's first pass does not reach keeps ZeRO-3's gradient of the step before.
             chosen = [largest, *chosen[:-1]]
         model.train()
-        with self.compute_loss_context_manager(), torch.no_grad():
+        with self._teachers_precision(), torch.no_grad():
             targets = [stored(rows, mask, self.args.device) for stored in self._stored]
             targets = targets or [self._largest_of(read(inputs)) for read in self._read_teachers]
 
@@ -200,7 +200,7 @@ class SandwichTrainer(ResumableTrainer):
             total = torch.zeros((), device=self.args.device)
             # FSDP sends gradients off in the last backward pass, so that has to be the largest's.
             sharing = nullcontext() if self.is_sharded else self.network.one_step(chosen)
-            with self.compute_loss_context_manager(), sharing:
+            with sharing:
                 for spec in chosen:
                     if spec is largest and len(chosen) > 1:
                         # The largest's tensors would come on top of the holes that the others have just left.
@@ -217,6 +217,10 @@ class SandwichTrainer(ResumableTrainer):
 
         what = tuple(spec.name for spec in chosen), self.current_gradient_accumulation_steps
         return self.run_passes(what, (inputs, targets, truth), passes)
+
+    def _teachers_precision(self) -> torch.autocast:
+        """Autocast for the teachers in a bf16 run; accelerate puts it around the model that is trained alone."""
+        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16)
 
     @contextmanager
     def _synced(self, model: Any, last: bool) -> Iterator[None]:

@@ -20,6 +20,7 @@ from minidisc.extraction import extract
 from minidisc.finetuning import _FinetuneTrainer
 from minidisc.measure import Shape
 from minidisc.subnetworks import SubnetworkSpec
+from minidisc.teaching import OutputStore
 from tests.unit.families import BERT, HEADS, LAYERS, LLAMA, NEURONS, T5, tagged_rows, tiny_tokenizer, training_rows
 from tests.unit.recorder import Recorder
 from tests.unit.trainers import CANDIDATES, LARGE, SMALL, trainer_for
@@ -194,21 +195,35 @@ def test_a_student_of_fewer_layers_is_compared_after_as_large_a_part_of_the_teac
     assert found == pytest.approx(((soft + hidden) / 2).item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("stored", [False, True])
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
-def test_passes_are_in_the_precision_that_is_asked_for_and_weights_in_single(tmp_path, precision, dtype):
-    trainer, seen = trainer_for(tmp_path, precision=precision, epochs=1), set()
+def test_passes_are_in_the_precision_that_is_asked_for_and_weights_in_single(tmp_path, precision, dtype, stored):
+    stores = [OutputStore(tmp_path / "outputs" / "one", 1e9)] if stored else []
+    trainer, seen = trainer_for(tmp_path / "run", precision=precision, epochs=1, stores=stores), []
+    trained, (teacher,) = trainer.model, trainer.teachers
 
     def note(module, inputs, output):
         # Evaluations are no part of it.
-        if torch.is_grad_enabled():
-            seen.add(output.dtype)
+        if torch.is_grad_enabled() or module is BERT.ffn_downs(teacher)[0]:
+            seen.append((module, output.dtype))
 
-    BERT.ffn_downs(trainer.model)[0].register_forward_hook(note)
+    for model in (trained, teacher):
+        BERT.ffn_downs(model)[0].register_forward_hook(note)
     trainer.fit()
-    assert seen == {dtype}
+    assert set(seen) == {(BERT.ffn_downs(model)[0], dtype) for model in (trained, teacher)}
     assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
-    (checkpoint,) = tmp_path.glob("checkpoint-*")
+    (checkpoint,) = tmp_path.glob("run/checkpoint-*")
     assert {value.dtype for value in load_file(checkpoint / "model.safetensors").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("row", [BERT, LLAMA, T5])
+def test_losses_compare_in_single_precision_what_is_computed_in_half(tmp_path, row):
+    trainer = trainer_for(tmp_path, row, precision="bf16")
+    trainer.current_gradient_accumulation_steps = 1
+    compared, plain = [], trainer._loss
+    trainer._loss = lambda *args: compared.extend(args[:2]) or plain(*args)
+    assert torch.isfinite(trainer.train_batch(trainer.model, as_batch(training_rows(row, (9, 4, 12)))))
+    assert {value.dtype for outputs in compared for value in (outputs.logits, *outputs.states)} == {torch.float32}
 
 
 def without_cache(model):
