@@ -59,8 +59,8 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     """
     folder = Path(settings.output_dir)
     check_new(folder)
-    # Beside the folder itself, if it is given by a link.
-    work = folder.resolve().with_name(f".{folder.resolve().name}.training")
+    itself = folder.resolve()  # it may be given by a link
+    work = itself.with_name(f".{itself.name}.training")
     with in_use(work):
         check_new(folder)  # another process may have just ended
         return _finetune(settings, progress, resume, work)

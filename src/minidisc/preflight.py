@@ -178,12 +178,18 @@ def estimate(
 
 def _typical(settings: CompressSettings, rows: Any, lengths: np.ndarray, collate: Collate) -> Iterator[Any]:
     """Of an epoch's batches, ordered by their longest row, those a sixth, a half and five sixths of the way."""
-    size = min(settings.batch_size, len(lengths))
+    batches = _epoch(settings, lengths)
+    whole = [batch for batch in batches if len(batch) == len(batches[0])]
+    whole.sort(key=lambda batch: lengths[batch].max())
+    for place in sorted({len(whole) * part // 6 for part in (1, 3, 5)}):
+        yield collate([rows[i] for i in whole[place]])
+
+
+def _epoch(settings: CompressSettings, lengths: np.ndarray) -> list[list[int]]:
+    """The rows of an epoch's batches."""
+    size = settings.batch_size
     order = [*LengthGroupedOrder(lengths.tolist(), size, settings.seed)]
-    batches = [order[i : i + size] for i in range(0, len(order) - size + 1, size)]
-    batches.sort(key=lambda batch: lengths[batch].max())
-    for place in sorted({len(batches) * part // 6 for part in (1, 3, 5)}):
-        yield collate([rows[i] for i in batches[place]])
+    return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 def _differ(lengths: np.ndarray) -> bool:
@@ -264,10 +270,8 @@ def _seconds(
         step = settings.gradient_accumulation_steps * step + widths * trained * probed.update
         total = total + own.steps(count["train"]) * step
         total = total + taught * _taught_rows(own, count["train"], stored) * teacher
-        # And once more for the confidence of a choice.
-        checks = _evaluations(own, count["train"]) + (len(candidates) > 1)
         evaluated = sum(probed.at(probed.evaluate, spec.sparsity) for spec in candidates)
-        total = total + checks * count["selection"] * evaluated
+        total = total + _evaluations(own, count["train"]) * count["selection"] * evaluated
         # Who teaches next is not known yet: the middle one may.
         teacher = probed.at(probed.evaluate, chances[len(chances) // 2][0].sparsity)
         total = total + (number < len(stages)) * count["validation"] * teacher
@@ -337,10 +341,9 @@ class _Flops:
     def __init__(self, settings: CompressSettings, shape: Shape, rows: Mapping[str, Any], stored: bool) -> None:
         self._settings, self._shape, self._calibration = settings, shape, rows["calibration"]["length"]
         self._taught, self._stored = settings.effective_loss not in WITHOUT_TEACHER, stored
-        lengths, size = np.asarray(rows["train"]["length"]), settings.batch_size
-        order, self._rows = list(LengthGroupedOrder(lengths.tolist(), size, settings.seed)), len(lengths)
-        batches = [lengths[order[i : i + size]] for i in range(0, len(order), size)]
-        self._batches = Counter((len(batch), int(batch.max())) for batch in batches)
+        lengths = np.asarray(rows["train"]["length"])
+        self._rows = len(lengths)
+        self._batches = Counter((len(batch), int(lengths[batch].max())) for batch in _epoch(settings, lengths))
 
     def _row(self, spec: SubnetworkSpec) -> float:
         """A forward pass of a training row, padded as those of its batch are."""

@@ -112,7 +112,7 @@ class SandwichTrainer(ResumableTrainer):
         self._outputs = outputs
         self._selection_rows = selection_rows
         self._logits: list[np.ndarray] = []
-        self._best_logits: dict[SubnetworkSpec, tuple[int, np.ndarray]] = {}
+        self._best_logits: dict[SubnetworkSpec, np.ndarray] = {}
         self._by_size = sorted(self.candidates, key=lambda c: (sum(c.neurons), sum(c.heads)))
         largest, self._random = sandwich_rule(args.candidates_per_step)
         self._always = {self._by_size[0], self._by_size[-1] if largest else self._by_size[0], *always}
@@ -260,7 +260,7 @@ class SandwichTrainer(ResumableTrainer):
         metrics = super().evaluate(*args, **kwargs)
         for spec, logits in zip(self.candidates, self._logits, strict=True):
             if self._best_of(spec).step == self.state.global_step:
-                self._best_logits[spec] = self.state.global_step, logits
+                self._best_logits[spec] = logits
         self._logits = []
         return metrics
 
@@ -289,7 +289,7 @@ class SandwichTrainer(ResumableTrainer):
         # Not copied: the others are put in their place.
         live = self.network.model.state_dict(keep_vars=True)
         steps = {spec: self._best_of(spec).step for spec in candidates}
-        kept = {spec: logits for spec, (step, logits) in self._best_logits.items() if steps.get(spec) == step}
+        kept = dict(self._best_logits)
         for step in sorted({steps[spec] for spec in candidates if spec not in kept}):
             members = [spec for spec in candidates if steps[spec] == step]
             best = self.best_state(self.networks.index(members[0].name))
