@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
+from minidisc.architectures import STUDENT_PREFIX
 from minidisc.arguments import ResumableArguments, trainer_arguments
 from minidisc.config import FinetuneSettings
 from minidisc.devices import moved
 from minidisc.errors import UserError
-from minidisc.extraction import save_model
+from minidisc.extraction import save_model, write_small
 from minidisc.files import new_folder
 from minidisc.finetuned_card import write_finetuned_card
 from minidisc.losses import Outputs, Truth, label_loss
@@ -116,8 +117,11 @@ def _finetune(settings: FinetuneSettings, progress: Any, resume: bool, work: Pat
     best = trainer.best[0]
     assert best is not None
     with new_folder(folder) as temporary:
-        save_model(loaded.model, temporary)
-        loaded.tokenizer.save_pretrained(temporary)
+        if loaded.model.config.model_type.startswith(STUDENT_PREFIX):
+            write_small(loaded.model, loaded.tokenizer, temporary)
+        else:
+            save_model(loaded.model, temporary)
+            loaded.tokenizer.save_pretrained(temporary)
         write_finetuned_card(settings, data, best.metrics, temporary)
     shutil.rmtree(work)
     return FinetuneResult(folder, best.metrics, trainer.cost)

@@ -12,10 +12,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 
 import minidisc
 from minidisc.errors import UserError
+from minidisc.extraction import extract, save_small
 from minidisc.memory import is_freed
 from minidisc.preparation import Preparation
 from minidisc.selection import lambda_sweeps, range_of
+from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import read_table
+from minidisc.teachers import from_pretrained
 from minidisc.trainer import SandwichTrainer
 from tests.integration import tiny
 
@@ -211,6 +214,27 @@ def test_training_text_needs_no_labels(workplace, tmp_path):
     rows = result.results["rows"]
     assert rows["train"]["count"] == 160
     assert rows["selection"]["count"] + rows["validation"]["count"] == 60
+
+
+def test_a_student_that_is_fine_tuned_keeps_its_code(workplace, tmp_path):
+    from minidisc.config import FinetuneSettings
+    from minidisc.finetuning import finetune
+
+    student = extract(tiny.backbone(), SubnetworkSpec(0.5, (1, 2, 3), (5, 64, 0)))
+    save_small(student, tiny.tokenizer(), tmp_path / "student")
+    rows = {f"{name}_file": str(workplace / f"{name}.csv") for name in ("train", "validation")}
+    folder = tmp_path / "tuned"
+    finetune(
+        FinetuneSettings(model=str(tmp_path / "student"), output_dir=str(folder), max_steps=2, device="cpu", **rows)
+    )
+    (code,) = folder.glob("*.py")
+    assert code.read_text() == (tmp_path / "student" / code.name).read_text()
+    tuned = from_pretrained(folder)
+    assert type(tuned) is type(student)
+    assert {name: value.shape for name, value in tuned.state_dict().items()} == {
+        name: value.shape for name, value in student.state_dict().items()
+    }
+    assert "trust_remote_code=True" in (folder / "README.md").read_text()
 
 
 def test_regression(workplace, tmp_path):
