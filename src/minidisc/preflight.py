@@ -71,7 +71,7 @@ def teacher_warnings(
         id2label: the teacher's label names.
     """
     warnings = []
-    if task.named and placeholder_names(id2label):
+    if task.named and placeholder_names(id2label.values()):
         warnings.append(
             f"the teacher's labels have no names; its outputs are taken to be {', '.join(task.label_names or ())}, in "
             "this order."

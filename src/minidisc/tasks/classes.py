@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 
 import pandas as pd
 
@@ -14,6 +14,7 @@ from minidisc.tasks.sources import Source
 from minidisc.tasks.task import Kind
 
 _FEW = 20  # classes that are whole numbers
+_PLACEHOLDER = re.compile(r"label[-_ ]?\d+", re.IGNORECASE)
 Labels = list[float | str | None]
 
 
@@ -54,7 +55,8 @@ def check_clear(labels: Labels, source: Source, model_names: tuple[str, ...]) ->
     """
     numbers = {label for label in labels if isinstance(label, float)}
     names = {_text(number) for number in numbers}
-    if len(numbers) > _FEW and numbers != set(range(len(numbers))) and not names <= {*model_names}:
+    known = names <= {*model_names} or _are_outputs(numbers, model_names)
+    if len(numbers) > _FEW and numbers != set(range(len(numbers))) and not known:
         raise UserError(
             f"{source.name}: the labels are {len(numbers)} different whole numbers; say with --task classification or "
             "--task regression what they are."
@@ -69,7 +71,7 @@ def infer_names(labels: Labels, source: Source, model_names: tuple[str, ...] = (
         source: where they are from, for error messages.
         model_names: class names of the model that is to predict the labels, if there is one. If it has all that are
             found, they are the names, whatever their order, and others too: a model must not be kept from a wrong
-            guess only because no row has that label.
+            guess only because no row has that label. So it is with its outputs, if they have no names but numbers.
 
     Raises:
         UserError: if a label is a number and not whole.
@@ -83,9 +85,21 @@ def infer_names(labels: Labels, source: Source, model_names: tuple[str, ...] = (
     values = sorted({label for label in labels if label is not None})  # type: ignore[type-var]
     if {_text(value) for value in values} <= {*model_names}:
         return model_names, True
+    if _are_outputs({*values}, model_names):
+        return model_names, False
     if values == list(range(len(values))):
         return tuple(f"LABEL_{index}" for index in range(len(values))), False
     return tuple(_text(value) for value in values), True
+
+
+def placeholder_names(names: Collection[str]) -> bool:
+    """Whether all names are ``LABEL_0``, ``LABEL_1``, …, which say nothing about the classes."""
+    return all(_PLACEHOLDER.fullmatch(name) for name in names)
+
+
+def _are_outputs(labels: Set[float | str], model_names: tuple[str, ...]) -> bool:
+    """Whether labels can be nothing but numbers of a model's outputs."""
+    return bool(model_names) and placeholder_names(model_names) and labels <= {*range(len(model_names))}
 
 
 def regression_labels(labels: Labels, source: Source) -> list[float | None]:

@@ -7,15 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from minidisc.errors import UserError
-from minidisc.tasks.classes import shorten
+from minidisc.tasks.benchmarks import BENCHMARKS
+from minidisc.tasks.classes import placeholder_names, shorten
 from minidisc.tasks.task import Task
-
-_PLACEHOLDER = re.compile(r"label[-_ ]?\d+", re.IGNORECASE)
-
-
-def placeholder_names(id2label: Mapping[int, str]) -> bool:
-    """Whether all names are ``LABEL_0``, ``LABEL_1``, …, which say nothing about the classes."""
-    return all(_PLACEHOLDER.fullmatch(name) for name in id2label.values())
 
 
 def model_outputs(task: Task, config: Any) -> list[int] | None:
@@ -75,10 +69,15 @@ def align_labels(task: Task, id2label: Mapping[int, str], num_labels: int) -> li
     found = [outputs[_normal(name)] for name in names if _normal(name) in outputs]
     if len(found) == len(set(found)) == len(names):
         return found
-    if placeholder_names(id2label):
-        if len(names) < num_labels and all(name.isdecimal() and int(name) < num_labels for name in names):
+    if placeholder_names(id2label.values()):
+        if len(names) == num_labels or task.name in BENCHMARKS:
+            return identity
+        if all(name.isdecimal() and int(name) < num_labels for name in names):
             return [int(name) for name in names]
-        return identity
+        raise UserError(
+            f"the data has {len(names)} classes ({shorten(names)}), the teacher {num_labels} outputs without names, "
+            "and nothing says which are the same; name them in id2label in the teacher's config.json."
+        )
     raise UserError(
         f"the data's classes ({shorten(names)}) are not among the teacher's ({shorten(list(id2label.values()))}); "
         "rename the labels in the data, or correct id2label in the teacher's config.json."

@@ -38,6 +38,7 @@ PLACEHOLDERS = names("LABEL_0", "LABEL_1", "LABEL_2")
         (task("0", "2"), PLACEHOLDERS, [0, 2]),
         (task("1", "2", "3"), PLACEHOLDERS, [0, 1, 2]),
         (task("-1", "1"), names("LABEL_0", "LABEL_1"), [0, 1]),
+        (GLUE["glue/sst2"], PLACEHOLDERS, [0, 1]),
         # Tags in another order, some of them of other types.
         (
             BENCHMARKS["conll2003"],
@@ -67,6 +68,7 @@ def test_regression():
         (BENCHMARKS["conll2003"], names("O", "I-PER"), ["9 classes", "2 outputs"]),
         (BENCHMARKS["conll2003"], names(*"ABCDEFGHI"), ["'B-PER'", "'A', 'B'"]),
         (GLUE["glue/mnli"], names("entailment", "neutral", "contra"), ["'contra'"]),
+        (task("bad", "good"), PLACEHOLDERS, ["2 classes", "3 outputs", "id2label"]),
         # One output cannot stand for two classes.
         (task("Positive", "positive"), names("positive", "negative"), ["'Positive', 'positive'"]),
     ],
@@ -90,7 +92,7 @@ def test_errors(data, id2label, messages):
     ],
 )
 def test_placeholder_names(id2label, expected):
-    assert placeholder_names(id2label) is expected
+    assert placeholder_names(id2label.values()) is expected
 
 
 def test_names_that_differ_in_a_sign_alone():

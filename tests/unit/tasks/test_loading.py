@@ -364,6 +364,40 @@ def test_a_data_set_of_the_hub(monkeypatch):
     assert data.train["label"][:3] == [1, 0, None]
 
 
+OUTPUTS = tuple(f"LABEL_{index}" for index in range(30))
+
+
+@pytest.mark.parametrize(
+    ("labels", "model", "expected"),
+    [
+        # The last class, one in between or the first does not occur.
+        (cycle(2, 0, 1), OUTPUTS[:4], [2, 0, 1]),
+        (cycle(3, 0, 1), OUTPUTS[:4], [3, 0, 1]),
+        (cycle("3", "1", "2"), OUTPUTS[:4], [3, 1, 2]),
+    ],
+)
+def test_numbers_are_those_of_a_models_outputs_if_these_have_no_names(tmp_path, labels, model, expected):
+    data = own(tmp_path, labels, load={"model_names": model})
+    assert (data.task.label_names, data.task.named) == (model, False)
+    assert data.validation["label"][:3] == expected
+
+
+def test_many_numbers_are_classes_where_they_are_a_models_outputs(tmp_path):
+    texts, labels = [f"text {number}" for number in range(60)], cycle(*range(1, 30), count=60)
+    settings = DataSettings(
+        train_file=jsonl(tmp_path / "train.jsonl", text=texts, label=labels),
+        validation_file=jsonl(tmp_path / "dev.jsonl", text=texts, label=labels),
+    )
+    assert load_data(settings, model_names=OUTPUTS).task.label_names == OUTPUTS
+    with pytest.raises(UserError, match="29 different whole numbers"):
+        load_data(settings, model_names=OUTPUTS[:29])
+
+
+def test_numbers_that_are_no_outputs_are_names(tmp_path):
+    task = own(tmp_path, cycle(1, 2, 4), load={"model_names": OUTPUTS[:4]}).task
+    assert (task.label_names, task.named) == (("1", "2", "4"), True)
+
+
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [(cycle(0, 1), ("LABEL_0", "LABEL_1")), (cycle("b", "a"), ("a", "b")), (cycle(0.5, 1.0), None)],
