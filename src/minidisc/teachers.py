@@ -127,7 +127,7 @@ def load_model(
     _check_head(config, head)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # of a file that tokenizers cannot read it raises nothing more specific
         raise UserError(f"{source!r} has no usable tokenizer: {_first_line(error)}") from None
     _check_saved(tokenizer, source)
     if kind == "token-classification":
@@ -268,8 +268,12 @@ def _check_saved(tokenizer: Any, source: str) -> None:
 
 def _check_padding(config: Any, tokenizer: Any) -> None:
     """Refuse a model that would take padding for a sentence's last token."""
-    pools = _architecture_fact(config, "pools_last_token")
-    if pools and config.pad_token_id != tokenizer.pad_token_id:
+    if not _architecture_fact(config, "pools_last_token"):
+        return
+    if config.pad_token_id is None and tokenizer.pad_token_id is None:
+        # Rows that are equally long do not help: without one such models take no two of them at once.
+        raise no_padding()
+    if config.pad_token_id != tokenizer.pad_token_id:
         raise UserError(
             f"the model's pad_token_id is {config.pad_token_id}, but its tokenizer's is {tokenizer.pad_token_id}; set "
             "pad_token_id in config.json to the tokenizer's."

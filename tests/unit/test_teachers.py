@@ -33,6 +33,29 @@ def test_a_decoder_that_takes_padding_for_the_last_token_is_refused(tmp_path, ro
         load_model(str(tmp_path / "student"))
 
 
+@pytest.mark.parametrize("row", [LLAMA, GPT2], ids=lambda row: row.name)
+def test_a_decoder_for_whole_rows_needs_a_padding_token(tmp_path, row):
+    teacher = row.model()
+    teacher.config.pad_token_id = None
+    folder = saved(teacher, tmp_path)
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(UserError, match="has no padding token; set pad_token in"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "version https://git-lfs.github.com/spec/v1\n", '{"model": {"type": "New"}}']
+)
+def test_a_tokenizer_that_cannot_be_read(tmp_path, content):
+    folder = saved(BERT.model(), tmp_path)
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(UserError, match="has no usable tokenizer: ") as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("row", [row for row in MATRIX if row.token_class is None], ids=lambda row: row.name)
 def test_a_family_without_token_classifiers_is_refused_for_them(tmp_path, row):
     teacher = row.model()

@@ -85,9 +85,14 @@ def _decode(data: bytes, path: Path) -> str:
 
 
 def _parse_csv(text: str, separator: str, path: Path) -> pd.DataFrame:
+    text = text.replace("\r\n", "\n")
     quoting = csv.QUOTE_NONE if separator == "\t" and _quotes_are_text(text) else csv.QUOTE_MINIMAL
+    # Else a carriage return within a field would end its row too.
+    end = "\n" if "\n" in text else None
     try:
-        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, quoting=quoting)
+        table = pd.read_csv(
+            io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, quoting=quoting, lineterminator=end
+        )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UserError(
             f"{path} cannot be parsed ({_one_line(error)}); every line needs the fields of the header, "
@@ -95,12 +100,24 @@ def _parse_csv(text: str, separator: str, path: Path) -> pd.DataFrame:
         ) from None
     if not isinstance(table.index, pd.RangeIndex):
         raise UserError(f"{path}: its rows have more fields than its header; quote the fields that hold separators.")
+    if separator == "\t":
+        _check_quotes(table, path)
     return table.rename(columns=str.strip)
+
+
+def _check_quotes(table: pd.DataFrame, path: Path) -> None:
+    """Refuse fields that may be several rows, from a quote mark that opens one to the next."""
+    for row, values in enumerate(table.itertuples(index=False), start=1):
+        if any("\t" in value and "\n" in value for value in values):
+            raise UserError(
+                f"{path}: row {row} has a field with both a tab and a line break, which a quote mark that belongs to "
+                "the text may have made of several rows; give every line as many tabs, or write the file as .jsonl."
+            )
 
 
 def _quotes_are_text(text: str) -> bool:
     """Whether a TSV file does without quoting, as GLUE's own files do: a quote mark may then open a field alone."""
-    lines = [line.rstrip("\r").split("\t") for line in text.split("\n") if line.strip("\r")]
+    lines = [line.split("\t") for line in text.split("\n") if line]
     fields = [field for line in lines for field in line if field.startswith('"')]
     return len({len(line) for line in lines}) == 1 and not all(_QUOTED_FIELD.fullmatch(field) for field in fields)
 

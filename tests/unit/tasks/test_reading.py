@@ -78,6 +78,27 @@ def test_tsv_whose_quotes_are_text_loses_no_rows(tmp_path):
     assert read_table(path)["text"].tolist() == ['"open', "plain", '"a" b', 'closed"']
 
 
+def test_tsv_whose_quotes_may_be_text_or_not(tmp_path):
+    path = tmp_path / "rows.tsv"
+    path.write_text('text\tlabel\n"open\t1\nplain\t0\n"a" b\t1\nunlabelled\n')
+    with pytest.raises(UserError, match=r"row 1 has a field with both a tab and a line break.*\.jsonl"):
+        read_table(path)
+
+
+@pytest.mark.parametrize(("suffix", "separator"), [("csv", ","), ("tsv", "\t")])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_carriage_return_within_a_field_ends_no_row(tmp_path, suffix, separator, end):
+    path = tmp_path / f"rows.{suffix}"
+    path.write_bytes(end.join([f"text{separator}label", f"one\rtext{separator}1", f"other{separator}0", ""]).encode())
+    assert read_table(path).to_numpy().tolist() == [["one\rtext", "1"], ["other", "0"]]
+
+
+def test_lines_that_end_in_carriage_returns_alone(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b"text,label\rone,1\rother,0\r")
+    assert read_table(path).to_numpy().tolist() == [["one", "1"], ["other", "0"]]
+
+
 def test_tsv_with_quoted_tabs_and_line_breaks(tmp_path):
     path = tmp_path / "rows.tsv"
     path.write_text('text\tlabel\n"a\tb"\t1\n"c\nd ""e"""\t0\n')
