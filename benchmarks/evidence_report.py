@@ -90,7 +90,8 @@ def write(plan: Plan, works: Sequence[Path], target: Path, command: str, inferen
         "fine-tuned all-MiniLM-L6-v2; metrics are the benchmark's, in [0, 1], mean ± standard error over seeds. Where "
         "a task has two teachers, they were rounded otherwise, and the cells of a seed are compared with those of the "
         "same teacher. Compare FLOPs: CPU seconds are of several machines, which each task names at the end. On a GPU "
-        "rows are padded to multiples of 16 tokens, and FLOPs are of padded rows. All targets of a task share one "
+        "rows are padded to multiples of 16 tokens, and its FLOPs are of padded rows, as they were "
+        "counted then. All targets of a task share one "
         "sandwich, which trains each of their sizes at every step: 90, 95 and 97 % on the CPU (but two targets, with "
         "`--targets 0.9 0.95`, on MNLI and CoNLL-2003), 90 and 95 % on the GPU. `minidisc compress` trains one target "
         "alone: at 90 % its sandwich's step has 0.92 of the FLOPs of one for three targets, 0.95 of one for two.",

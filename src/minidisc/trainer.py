@@ -320,9 +320,10 @@ class SandwichTrainer(ResumableTrainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> float:  # type: ignore[override]
         """This process's FLOPs of a step: each sub-network forward and (twice that) backward, and running teachers.
 
+        Rows count as long as the batch's longest, not as a recorded step pads them: so machines and estimates agree.
         What sub-networks share of the first layer (`minidisc.sharing`) is counted for each.
         """
-        rows, length = inputs["input_ids"].shape
+        rows, length = len(inputs["attention_mask"]), int(inputs["attention_mask"].sum(1).max())
         trained = self.step_candidates(self.state.global_step)
         running = [] if self._stored else self._teacher_widths
         targets = sum(shape.forward_flops(spec, rows, length) for shape, spec in running)

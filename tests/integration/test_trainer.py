@@ -136,6 +136,16 @@ def test_candidates_that_are_not_drawn_have_no_part_in_a_step(tmp_path):
     assert_training_is_the_references(tmp_path, BERT, "largest+smallest+0", [SMALL, LARGE])
 
 
+def test_flops_are_of_rows_as_they_are_however_a_step_pads_them(tmp_path):
+    trainer = trainer_for(tmp_path)
+    batch = as_batch(training_rows(BERT, (9, 4, 12)))
+    wide = {name: F.pad(value, (0, 4)) for name, value in batch.items()}
+    left = {name: F.pad(value, (4, 0)) for name, value in batch.items()}
+    found = trainer.floating_point_ops(batch)
+    assert found > 0
+    assert trainer.floating_point_ops(wide) == trainer.floating_point_ops(left) == found
+
+
 def test_nobody_listens_to_the_networks_once_they_are_trained(tmp_path):
     trainer = trainer_for(tmp_path, loss="minilm", epochs=1)
     models = trainer.model, trainer.teachers[0]
