@@ -104,7 +104,7 @@ class Preparation:
             "tokenizer": tokenizer_fingerprint(self.loaded.tokenizer),
             "rows": data.fingerprint,
         }
-        self.rows = Rows(settings, data, listener.note)
+        self.rows = Rows(settings, data, listener.note, drawn.seed)
         self.rows.encode(self.task, self.loaded.tokenizer)
         for use, row in self.rows.counts().items():
             check_tokens(self.loaded, self.rows[use], row["source"])
@@ -131,22 +131,21 @@ class Preparation:
             self.aim(settings)
         self.warnings: list[str] = []
         self.cost = Cost()
-        self._ranked = False
+        self.ranked = False
         self._teacher_logits: dict[str, np.ndarray] = {}
 
     def rank(self, file: Path) -> None:
         """Judge the teacher, score heads and neurons (or read the scores that ``file`` holds), order the teacher."""
-        labels = label_array(self.rows["selection"])
-        self.on_selection = self.task.evaluate(self.teacher_logits("selection"), labels)
+        labels, metric = label_array(self.rows["selection"]), self.on_selection["metric"]
         self.warnings = teacher_warnings(
-            self.task, self.on_selection["metric"], labels, self.loaded.fresh, self.loaded.model.config.id2label
+            self.task, metric, labels, self.loaded.fresh, self.loaded.model.config.id2label
         )
         for warning in self.warnings:
             self.listener.warn(warning)
         importance, self.cost = self._scorer.importance(self.loaded.model, self.full, file)
         order_by_importance(self.loaded.model, self.architecture, importance)
         self._importance_of_teacher = importance
-        self._ranked = True
+        self.ranked = True
 
     def aim(self, settings: CompressSettings) -> None:
         """Take settings with a target sparsity, where a budget had to be solved for it.
@@ -251,17 +250,21 @@ class Preparation:
         )
 
     def storable(self, settings: CompressSettings) -> bool:
-        """Whether the outputs of the teacher fit where they may be kept, and would be read more than once.
+        """Whether the outputs of the teacher can be kept, and would be read more than once."""
+        rows = len(self.rows["train"])
+        again = any(settings.of_stage(rows, number).repeats(rows) for number in range(1, settings.stages + 1))
+        return again and self.fits(settings)
+
+    def fits(self, settings: CompressSettings) -> bool:
+        """Whether the outputs of the teacher fit where they may be kept, however often they are read.
 
         They cannot be kept where padding on the left moves the tokens to other positions in every batch.
         """
-        lengths, kept = self.rows["train"]["length"], settings.teacher_top_k
+        kept = settings.teacher_top_k
         if self.task.kind == CAUSAL_LM and kept is None:
             return False
-        fits = stored_bytes(lengths, self.shape, settings.effective_loss, kept or 0) <= settings.teacher_cache * 2**30
-        numbers = range(1, settings.stages + 1)
-        again = any(settings.of_stage(len(lengths), number).repeats(len(lengths)) for number in numbers)
-        return fits and again and self.loaded.tokenizer.padding_side == "right"
+        needed = stored_bytes(self.rows["train"]["length"], self.shape, settings.effective_loss, kept or 0)
+        return needed <= settings.teacher_cache * 2**30 and self.loaded.tokenizer.padding_side == "right"
 
     def stored_lengths(self, settings: CompressSettings) -> list[int]:
         """Tokens of each row that the outputs of teachers are stored for; none if they are not."""
@@ -284,7 +287,7 @@ class Preparation:
             self.rows,
             collator(job.tokenizer),
             job.stored,
-            ranked=self._ranked,
+            ranked=self.ranked,
         )
 
     def flops_of_all_trials(self, job: Job) -> float | None:
@@ -308,6 +311,11 @@ class Preparation:
     def evaluate(self, model: Any, rows: str) -> dict[str, float]:
         """Metrics of a model on ``selection`` or ``validation`` rows."""
         return self.task.evaluate(self.logits(model, rows), label_array(self.rows[rows]))
+
+    @property
+    def on_selection(self) -> dict[str, float]:
+        """The teacher's metrics on the selection rows."""
+        return self.task.evaluate(self.teacher_logits("selection"), label_array(self.rows["selection"]))
 
     def teacher_sizes(self) -> Sizes:
         """The teacher's parameters, those of pieces that students lack included."""

@@ -50,6 +50,11 @@ def check_usable(
             f"--assistants holds a sparsity that is no candidate; allowed are "
             f"{', '.join(f'{s:g}' for s in candidates)} (--grid has others)."
         )
+    if settings.schedule == "maxidisc" and not candidates:
+        raise UserError(
+            f"--schedule maxidisc has no assistant to try for a target sparsity of {settings.target_sparsity:g}; give "
+            "--grid, with one below it, or another --schedule."
+        )
     if ranks.wanted("DEEPSPEED") and not sandwich_rule(settings.candidates_per_step)[0]:
         # ZeRO-3 would train what no pass of a step reaches by the gradient of the step before.
         raise UserError(

@@ -25,6 +25,7 @@ class Rows(Mapping[str, datasets.Dataset]):
         settings: say how they are split.
         data: the training and validation rows.
         note: is told where the validation rows have to serve for more than the final figures.
+        draw: seed of which validation rows these are; the settings' if not given.
 
     Attributes:
         tokens_fingerprint: hash of the rows' tokens, once they are encoded.
@@ -32,7 +33,9 @@ class Rows(Mapping[str, datasets.Dataset]):
 
     tokens_fingerprint: str
 
-    def __init__(self, settings: CompressSettings, data: TaskData, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, settings: CompressSettings, data: TaskData, note: Callable[[str], None], draw: int | None = None
+    ) -> None:
         train, validation = data.train, data.validation
         assert train is not None and validation is not None
         sources, of_training = dict(data.splits), ["train"]
@@ -49,7 +52,8 @@ class Rows(Mapping[str, datasets.Dataset]):
             of_training.append("selection")
             sources["selection"] = f"held out of {data.splits['train']}"
         else:
-            validation, selection = hold_out(validation, 0.5, SELECTION_MAXIMUM, settings.seed, of_training=False)
+            draw = settings.seed if draw is None else draw
+            validation, selection = hold_out(validation, 0.5, SELECTION_MAXIMUM, draw, of_training=False)
             sources["selection"] = f"held out of {data.splits['validation']}"
             note(
                 f"the training rows have no labels: {len(selection)} validation rows serve for calibration and "

@@ -8,6 +8,7 @@ import pytest
 import minidisc
 from minidisc.cli.main import main
 from minidisc.comparison import cells, compare
+from minidisc.errors import UserError
 from minidisc.preparation import Preparation
 from minidisc.trainer import SandwichTrainer
 from tests.integration import tiny
@@ -105,6 +106,56 @@ def test_equal_flops_are_nearly_equal(comparison):
     )
     # To within half a step; steps differ a little.
     assert spent == pytest.approx(wanted, abs=0.75 * step["flops"] / step["steps"])
+
+
+def test_equal_flops_keep_the_teachers_outputs_where_their_own_steps_repeat(comparison, workplace, tmp_path):
+    # An epoch of the sandwich is worth several of the student, whose teacher then runs once on every row.
+    stages = cell(comparison, "direct:flops_of=minidisc")["stages"]
+    assert stages["outputs of teacher"]["flops"] > 0
+    # Two epochs without a teacher are worth less than one of its passes over all rows.
+    methods = "finetune", "direct:flops_of=finetune"
+    given = {"methods": methods, "target_sparsities": (0.9,), "epochs": 2}
+    found = compare(**settings(workplace, tmp_path / "c", **given))
+    (own,) = (stage for stage in cell(found, methods[1], 0.9)["stages"].items() if stage[0] != "importance")
+    assert own[0] == "student"
+    wanted = cell(found, "finetune", 0.9)["stages"]["student"]["flops"]
+    assert own[1]["steps"] > 1
+    assert own[1]["flops"] == pytest.approx(wanted, abs=0.75 * own[1]["flops"] / own[1]["steps"])
+
+
+def test_the_final_rows_of_all_seeds_are_the_same_where_training_rows_have_no_labels(workplace, tmp_path):
+    text = (workplace / "train.csv").read_text().replace(",pro", ",").replace(",contra", ",")
+    (tmp_path / "unlabelled.csv").write_text(text)
+    given = {"methods": ("direct",), "target_sparsities": (0.9,), "max_steps": 1, "seeds": (0, 1)}
+    scored = []
+    original = Preparation.evaluate
+
+    def evaluate(self, model, rows):
+        scored.append((rows, self.rows.readable(rows)))
+        return original(self, model, rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Preparation, "evaluate", evaluate)
+        compare(**settings(workplace, tmp_path / "c", **given, train_file=str(tmp_path / "unlabelled.csv")))
+    (_, one), (_, other) = (entry for entry in scored if entry[0] == "validation")
+    assert one == other
+
+
+def test_a_search_without_candidates_is_refused(workplace, tmp_path):
+    given = {"methods": ("direct", "maxidisc"), "target_sparsities": (0.1, 0.75), "grid": None}
+    with pytest.raises(UserError, match=r"no assistant to try for a target sparsity of 0\.1; give --grid"):
+        compare(**settings(workplace, tmp_path / "c", **given))
+    assert not (tmp_path / "c").exists()
+
+
+def test_importance_that_fails_is_tried_again_in_the_next_cell(workplace, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("minidisc.preparation.order_by_importance", full)
+    found = compare(**settings(workplace, tmp_path / "c", methods=("direct", "finetune"), target_sparsities=(0.75,)))
+    assert {*found.failures.values()} == {"out of memory"}
+    assert len(found.failures) == 2
 
 
 def test_the_search_tries_every_candidate_and_keeps_the_best(comparison):

@@ -28,6 +28,17 @@ def rows_of(train_labels, tokenizer=None, **settings):
     return rows, notes
 
 
+def test_final_rows_are_drawn_by_a_comparisons_own_seed():
+    data = TaskData(TASK, table(0, [None] * 40), table(1000, [0, 1] * 20), {"train": "t", "validation": "v"}, "")
+
+    def found(seed, draw=None):
+        given = CompressSettings(teacher="t", train_file="f", output_dir="o", seed=seed)
+        return Rows(given, data, lambda _: None, draw).readable("validation")
+
+    assert found(1) != found(2)
+    assert found(1, draw=0) == found(2, draw=0) == found(0)
+
+
 def texts(rows, use):
     return {tuple(row) for row in rows[use]["input_ids"]}
 

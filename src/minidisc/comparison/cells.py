@@ -113,8 +113,8 @@ class _Comparison:
             write_json(file, cell)
             trained += 1
             # A comparison may take days: what is finished can be read.
-            self._write(seed, failures)
-        self._write(settings.seeds[-1], failures)
+            self._write(failures)
+        self._write(failures)
         if not settings.keep_checkpoints and not failures:
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         return read_comparison(self.folder)
@@ -140,7 +140,7 @@ class _Comparison:
         prepared = self._prepared.get(seed)
         if prepared is None:
             prepared = self._prepare(seed)
-        if seed not in self._prepared or not hasattr(prepared, "on_selection"):
+        if not prepared.ranked:
             prepared.rank(self.folder / f"importance-{seed}.safetensors")
         self._prepared = {seed: prepared}
         return prepared
@@ -153,7 +153,7 @@ class _Comparison:
         prepared = self._ranked(seed)
         job = prepared.job(method.settings(self.settings, target, seed), self.folder, shared=True)
         if method.flops_of is not None:
-            job = _with_steps(job, self._spent(method, target, seed))
+            job = _with_flops(job, self._spent(method, target, seed), prepared.fits(job.settings))
         outcome = SCHEDULES[method.schedule](job)
         assert outcome.spec is not None
         assistants = [
@@ -193,10 +193,11 @@ class _Comparison:
         stages = read_json(file)["stages"]
         return sum(cost["flops"] for name, cost in stages.items() if name != "importance")
 
-    def _write(self, seed: int, failures: dict[str, str]) -> None:
+    def _write(self, failures: dict[str, str]) -> None:
         # Those of an earlier call with other methods or seeds too.
         cells = [read_json(file) for file in (self.folder / "cells").glob("*.json")]
-        prepared = self._ranked(seed)
+        # Of whichever seed: their validation rows are the same.
+        (prepared,) = self._prepared.values()
         self._teacher = self._teacher or plain(prepared.teacher_result())
         content = {
             "task": {"name": prepared.task.name, "kind": prepared.task.kind, "metrics": list(prepared.task.metrics)},
@@ -211,8 +212,24 @@ class _Comparison:
         write_json(self.folder / "compare.json", content)
 
 
-def _with_steps(job: Job, flops: float) -> Job:
-    """The job with as many steps as bring its one stage nearest to ``flops``, batch by batch as it will be trained."""
+def _with_flops(job: Job, flops: float, fits: bool) -> Job:
+    """The job with as many steps as bring its one stage nearest to ``flops``.
+
+    The teacher's outputs are stored, if they can be (``fits``), where so many steps come to a row again.
+    """
+
+    def given(stored: bool) -> CompressSettings:
+        return dataclasses.replace(job.settings, max_steps=_steps(job, flops, stored))
+
+    settings = given(fits)
+    stored = fits and settings.repeats(len(job.train_rows))
+    if fits and not stored:
+        settings = given(False)
+    return dataclasses.replace(job, settings=settings, stored=stored)
+
+
+def _steps(job: Job, flops: float, stored: bool) -> int:
+    """The number of steps that comes nearest to ``flops``, batch by batch as they will be trained."""
     settings = job.settings
     source, spec = job.untrained_student()
     student = Shape.of(source.model, job.architecture)
@@ -222,21 +239,20 @@ def _with_steps(job: Job, flops: float) -> Job:
     update = settings.batch_size * settings.gradient_accumulation_steps
     order = LengthGroupedOrder(job.train_rows["length"], update, settings.seed)
     steps, before = 0, 0.0
-    spent = flops_over(lengths, 2 * settings.batch_size, by_teacher) if job.stored else 0.0
+    spent = flops_over(lengths, 2 * settings.batch_size, by_teacher) if stored else 0.0
     for epoch in itertools.count():
         order.set_epoch(epoch)
         rows = np.fromiter(order, dtype=int)
         for start in range(0, len(rows), update):
             if steps and spent >= flops:
                 # The last step is kept if that is nearer than without it.
-                steps -= spent - flops > flops - before and steps > 1
-                return dataclasses.replace(job, settings=dataclasses.replace(settings, max_steps=int(steps)))
+                return steps - (spent - flops > flops - before and steps > 1)
             before = spent
             part = rows[start : start + update]
             for first in range(0, len(part), settings.batch_size):
                 batch = lengths[part[first : first + settings.batch_size]]
                 shape = len(batch), int(batch.max())
-                spent += 0 if job.stored else by_teacher(*shape)
+                spent += 0 if stored else by_teacher(*shape)
                 spent += 3 * student.forward_flops(spec, *shape)
             steps += 1
     raise AssertionError("counts without end")

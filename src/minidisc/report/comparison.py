@@ -57,15 +57,24 @@ def _front(name: str, label: str, points: Sequence[tuple[str, float, float]]) ->
 def _differences(results: Sequence[dict[str, Any]]) -> list[str]:
     """Why the runs' figures are not of the same thing."""
     found = []
+    # Which half of a split they are, the seed says.
+    seeds = {c["settings"].get("seed") if _halved(c["rows"]) else None for c in results}
     prints = [content.get("fingerprints", {}) for content in results]
     first = results[0]
-    if any(
-        (c["task"], c["rows"]["validation"]) != (first["task"], first["rows"]["validation"]) for c in results
-    ) or any(p.get("rows") != prints[0].get("rows") for p in prints):
+    if (
+        len(seeds) > 1
+        or any((c["task"], c["rows"]["validation"]) != (first["task"], first["rows"]["validation"]) for c in results)
+        or any(p.get("rows") != prints[0].get("rows") for p in prints)
+    ):
         found.append("the runs do not have the same rows or the same task, so their metrics cannot be compared.")
     if any(p.get("teacher_weights") != prints[0].get("teacher_weights") for p in prints):
         found.append("the runs do not have the same teacher.")
     return found
+
+
+def _halved(rows: dict[str, Any]) -> bool:
+    """Whether the validation rows are what was left of a split when others were drawn from it."""
+    return bool(rows["selection"]["source"] == f"held out of {rows['validation']['source']}")
 
 
 def _tables(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
