@@ -52,7 +52,10 @@ def __getattr__(name: str) -> Any:
 
 def _is_the_command() -> bool:
     # torch and transformers take seconds to import; `minidisc --help` must not wait for them.
-    return sys.argv[:1] == ["-m"] or (bool(sys.argv[:1]) and Path(sys.argv[0]).stem == "minidisc")
+    if sys.argv[:1] == ["-m"]:
+        # Else it is another package that is run, and that imports this one before its own module has been found.
+        return " -m minidisc " in f"{' '.join(sys.orig_argv)} "
+    return bool(sys.argv[:1]) and Path(sys.argv[0]).stem == "minidisc"
 
 
 if not _is_the_command():

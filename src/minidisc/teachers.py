@@ -208,7 +208,7 @@ def fingerprint_of(source: str) -> str:
     files = sorted([*Path(source).glob("*.safetensors"), *Path(source).glob("config.json")])
     for file in files:
         with file.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest() if _HAS_FILE_DIGEST else handle.read())
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
     if files:
         return digest.hexdigest()[:16]
     # In the cache, what was loaded last lies in a folder of the commit's name.
@@ -221,9 +221,6 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     whole = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
     settings = ("model_max_length", "truncation_side", "split_special_tokens")
     return fingerprint([whole, *(getattr(tokenizer, name, None) for name in settings)])
-
-
-_HAS_FILE_DIGEST = hasattr(hashlib, "file_digest")
 
 
 _AUTO_CLASSES: dict[Any, Any] = {

@@ -211,6 +211,23 @@ def test_help_comes_without_heavy_imports():
     assert not imported & {"torch", "transformers", "datasets", "pandas"}
 
 
+def test_a_package_that_is_run_and_imports_minidisc_can_load_students(tmp_path):
+    # In the place of what takes seconds to import.
+    stub = """
+import sys, types
+for name in ("minidisc.modeling", "minidisc.modeling.classes"):
+    sys.modules[name] = types.ModuleType(name)
+sys.modules[name].register = lambda: print("registered")
+import minidisc
+"""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").write_text(stub)
+    (tmp_path / "app" / "main.py").write_text("print(__name__)\n")
+    command = [sys.executable, "-m", "app.main", "minidisc"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert result.stdout.split() == ["registered", "__main__"]
+
+
 @pytest.mark.parametrize("arguments", [["finetune"], ["compare"], ["compress", "--dry-run"]])
 def test_what_runs_on_one_process_alone_says_so(monkeypatch, capsys, arguments):
     for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():

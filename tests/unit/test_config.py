@@ -181,8 +181,10 @@ def test_decays_that_are_refused(settings, message):
 
 
 def test_a_learning_rate_of_nothing_is_refused():
-    with pytest.raises(UserError, match="--second-learning-rate is 0; it must be positive"):
-        settings_from(CompressSettings, {**COMPRESS, "second_learning_rate": 0})
+    for rate, final in ((0, 0), (1e-6, 1e-5), (1e-5, 1e-5)):
+        given = {**COMPRESS, "second_learning_rate": rate, "final_learning_rate": final}
+        with pytest.raises(UserError, match=f"--second-learning-rate is {rate:g}; .* greater than .*{final:g}"):
+            settings_from(CompressSettings, given)
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.5])

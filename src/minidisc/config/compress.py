@@ -257,8 +257,11 @@ class CompressSettings(DataSettings, TrainingSettings):
         require(self.calibration_rows >= 1, f"--calibration-rows is {self.calibration_rows}; it must be at least 1.")
         require(0 <= self.dropout < 1, f"--dropout is {self.dropout:g}; allowed is [0, 1).")
         sandwich_rule(self.candidates_per_step)
-        rate = self.second_learning_rate
-        require(rate is None or rate > 0, f"--second-learning-rate is {rate or 0:g}; it must be positive.")
+        rate, final = self.second_learning_rate, self.final_learning_rate
+        require(
+            rate is None or rate > final,
+            f"--second-learning-rate is {rate or 0:g}; it must be greater than --final-learning-rate ({final:g}).",
+        )
         require(
             rate is None or self.decay_over == "stage",
             "--second-learning-rate goes with --decay-over stage; with run, the last stage's rate follows from the "
