@@ -83,6 +83,9 @@ class ResumableTrainer(Trainer):
         progress: Any = None,
     ) -> None:
         super().__init__(model=model, args=args, train_dataset=train_rows, data_collator=collator(tokenizer))
+        if self.is_sharded:
+            # transformers leaves that to the engine, which knows nothing of the model before its first step.
+            model.to(args.device)
         self._lengths = train_rows["length"]
         self._family = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
         prepare_engine(self.accelerator, model, layers_of(model, self._family))

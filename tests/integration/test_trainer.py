@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from transformers import Trainer
 from transformers.pytorch_utils import Conv1D
 
 from minidisc.architectures import architecture_for
@@ -313,6 +314,29 @@ def test_what_only_training_needs_is_dropped_after_it(tmp_path):
     trainer.fit()
     assert trainer.optimizer is None
     assert all(p.grad is None for p in trainer.model.parameters())
+
+
+@pytest.mark.parametrize("engine", ["fsdp", "deepspeed"])
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+def test_a_model_is_on_its_device_before_and_after_an_engine_has_it(tmp_path, monkeypatch, engine):
+    """The device is one that computes nothing, and a finished stage is found, so that nothing has to be computed."""
+    trainer_for(tmp_path, max_steps=1).fit()
+    accelerate = Trainer.create_accelerator_and_postprocess
+
+    def with_engine(trainer):
+        accelerate(trainer)
+        setattr(trainer, f"is_{engine}_enabled", True)
+
+    def devices(model):
+        # Buffers that are in no file as well: BERT's positions.
+        return {tensor.device.type for tensor in (*model.parameters(), *model.buffers())}
+
+    monkeypatch.setattr(Trainer, "create_accelerator_and_postprocess", with_engine)
+    monkeypatch.setattr(ResumableArguments, "device", torch.device("meta"))
+    trainer = trainer_for(tmp_path, max_steps=1)
+    assert devices(trainer.model) == {"meta"}
+    trainer.fit()
+    assert devices(trainer.model) == {"meta"}
 
 
 def test_embeddings_can_be_kept(family, tmp_path):
