@@ -59,9 +59,10 @@ class OutputReader:
         return Outputs(_in_full(output.logits), [_in_full(states[i]) for i in self._states], self._relations())
 
     def close(self) -> None:
-        """Stop listening to the model."""
+        """Stop listening to the model, and forget it: it cannot be run any more."""
         for handle in self._handles:
             handle.remove()
+        self._model = None
 
     def _hook(self, seen: list[Tensor], block: int, sizes: list[int]) -> Any:
         def keep(module: Any, inputs: Any, output: Tensor) -> None:

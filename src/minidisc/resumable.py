@@ -143,12 +143,21 @@ class ResumableTrainer(Trainer):
         return arguments.recorded and arguments.device.type == "cuda" and alone and as_is
 
     def _forget_training(self) -> None:
-        """Drop what only further steps would need: gradients, and what the optimiser keeps."""
+        """Drop what only further steps would need: gradients, what the optimiser keeps, and what wraps the model."""
         cast(torch.nn.Module, self.model).zero_grad(set_to_none=True)
+        self._hold_alone(self.model)
         self.optimizer = self.lr_scheduler = self._recorder = None
         self.callback_handler.optimizer = self.callback_handler.lr_scheduler = None
         self.accelerator.free_memory()
         release_memory()
+
+    def _hold_alone(self, model: Any) -> None:
+        """Make this the trainer's model, and forget any other one and what an engine has put around it.
+
+        DistributedDataParallel and DeepSpeed would keep its weights when it drops them itself.
+        """
+        self.model = self.model_wrapped = self.callback_handler.model = model
+        self.deepspeed = None
 
     @property
     def is_sharded(self) -> bool:

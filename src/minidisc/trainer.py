@@ -145,7 +145,7 @@ class SandwichTrainer(ResumableTrainer):
             super().fit()
             if isinstance(self.model, FSDPModule) or self.is_deepspeed_enabled:
                 # What is done with it from here on needs it whole, and whatever is wanted of it is in its files.
-                self.model = extract(self.model, self._width, self.best_state(0)).to(self.args.device)
+                self._hold_alone(extract(self.model, self._width, self.best_state(0)).to(self.args.device))
                 self.network = NestedNetwork(self.model, self._architecture)
         finally:
             for reader in (self._read, *self._read_teachers):

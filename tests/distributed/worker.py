@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from transformers import training_args
 
 from minidisc import ranks, resumable
 from minidisc.errors import UserError
+from minidisc.memory import free_weights
 from minidisc.teaching import OutputStore
 from tests.unit import families
 from tests.unit.trainers import SMALL, trainer_for
@@ -121,7 +123,7 @@ def train(
         smallest: whether the smallest candidate is trained alone, with its layer that has neither heads nor neurons.
         changes: of `tests.unit.trainers.trainer_for`.
     """
-    average, sent, parts = resumable.average_gradients, [], []
+    average, sent, parts, weights = resumable.average_gradients, [], [], []
 
     def watched(parameters: Iterable[torch.nn.Parameter]) -> None:
         parameters = list(parameters)
@@ -134,6 +136,7 @@ def train(
     def progress(step: int, _: int, loss: Any, metrics: Any) -> None:
         if metrics is None:
             parts.append(held(trainer, whole))
+            weights[:] = map(weakref.ref, trainer.model.parameters())
         if step == interrupted and metrics is None:
             raise KeyboardInterrupt
 
@@ -158,9 +161,11 @@ def train(
         if not interrupted:
             break
         interrupted = 0
+    free_weights(trainer.model)
+    kept = sum(weight() is not None for weight in weights)
     if ranks.rank() == 0:
         most = [max(each) for each in zip(*parts, strict=True)]
-        figures = {"flops": trainer.cost.flops, "history": trainer.history, "sent": sent, "held": most}
+        figures = {"flops": trainer.cost.flops, "history": trainer.history, "sent": sent, "held": most, "kept": kept}
         (folder / "figures.json").write_text(json.dumps(figures))
 
 
