@@ -113,6 +113,17 @@ def by_zero(make: Callable[[], T]) -> T:
     return cast(T, told[1])
 
 
+def summed(value: float) -> float:
+    """The sum of all processes' values, once all have come here, handed to all."""
+    if world_size() == 1:
+        return value
+    from torch.distributed import all_gather_object
+
+    values = [0.0] * world_size()
+    all_gather_object(values, value)
+    return sum(values)
+
+
 @contextmanager
 def zero_first() -> Iterator[None]:
     """A block that rank 0 runs before the others, who find what it has written; if it fails in one, it fails in all.

@@ -294,9 +294,10 @@ class ResumableTrainer(Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         ranks.by_zero(lambda: shutil.rmtree(self._staging, ignore_errors=True))
         super()._save_checkpoint(model, trial)
-        ranks.by_zero(self._finish_checkpoint)
+        cpu_seconds = ranks.summed(time.process_time() - self._started[1])
+        ranks.by_zero(lambda: self._finish_checkpoint(cpu_seconds))
 
-    def _finish_checkpoint(self) -> None:
+    def _finish_checkpoint(self, cpu_seconds: float) -> None:
         step = self.state.global_step
         final = self._folder / f"checkpoint-{step}"
         staged = self._staging / final.name
@@ -308,7 +309,7 @@ class ResumableTrainer(Trainer):
                 "finished": step >= self.state.max_steps or self._stale >= self._arguments.patience,
                 "history": self.history,
                 "seconds": self.cost.seconds + time.perf_counter() - self._started[0],
-                "cpu_seconds": self.cost.cpu_seconds + time.process_time() - self._started[1],
+                "cpu_seconds": self.cost.cpu_seconds + cpu_seconds,
                 "peak_memory": max(self.cost.peak_memory, peak_memory()),
             },
         )

@@ -76,6 +76,7 @@ def test_two_processes_train_what_one_does(folders, case):
         assert (two[name] - weight).norm() <= 1e-6 * weight.norm(), name
     figures = [json.loads((folder / case / "figures.json").read_text()) for folder in folders]
     assert figures[0]["flops"] == figures[1]["flops"]
+    assert [each["cpu_seconds"] for each in figures] == [20, 60]
     # Of the weights, and of what AdamW keeps for them, in every step; shards are filled up to equal length.
     weights, moments = figures[1]["held"]
     # No pass reaches the norm before an attention without heads, and AdamW keeps nothing for it.
