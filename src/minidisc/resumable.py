@@ -97,7 +97,6 @@ class ResumableTrainer(Trainer):
         self.last_loss: torch.Tensor | None = None
         self._stale = 0
         self._heap = HeapGuard()
-        self._finished = False
         self._arguments = args
         self._folder = Path(str(args.output_dir))
         self._recorder: StepRecorder | None = None
@@ -118,7 +117,7 @@ class ResumableTrainer(Trainer):
         checkpoints = self._checkpoints()
         if checkpoints:
             self._restore(checkpoints[-1])
-        if not self._finished:
+        if not self.finished:
             self.before_training()
             self._started = (time.perf_counter(), time.process_time())
             model: Any = self.model
@@ -133,6 +132,12 @@ class ResumableTrainer(Trainer):
             self._restore_cost(read_json(self._checkpoints()[-1] / "minidisc.json"))
         self.cost.steps = self.state.global_step
         self.cost.flops = self.state.total_flos
+
+    @property
+    def finished(self) -> bool:
+        """Whether the newest checkpoint in ``output_dir`` is that of a training's end."""
+        checkpoints = self._checkpoints()
+        return bool(checkpoints) and read_json(checkpoints[-1] / "minidisc.json")["finished"]
 
     def _records(self) -> bool:
         """Whether steps are recorded: those of one process on a GPU, of layers as they are."""
@@ -373,8 +378,7 @@ class ResumableTrainer(Trainer):
     def _restore(self, checkpoint: Path) -> None:
         saved = read_json(checkpoint / "minidisc.json")
         self.best = [best and Best(**best) for best in saved["best"]]
-        self._stale, self._finished = saved["stale"], saved["finished"]
-        self.history = saved["history"]
+        self._stale, self.history = saved["stale"], saved["history"]
         self._restore_cost(saved)
         # A finished stage may have kept its snapshots only.
         if (checkpoint / "model.safetensors").is_file():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from transformers import TrainerCallback
 from transformers.integrations import (
@@ -12,7 +15,15 @@ from transformers.integrations import (
     get_available_reporting_integrations,
 )
 
+from minidisc import ranks
 from minidisc.errors import UserError
+from minidisc.resumable import ResumableTrainer
+
+# The run that is open now, of trackers whose callbacks start one if there is none, and never finish it.
+_RUNS: dict[str, Callable[[Any], Any]] = {
+    "wandb": lambda wandb: wandb.run,
+    "swanlab": lambda swanlab: swanlab.get_run(),
+}
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -28,14 +39,31 @@ def check_trackers(names: Sequence[str]) -> None:
             raise UserError(f"--report-to {name} needs a package that is not installed; install it, or leave it out.")
 
 
-def trackers(names: Sequence[str], folder: Path) -> list[TrainerCallback]:
-    """The callbacks of one stage of training.
+@contextmanager
+def tracked(trainer: ResumableTrainer, names: Sequence[str], folder: Path) -> Iterator[None]:
+    """Within the block a stage, unless it is finished already, reports to trackers as it is trained.
+
+    Each stage has a run of its own: what transformers leaves open is finished, but no run that was there before.
 
     Args:
+        trainer: the stage's.
         names: see `check_trackers`.
         folder: where TensorBoard's files go; the other trackers have settings of their own, in environment variables.
     """
-    return [_tensorboard(folder) if name == "tensorboard" else INTEGRATION_TO_CALLBACK[name]() for name in names]
+    if ranks.rank() > 0 or trainer.finished:
+        yield
+        return
+    left_open = [name for name in names if name in _RUNS and not _RUNS[name](import_module(name))]
+    for name in names:
+        callback = _tensorboard(folder) if name == "tensorboard" else INTEGRATION_TO_CALLBACK[name]()
+        trainer.add_callback(callback)
+        # Some are set up there alone, and the trainer was made before them.
+        callback.on_init_end(trainer.args, trainer.state, trainer.control)
+    try:
+        yield
+    finally:
+        for name in left_open:
+            import_module(name).finish()
 
 
 def _tensorboard(folder: Path) -> TrainerCallback:

@@ -30,7 +30,7 @@ from minidisc.selection import Candidate, tradeoff
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task
 from minidisc.teaching import OutputStore
-from minidisc.tracking import trackers
+from minidisc.tracking import tracked
 from minidisc.trainer import SandwichArguments, SandwichTrainer
 from minidisc.values import fingerprint
 
@@ -187,9 +187,8 @@ class Job:
             stores=list(stores.values()),
             stored=self.drop_teacher,
         )
-        for tracker in trackers(settings.report_to or (), self.folder / "tensorboard" / folder.name):
-            trainer.add_callback(tracker)
-        trainer.fit()
+        with tracked(trainer, settings.report_to or (), self.folder / "tensorboard" / folder.name):
+            trainer.fit()
         # Whatever is wanted of it is in its files.
         free_weights(trainer.model)
         if self.shared:
