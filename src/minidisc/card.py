@@ -12,6 +12,7 @@ from typing import Any
 from minidisc.files import new_file
 from minidisc.modeling.classes import CODE_FILE
 from minidisc.report import formats
+from minidisc.rows import REST_OF
 from minidisc.tasks import BENCHMARKS, GLUE
 from minidisc.tasks.benchmarks import hub_arguments
 
@@ -89,13 +90,16 @@ def sampling_error(metric: str, value: float, rows: int) -> float | None:
     return None
 
 
-def metadata(task: dict[str, Any], settings: dict[str, Any], metrics: dict[str, float] | None, **changes: Any) -> Any:
+def metadata(
+    task: dict[str, Any], settings: dict[str, Any], metrics: dict[str, float] | None, split: str, **changes: Any
+) -> Any:
     """Metadata of a card, a ``huggingface_hub.ModelCardData``.
 
     Args:
         task: ``name``, ``kind`` and ``metrics`` of a `minidisc.tasks.Task`.
         settings: those that say where the rows come from.
         metrics: on the validation rows; None where there are none that others could compute too.
+        split: the file's name or the Hub's split that these rows are.
         changes: other fields, ``base_model`` and ``model_name`` among them; a ``base_model`` that is not on the Hub
             is left out.
     """
@@ -109,7 +113,8 @@ def metadata(task: dict[str, Any], settings: dict[str, Any], metrics: dict[str, 
             dataset_type=dataset or "own",
             dataset_name=task["name"] if dataset else "own files",
             dataset_config=task["name"].removeprefix("glue/") if task["name"] in GLUE else None,
-            dataset_split="validation",
+            # A local copy of a benchmark has its splits as files.
+            dataset_split=split.removesuffix(".jsonl.gz") if dataset else split,
             metric_type=_HUB_METRICS.get(name, name),
             metric_name=name,
             metric_value=round(value, 6),
@@ -150,11 +155,13 @@ def errors_of(metrics: dict[str, float], rows: int) -> dict[str, float | None]:
 
 
 def _metadata(results: dict[str, Any], model: dict[str, Any]) -> Any:
+    split = results["rows"]["validation"]["source"]
     return metadata(
         results["task"],
         results["settings"],
-        # The selection rows of another size are no split that others could evaluate on.
-        model.get("metrics"),
+        # Neither the selection rows of another size nor a part of a split are one that others could evaluate on.
+        None if split.startswith(REST_OF) else model.get("metrics"),
+        split,
         base_model=_teacher_on_hub(results),
         tags=[*TAGS, *(["distillation"] if results["settings"]["loss"] != "labels" else []), "pruning"],
         model_name=_name(results, model),

@@ -38,5 +38,8 @@ def write_finetuned_card(settings: FinetuneSettings, data: TaskData, metrics: di
         "auto_class": auto_class_of(data.task.kind),
         "pipeline": pipeline_of(data.task.kind),
     }
-    card = metadata(task, values, metrics, base_model=settings.model, tags=["minidisc"], model_name="fine-tuned")
+    split = data.splits["validation"]
+    card = metadata(
+        task, values, metrics, split, base_model=settings.model, tags=["minidisc"], model_name="fine-tuned"
+    )
     write_markdown("finetuned_card.md.jinja", variables, card, folder)

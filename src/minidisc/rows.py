@@ -16,6 +16,8 @@ from minidisc.errors import UserError
 from minidisc.tasks import MINIMUM_TRAIN_ROWS, Task, TaskData, encode_for, hold_out
 
 SELECTION_MAXIMUM = 2000
+REST_OF = "the rest of "
+"""How the source of rows begins that others were held out of, and that are no whole file or split any more."""
 
 
 class Rows(Mapping[str, datasets.Dataset]):
@@ -55,6 +57,7 @@ class Rows(Mapping[str, datasets.Dataset]):
             draw = settings.seed if draw is None else draw
             validation, selection = hold_out(validation, 0.5, SELECTION_MAXIMUM, draw, of_training=False)
             sources["selection"] = f"held out of {data.splits['validation']}"
+            sources["validation"] = REST_OF + data.splits["validation"]
             note(
                 f"the training rows have no labels: {len(selection)} validation rows serve for calibration and "
                 f"selection, the other {len(validation)} for the final figures."

@@ -93,6 +93,7 @@ def test_the_card_says_what_export_json_says(exported):
         assert f" {engine['latency']['32']['milliseconds']:.2f} " in line
     (result,) = card.data.eval_results
     assert result.metric_value == round(record["engines"]["onnx int8"]["metrics"]["accuracy"], 6)
+    assert result.dataset_split == "validation.csv"
 
 
 def test_empty_layers_are_not_in_the_graph(exported):

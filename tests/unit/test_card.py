@@ -81,7 +81,7 @@ def test_metadata(tmp_path):
     )
     assert {"minidisc", "distillation", "arxiv:2205.14570"} <= set(data.tags)
     (found,) = data.eval_results
-    assert (found.metric_type, found.metric_value, found.dataset_split) == ("accuracy", 0.8, "validation")
+    assert (found.metric_type, found.metric_value, found.dataset_split) == ("accuracy", 0.8, "dev.csv")
     # Nothing is invented: a local teacher has no name on the Hub, and own files are no data set there.
     assert data.base_model is data.datasets is data.license is None
     assert str(tmp_path) not in (tmp_path / "student" / "README.md").read_text()
@@ -94,6 +94,23 @@ def test_a_teacher_and_rows_from_the_hub(tmp_path):
     assert (data.base_model, data.datasets) == ("who/bert", ["nyu-mll/glue"])
     assert data.metrics == ["pearsonr", "spearmanr"]
     assert [r.dataset_config for r in data.eval_results] == ["stsb", "stsb"]
+
+
+@pytest.mark.parametrize(
+    ("source", "splits"),
+    [
+        ("test", ["test"]),
+        ("validation_matched", ["validation_matched"]),
+        ("validation_matched.jsonl.gz", ["validation_matched"]),
+        ("the rest of validation", []),
+    ],
+)
+def test_results_are_of_the_split_that_was_read_and_of_all_of_it(tmp_path, source, splits):
+    content = results(tmp_path, task="glue/mnli", train_file=None, validation_file=None)
+    content["rows"]["validation"]["source"] = source
+    found = card(content)
+    assert [result.dataset_split for result in found.data.eval_results or ()] == splits
+    assert f"400 validation rows ({source})" in found.text
 
 
 def test_a_plain_checkpoint_needs_no_code(tmp_path):
@@ -176,7 +193,7 @@ def test_what_the_card_of_a_fine_tuned_model_says(tmp_path):
     found = ModelCard.load(tmp_path / "README.md")
     assert (found.data.base_model, found.data.datasets) == ("who/bert", ["nyu-mll/glue"])
     (result,) = found.data.eval_results
-    assert (result.dataset_config, result.dataset_split, result.metric_value) == ("sst2", "validation", 0.8)
+    assert (result.dataset_config, result.dataset_split, result.metric_value) == ("sst2", "dev", 0.8)
     assert "400 validation rows (dev)" in found.text
     assert "- accuracy: 0.8000 ± 0.0200" in found.text.splitlines()
     assert "optimistic" in found.text

@@ -81,6 +81,7 @@ def test_without_labels_half_of_the_validation_rows_serve():
     assert not texts(rows, "selection") & texts(rows, "validation")
     assert texts(rows, "calibration") <= texts(rows, "selection")
     assert len(rows["calibration"]) == 7
+    assert rows.counts()["validation"] == {"source": "the rest of v", "count": 20}
     assert "20 validation rows serve for calibration and selection" in notes[0]
 
 

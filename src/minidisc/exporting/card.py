@@ -36,6 +36,7 @@ def write_export_card(settings: ExportSettings, task: Task, record: dict[str, An
         asdict(settings),
         # Of the file that the example runs.
         list(engines.values())[-1]["metrics"],
+        record["rows"]["source"],
         library_name=settings.format,
         base_model=settings.model,
         base_model_relation="quantized",
