@@ -10,6 +10,7 @@ from minidisc.cli.main import main
 from minidisc.comparison import cells, compare
 from minidisc.errors import UserError
 from minidisc.preparation import Preparation
+from minidisc.runs import read_fingerprints
 from minidisc.trainer import SandwichTrainer
 from tests.integration import tiny
 
@@ -79,6 +80,8 @@ def test_every_cell_is_there(comparison):
         (method, target) for target in (0.75, 0.9) for method in METHODS
     ]
     assert all(row["seeds"] == [0] for row in comparison.rows)
+    # A copy of compare.json alone can be gathered.
+    assert comparison.content["fingerprints"] == read_fingerprints(comparison.output_dir)
     page = (comparison.output_dir / "compare.md").read_text()
     assert all(f"| {method} |" in page for method in METHODS)
 

@@ -205,6 +205,7 @@ class _Comparison:
             "teacher": self._teacher,
             **of_cells(cells, asdict(self.settings), self.settings.methods),
             "failures": failures,
+            "fingerprints": prepared.fingerprints,
             "versions": versions(),
         }
         with new_file(self.folder / "compare.md") as temporary:

@@ -19,7 +19,8 @@ def gather(folders: Sequence[Path], output_dir: Path) -> Comparison:
     """Put the cells of several comparisons into one.
 
     Args:
-        folders: those of the comparisons, of the same teacher, rows and settings; no cell may be in two of them.
+        folders: those of the comparisons, of the same teacher, rows and settings; no cell may be in two of them. What
+            was gathered before can be gathered with more.
         output_dir: where ``compare.json`` and ``compare.md`` are put.
 
     Raises:
@@ -28,10 +29,12 @@ def gather(folders: Sequence[Path], output_dir: Path) -> Comparison:
     if output_dir.exists():
         raise UserError(f"--output-dir {output_dir} exists; give a folder that does not exist yet.")
     found = [read_comparison(folder).content for folder in folders]
-    first, own = found[0], _identity(folders[0], found[0])
+    fingerprints = [_fingerprints(folder, content) for folder, content in zip(folders, found, strict=True)]
+    identities = [_identity(content) | own for content, own in zip(found, fingerprints, strict=True)]
+    first = found[0]
     cells: dict[Any, dict[str, Any]] = {}
-    for folder, content in zip(folders, found, strict=True):
-        differing = [name for name, value in _identity(folder, content).items() if value != own.get(name)]
+    for folder, content, identity in zip(folders, found, identities, strict=True):
+        differing = [name for name, value in identity.items() if value != identities[0].get(name)]
         if differing:
             raise UserError(
                 f"{folder} differs from {folders[0]} in {', '.join(differing)}; only comparisons of the same teacher, "
@@ -53,6 +56,7 @@ def gather(folders: Sequence[Path], output_dir: Path) -> Comparison:
         "failures": {
             title: reason for each in found for title, reason in each["failures"].items() if title not in finished
         },
+        "fingerprints": fingerprints[0],
     }
     with new_folder(output_dir) as temporary:
         (temporary / "compare.md").write_text(markdown(content), encoding="utf-8")
@@ -60,7 +64,23 @@ def gather(folders: Sequence[Path], output_dir: Path) -> Comparison:
     return Comparison(output_dir, content)
 
 
-def _identity(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """What has to be the same in all comparisons that are gathered."""
+def _identity(content: dict[str, Any]) -> dict[str, Any]:
+    """What has to be the same in all comparisons that are gathered, beside teacher and rows."""
     settings = {name: value for name, value in content["settings"].items() if name not in _OWN}
-    return {**settings, **read_fingerprints(folder), "metrics": content["task"]["metrics"]}
+    return {**settings, "metrics": content["task"]["metrics"]}
+
+
+def _fingerprints(folder: Path, content: dict[str, Any]) -> dict[str, str]:
+    """Those of teacher and rows; an older comparison has them in its ``run.yaml`` alone.
+
+    Raises:
+        UserError: they are in neither.
+    """
+    there = (folder / "run.yaml").is_file()
+    found = content.get("fingerprints") or (read_fingerprints(folder) if there else None)
+    if not found:
+        raise UserError(
+            f"{folder} does not say of which teacher and rows it is, and has no run.yaml that does; give the whole "
+            "folder that 'minidisc compare' has made."
+        )
+    return dict(found)

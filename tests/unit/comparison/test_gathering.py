@@ -52,6 +52,26 @@ def test_the_table_is_over_all_seeds(tmp_path):
     assert "| a | 90 % | 3 | 0.730 ± 0.021 |" in (tmp_path / "all" / "compare.md").read_text()
 
 
+def test_what_was_gathered_is_gathered_with_more(tmp_path):
+    *some, last = folders(tmp_path)
+    at_once = gather([*some, last], tmp_path / "all")
+    gather(some, tmp_path / "some")
+    one_more = gather([tmp_path / "some", last], tmp_path / "more")
+    assert one_more.rows == at_once.rows
+    other = write(tmp_path / "other", [cell("a", 0.9, 9, 0.5)], rows="others")
+    with pytest.raises(UserError, match=r"other differs from .*some in rows"):
+        gather([tmp_path / "some", other], tmp_path / "both")
+
+
+@pytest.mark.parametrize("left", [None, {}])
+def test_a_comparison_that_does_not_say_what_it_is_of(tmp_path, left):
+    made = folders(tmp_path)
+    file = made[1] / "run.yaml"
+    file.unlink() if left is None else file.write_text(yaml.safe_dump({"fingerprints": left}))
+    with pytest.raises(UserError, match="1 does not say of which teacher and rows it is"):
+        gather(made, tmp_path / "all")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
