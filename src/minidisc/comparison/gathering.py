@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from minidisc.comparison.methods import parse_method
 from minidisc.comparison.table import Comparison, cell_title, markdown, of_cells, read_comparison
 from minidisc.errors import UserError
 from minidisc.files import new_folder, write_json
@@ -46,7 +47,9 @@ def gather(folders: Sequence[Path], output_dir: Path) -> Comparison:
                 raise UserError(
                     f"{folder} holds {key[0]} at {100 * key[1]:g} %, seed {key[2]}, once more; give it once."
                 )
-            cells[key] = cell
+            # Of a gathered table's cells each has its own.
+            cells[key] = {"targets": sorted(content["settings"]["target_sparsities"]), **cell}
+    _check_targets(cells)
     # What failed on one machine may have been finished on another.
     finished = {cell_title(*key) for key in cells}
     methods = list(dict.fromkeys(method for content in found for method in content["settings"]["methods"]))
@@ -62,6 +65,23 @@ def gather(folders: Sequence[Path], output_dir: Path) -> Comparison:
         (temporary / "compare.md").write_text(markdown(content), encoding="utf-8")
         write_json(temporary / "compare.json", content)
     return Comparison(output_dir, content)
+
+
+def _check_targets(cells: dict[Any, dict[str, Any]]) -> None:
+    """Refuse a mean over sandwiches that do not train the same targets' sizes.
+
+    Raises:
+        UserError: seeds of a method at a target are of comparisons with other targets.
+    """
+    first: dict[Any, dict[str, Any]] = {}
+    for (name, target, seed), cell in cells.items():
+        other = first.setdefault((name, target), cell)
+        if cell["targets"] != other["targets"] and parse_method(name).shares_targets:
+            there, here = (", ".join(f"{100 * t:g}" for t in each["targets"]) for each in (other, cell))
+            raise UserError(
+                f"{name} at {100 * target:g} % is of a sandwich for {there} % with seed {other['seed']}, and of one "
+                f"for {here} % with seed {seed}; give comparisons in which it has the same --target-sparsities."
+            )
 
 
 def _identity(content: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,13 @@ class Method:
     changes: dict[str, Any]
     flops_of: str | None = None
 
+    @property
+    def shares_targets(self) -> bool:
+        """Whether a cell depends on the comparison's other targets: its sandwich trains their sizes too."""
+        if self.flops_of is not None:
+            return parse_method(self.flops_of).shares_targets
+        return self.schedule == "minidisc"
+
     def settings(self, common: CompareSettings, target: float, seed: int) -> CompressSettings:
         """The settings of one cell.
 

@@ -20,7 +20,8 @@ def write(folder, cells, rows="r", **settings):
         "cells": cells,
         "failures": {},
         "settings": {
-            **{"methods": ["a", "b"], "seeds": sorted({c["seed"] for c in cells}), "target_sparsities": [0.9]},
+            **{"methods": ["minidisc", "direct"], "target_sparsities": [0.9]},
+            "seeds": sorted({c["seed"] for c in cells}),
             **{"max_steps": 5, "batch_size": 4, "learning_rate": 1e-4, "output_dir": str(folder)},
             **{"dropout": 0.0, "loss": "hidden+logits", **settings},
         },
@@ -37,19 +38,19 @@ SCORES = {0: 0.7, 1: 0.72, 4: 0.77}
 
 def folders(tmp_path):
     return [
-        write(tmp_path / str(seed), [cell("b", 0.9, seed, 0.6), cell("a", 0.9, seed, score)])
+        write(tmp_path / str(seed), [cell("direct", 0.9, seed, 0.6), cell("minidisc", 0.9, seed, score)])
         for seed, score in SCORES.items()
     ]
 
 
 def test_the_table_is_over_all_seeds(tmp_path):
     found = gather(folders(tmp_path), tmp_path / "all")
-    assert [(row["method"], row["seeds"]) for row in found.rows] == [("a", [0, 1, 4]), ("b", [0, 1, 4])]
+    assert [(row["method"], row["seeds"]) for row in found.rows] == [("minidisc", [0, 1, 4]), ("direct", [0, 1, 4])]
     scores = list(SCORES.values())
     expected = np.mean(scores), np.std(scores, ddof=1) / 3**0.5
     assert found.rows[0]["metrics"]["accuracy"] == pytest.approx(expected)
     assert json.loads((tmp_path / "all" / "compare.json").read_text())["settings"]["seeds"] == [0, 1, 4]
-    assert "| a | 90 % | 3 | 0.730 ± 0.021 |" in (tmp_path / "all" / "compare.md").read_text()
+    assert "| minidisc | 90 % | 3 | 0.730 ± 0.021 |" in (tmp_path / "all" / "compare.md").read_text()
 
 
 def test_what_was_gathered_is_gathered_with_more(tmp_path):
@@ -58,7 +59,7 @@ def test_what_was_gathered_is_gathered_with_more(tmp_path):
     gather(some, tmp_path / "some")
     one_more = gather([tmp_path / "some", last], tmp_path / "more")
     assert one_more.rows == at_once.rows
-    other = write(tmp_path / "other", [cell("a", 0.9, 9, 0.5)], rows="others")
+    other = write(tmp_path / "other", [cell("minidisc", 0.9, 9, 0.5)], rows="others")
     with pytest.raises(UserError, match=r"other differs from .*some in rows"):
         gather([tmp_path / "some", other], tmp_path / "both")
 
@@ -84,10 +85,36 @@ def test_a_comparison_that_does_not_say_what_it_is_of(tmp_path, left):
 )
 def test_what_does_not_go_together_is_refused(tmp_path, changes, message):
     seed = 1 if not changes else 9
-    other = write(tmp_path / "other", [cell("a", 0.9, seed, 0.5)], **copy.deepcopy(changes))
+    other = write(tmp_path / "other", [cell("minidisc", 0.9, seed, 0.5)], **copy.deepcopy(changes))
     with pytest.raises(UserError, match=message):
         gather([*folders(tmp_path), other], tmp_path / "all")
     assert not (tmp_path / "all").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "targets", "together"),
+    [
+        ("minidisc", [0.9], True),
+        ("minidisc", [0.9, 0.95], False),
+        ("minidisc:stages=1", [0.9, 0.95], False),
+        ("direct:flops_of=minidisc:stages=3", [0.9, 0.95], False),
+        ("direct:flops_of=chain:assistants=0.6", [0.9, 0.95], True),
+        ("maxidisc", [0.9, 0.95], True),
+        ("finetune", [0.9, 0.95], True),
+    ],
+)
+def test_no_mean_is_over_sandwiches_of_other_targets(tmp_path, method, targets, together):
+    one = write(tmp_path / "one", [cell(method, 0.9, 0, 0.6)])
+    more = write(tmp_path / "more", [cell(method, 0.95, 0, 0.3)], target_sparsities=[0.95])
+    other = write(tmp_path / "other", [cell(method, 0.9, 1, 0.5)], target_sparsities=targets)
+    # What was gathered keeps each cell's own; and other targets' rows are none that it has a mean with.
+    gather([one, more], tmp_path / "some")
+    if together:
+        first, _ = gather([tmp_path / "some", other], tmp_path / "all").rows
+        assert first["metrics"]["accuracy"][0] == pytest.approx(0.55)
+        return
+    with pytest.raises(UserError, match=r"sandwich for 90 % with seed 0, and of one for 90, 95 % with seed 1"):
+        gather([tmp_path / "some", other], tmp_path / "all")
 
 
 def test_folders_without_a_comparison_and_those_that_are_there(tmp_path):
@@ -101,6 +128,6 @@ def test_what_failed_here_and_was_finished_there(tmp_path):
     made = folders(tmp_path)
     file = made[0] / "compare.json"
     content = json.loads(file.read_text())
-    content["failures"] = {"a at 90 %, seed 1": "no memory", "c at 90 %, seed 0": "no memory"}
+    content["failures"] = {"minidisc at 90 %, seed 1": "no memory", "c at 90 %, seed 0": "no memory"}
     file.write_text(json.dumps(content))
     assert gather(made, tmp_path / "all").failures == {"c at 90 %, seed 0": "no memory"}
