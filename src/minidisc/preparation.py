@@ -108,7 +108,8 @@ class Preparation:
         self.rows.encode(self.task, self.loaded.tokenizer)
         for use, row in self.rows.counts().items():
             check_tokens(self.loaded, self.rows[use], row["source"])
-        self._whole_teacher: dict[str, Any] = {}
+        self._whole_sizes: Sizes | None = None
+        self._teacher_logits: dict[str, np.ndarray] = {}
         self.vocabulary = self._trim_vocabulary() if settings.trim_vocabulary else None
         self.shape = Shape.of(self.loaded.model, self.architecture)
         self.full = self.shape.full()
@@ -132,7 +133,6 @@ class Preparation:
         self.warnings: list[str] = []
         self.cost = Cost()
         self.ranked = False
-        self._teacher_logits: dict[str, np.ndarray] = {}
 
     def rank(self, file: Path) -> None:
         """Judge the teacher, score heads and neurons (or read the scores that ``file`` holds), order the teacher."""
@@ -303,7 +303,10 @@ class Preparation:
         return predict(model.to(self.device), self.rows[rows], collate, size, self.outputs)
 
     def teacher_logits(self, rows: str) -> np.ndarray:
-        """What the teacher gives for ``selection`` or ``validation`` rows; computed once."""
+        """What the teacher gives for ``selection`` or ``validation`` rows; computed once.
+
+        On validation rows it is what it gives with all its pieces of words, those that students lack included.
+        """
         if rows not in self._teacher_logits:
             self._teacher_logits[rows] = self.logits(self.loaded.model, rows)
         return self._teacher_logits[rows]
@@ -319,13 +322,11 @@ class Preparation:
 
     def teacher_sizes(self) -> Sizes:
         """The teacher's parameters, those of pieces that students lack included."""
-        return self._whole_teacher.get("sizes") or self.shape.sizes(self.full)
+        return self._whole_sizes or self.shape.sizes(self.full)
 
     def teacher_result(self) -> ModelResult:
         """The teacher's metrics on the validation rows, and its sizes."""
-        metrics = self._whole_teacher.get("metrics") or self.task.evaluate(
-            self.teacher_logits("validation"), label_array(self.rows["validation"])
-        )
+        metrics = self.task.evaluate(self.teacher_logits("validation"), label_array(self.rows["validation"]))
         return ModelResult(Path(self.settings.teacher), self.full, self.teacher_sizes(), metrics, self.on_selection)
 
     def contrast(self, student: Any) -> dict[str, Any] | None:
@@ -344,9 +345,10 @@ class Preparation:
     def _trim_vocabulary(self) -> dict[str, Any]:
         """Take the pieces that no training row has out of teacher and rows; says what is left and what is missed."""
         tokenizer, model = self.loaded.tokenizer, self.loaded.model
-        # Figures of the teacher are those of the whole one.
+        # Figures of the teacher are those of the whole one, and so is what it gets wrong.
         shape = Shape.of(model, self.architecture)
-        self._whole_teacher = {"sizes": shape.sizes(shape.full()), "metrics": self.evaluate(model, "validation")}
+        self._whole_sizes = shape.sizes(shape.full())
+        self.teacher_logits("validation")
         seen = {*self.rows.training_pieces().tolist()} | named_pieces(model)
         if self.architecture.reserved_positions:
             # Positions count from behind the padding's number.
@@ -366,7 +368,7 @@ class Preparation:
         """Have students hold thinner word embeddings; says what that saves and loses."""
         model = self.loaded.model
         check_rank(model, rank)
-        self._whole_teacher.setdefault("sizes", self.shape.sizes(self.full))
+        self._whole_sizes = self._whole_sizes or self.shape.sizes(self.full)
         size = model.base_model.get_input_embeddings().num_embeddings
         counts = np.bincount(self.rows.training_pieces(), minlength=size)
         found = factorise(model, rank, torch.from_numpy(counts))

@@ -2,9 +2,10 @@
 
 import csv
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import minidisc
 from minidisc.sizes import extract_size
@@ -16,8 +17,14 @@ DROPPED = {f"word{i}" for i in range(8)}
 
 @pytest.fixture(scope="module")
 def run(workplace, tmp_path_factory):
-    """A run whose training rows lack some words that validation rows have."""
+    """A run whose training rows lack some words that validation rows have, and that its teacher takes for bad ones."""
     folder = tmp_path_factory.mktemp("trimmed")
+    teacher = AutoModelForSequenceClassification.from_pretrained(workplace / "teacher")
+    tokenizer = AutoTokenizer.from_pretrained(workplace / "teacher")
+    pieces = teacher.get_input_embeddings().weight.data
+    pieces[tokenizer.convert_tokens_to_ids(sorted(DROPPED))] = 2 * pieces[tokenizer.convert_tokens_to_ids(tiny.BAD[0])]
+    teacher.save_pretrained(folder / "teacher")
+    tokenizer.save_pretrained(folder / "teacher")
     table = read_table(workplace / "train.csv")
     with (folder / "train.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -25,6 +32,7 @@ def run(workplace, tmp_path_factory):
         rows = zip(table["text"], table["label"], strict=True)
         writer.writerows(row for row in rows if not DROPPED & set(row[0].split()))
     changes = {"train_file": str(folder / "train.csv"), "trim_vocabulary": True, "assistants": (0.5,)}
+    changes["teacher"] = str(folder / "teacher")
     return minidisc.compress(**tiny.settings(workplace, folder / "run", **changes))
 
 
@@ -45,9 +53,12 @@ def test_what_is_saved_has_fewer_pieces(run, workplace, tmp_path):
 
 
 def test_the_teachers_figures_are_those_of_the_whole_one(run, workplace):
-    assert run.teacher.metrics["accuracy"] == pytest.approx(tiny.accuracy(workplace / "teacher", workplace))
-    tensors = load_file(workplace / "teacher" / "model.safetensors")
+    accuracy = tiny.accuracy(run.teacher.path, workplace)
+    assert run.teacher.metrics["accuracy"] == pytest.approx(accuracy)
+    tensors = load_file(run.teacher.path / "model.safetensors")
     assert run.teacher.sizes.all == sum(tensor.numel() for tensor in tensors.values())
+    confusion = np.array(run.results["contrast"]["teacher"])
+    assert confusion.trace() / confusion.sum() == pytest.approx(accuracy)
 
 
 def test_what_is_told(run, workplace):
