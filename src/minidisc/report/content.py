@@ -96,7 +96,6 @@ def _models(results: dict[str, Any]) -> list[dict[str, Any]]:
 def _sandwiches(results: dict[str, Any], metrics: list[tuple[str, str]]) -> list[dict[str, Any]]:
     lam, assistants = results["settings"]["tradeoff_lambda"], results["assistants"]
     student = results["student"]["sparsity"]
-    teachers = [results["teacher"], *assistants]
     found = []
     rows = results["candidates"]
     for number, (table, sweep) in enumerate(zip(tables_of(rows), lambda_sweeps(rows), strict=True), start=1):
@@ -124,12 +123,22 @@ def _sandwiches(results: dict[str, Any], metrics: list[tuple[str, str]]) -> list
                     best,
                     _axis(metrics),
                     lam,
-                    teachers[number - 1]["selection_metrics"]["metric"],
+                    [teacher["selection_metrics"]["metric"] for _, teacher in _teachers_behind(results, number - 1)],
                     text,
                 ),
             }
         )
     return found
+
+
+def _teachers_behind(results: dict[str, Any], number: int) -> list[tuple[str, dict[str, Any]]]:
+    """Who teaches the stage behind so many assistants, each with its role (see `Job.teachers_with`)."""
+    assistants, teacher = results["assistants"], ("teacher", results["teacher"])
+    if not number:
+        return [teacher]
+    assistant = formats.assistant_name(number, len(assistants)), assistants[number - 1]
+    teachers = {"assistant": [assistant], "teacher": [teacher], "both": [assistant, teacher]}
+    return teachers[results["settings"].get("second_teacher", "assistant")]
 
 
 def _choice_in_words(results: dict[str, Any]) -> list[str]:
@@ -284,6 +293,6 @@ def _stage_title(results: dict[str, Any], name: str) -> str:
     if name.startswith("sandwich-"):
         return f"Sandwich {name.removeprefix('sandwich-')}"
     if name == "student":
-        count = len(results["assistants"])
-        return f"Student from {formats.assistant_name(count, count) if count else 'teacher'}"
+        teachers = _teachers_behind(results, len(results["assistants"]))
+        return f"Student from {' and '.join(role for role, _ in teachers)}"
     return name[0].upper() + name[1:]

@@ -49,7 +49,13 @@ _RC: dict[Any, Any] = {
 
 
 def candidates_plot(
-    name: str, rows: Sequence[dict[str, Any]], best: dict[str, Any], metric: str, lam: float, teacher: float, text: str
+    name: str,
+    rows: Sequence[dict[str, Any]],
+    best: dict[str, Any],
+    metric: str,
+    lam: float,
+    teachers: Sequence[float],
+    text: str,
 ) -> str:
     """Metric, with its interval, and t_λ over sparsity.
 
@@ -60,13 +66,16 @@ def candidates_plot(
         best: the row with the chosen size.
         metric: name of the metric, with its range.
         lam: λ.
-        teacher: the sandwich's teacher's metric on the same rows.
+        teachers: the metric of each of the sandwich's teachers on the same rows.
         text: what the plot shows, for who cannot see it.
     """
 
     def draw(axes: Any) -> None:
         x = [100 * row["sparsity"] for row in rows]
-        axes.axhline(teacher, color=_INK, linewidth=1, linestyle=(0, (1, 2)), label="its teacher's metric")
+        whose = "its teacher's metric" if len(teachers) == 1 else "its teachers' metrics"
+        for number, teacher in enumerate(teachers):
+            label = "_" * number + whose  # a legend leaves out what begins with an underscore
+            axes.axhline(teacher, color=_INK, linewidth=1, linestyle=(0, (1, 2)), label=label)
         axes.plot(x, [r["metric"] for r in rows], "o-", color=_METRIC, label="metric", gid="metric", zorder=3)
         ends = list(zip(*(row["interval"] for row in rows), strict=True))
         # Not errorbar(), which refuses a metric that lies outside its interval; a bootstrap does not rule that out.

@@ -6,8 +6,9 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from matplotlib.figure import Figure
 
-from minidisc.report import content, formats, write_report
+from minidisc.report import content, formats, plots, write_report
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 LAYERS = 3
@@ -391,6 +392,39 @@ def test_the_plot_marks_the_chosen_candidate(pages, name, stage, index):
         assert low == pytest.approx((x, y + per_unit * (row["interval"][0] - row["metric"])), abs=1e-3)
         assert high == pytest.approx((x, y + per_unit * (row["interval"][1] - row["metric"])), abs=1e-3)
     assert text.count('<tr class="chosen">') == len(results["assistants"])
+
+
+@pytest.mark.parametrize(
+    ("second", "taught_by", "student_from"),
+    [
+        ("assistant", ["assistant 1"], "assistant 2"),
+        ("teacher", ["teacher"], "teacher"),
+        ("both", ["assistant 1", "teacher"], "assistant 2 and teacher"),
+    ],
+)
+def test_who_teaches_behind_an_assistant(tmp_path, monkeypatch, no_plots, second, taught_by, student_from):
+    lines = []
+    monkeypatch.setattr(content, "candidates_plot", lambda *given: lines.append(given[5]) or "")
+    results = make(stages=3)
+    results["settings"]["second_teacher"] = second
+    metrics = {"teacher": 0.95, "assistant 1": 0.94, "assistant 2": 0.93}
+    for model, value in zip([results["teacher"], *results["assistants"]], metrics.values(), strict=True):
+        model["selection_metrics"] = {"accuracy": value, "metric": value}
+    text = render(results, tmp_path)
+    assert lines == [[0.95], [metrics[role] for role in taught_by]]
+    assert f'<th scope="row">Student from {student_from}</th>' in text
+
+
+@pytest.mark.parametrize(
+    ("teachers", "label"), [([0.95], "its teacher's metric"), ([0.95, 0.85], "its teachers' metrics")]
+)
+def test_every_teacher_has_a_line_and_the_legend_one_word_for_them(monkeypatch, teachers, label):
+    axes = Figure().add_subplot()
+    monkeypatch.setattr(plots, "_svg", lambda name, draw, *_, **__: draw(axes))
+    rows = make()["candidates"]
+    plots.candidates_plot("c", rows, rows[0], "accuracy", 0.2, teachers, "text")
+    assert [line.get_ydata()[0] for line in axes.lines if "teacher" in line.get_label()] == teachers
+    assert [name for name in axes.get_legend_handles_labels()[1] if "teacher" in name] == [label]
 
 
 def test_the_interval_need_not_hold_the_metric(tmp_path):
