@@ -159,11 +159,12 @@ def test_two_assistants_are_chosen_one_after_the_other():
     assert [a.candidate.spec.sparsity for a in outcome.assistants] == [0.7, 0.8]
 
 
+@pytest.mark.parametrize("importance", ["teacher", "assistant"])
 @pytest.mark.parametrize("no_gap", ["train", "stop"])
-def test_without_a_gap_behind_the_first_assistant(no_gap):
+def test_without_a_gap_behind_the_first_assistant(no_gap, importance):
     # After 70 %, 90 % has the larger tradeoff of the two that are left.
     scores = {0.5: 0.90, 0.6: 0.89, 0.7: 0.88, 0.8: 0.80, 0.9: 0.82, "student": {0.9: 0.85}}
-    outcome, job = run(scores, stages=3, no_gap=no_gap)
+    outcome, job = run(scores, stages=3, no_gap=no_gap, second_importance=importance)
     first = ["sandwich-1: 70 % with the weights of 70 %"]
     second = ("sandwich-2", first, "sandwich-1: 80 % with the weights of 90 %", [0.8, 0.9])
     last = ("student", first, "sandwich-2: 90 % with the weights of 90 %", [0.9])

@@ -41,7 +41,8 @@ def minidisc(job: Job) -> Outcome:
         source = stage.network(chosen.spec, width=remaining[0])
     else:
         remaining = [job.target]
-    if outcome.assistants and job.settings.second_importance == "assistant":
+    # Without a gap the student goes on from its own weights, also behind an assistant that was chosen before.
+    if not no_gap and job.settings.second_importance == "assistant":
         source, target = outcome.reorder(job, assistant)
         remaining = [target]
     last = job.train("student", teachers, source, remaining)
