@@ -7,6 +7,7 @@ from typing import Any
 
 from minidisc.report import formats
 from minidisc.report.plots import front_plot
+from minidisc.rows import REST_OF
 
 _Cell = tuple[float, str] | str | None
 _SIZES = (("prunable", "prunable"), ("without_embeddings", "without embeddings"), ("all", "all"))
@@ -57,8 +58,9 @@ def _front(name: str, label: str, points: Sequence[tuple[str, float, float]]) ->
 def _differences(results: Sequence[dict[str, Any]]) -> list[str]:
     """Why the runs' figures are not of the same thing."""
     found = []
-    # Which half of a split they are, the seed says.
-    seeds = {c["settings"].get("seed") if _halved(c["rows"]) else None for c in results}
+    # Which part of a split they are, the seed says.
+    parts = [content for content in results if content["rows"]["validation"]["source"].startswith(REST_OF)]
+    seeds = {content["settings"].get("seed") for content in parts}
     prints = [content.get("fingerprints", {}) for content in results]
     first = results[0]
     if (
@@ -70,11 +72,6 @@ def _differences(results: Sequence[dict[str, Any]]) -> list[str]:
     if any(p.get("teacher_weights") != prints[0].get("teacher_weights") for p in prints):
         found.append("the runs do not have the same teacher.")
     return found
-
-
-def _halved(rows: dict[str, Any]) -> bool:
-    """Whether the validation rows are what was left of a split when others were drawn from it."""
-    return bool(rows["selection"]["source"] == f"held out of {rows['validation']['source']}")
 
 
 def _tables(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
