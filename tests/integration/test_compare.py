@@ -101,6 +101,14 @@ def test_a_cell_that_shares_work_is_charged_for_it(comparison):
         assert one["cost"]["flops"] > other["cost"]["flops"]
 
 
+def test_targets_that_keep_the_same_layers_share_their_student(comparison):
+    """One layer of three is nearest to both."""
+    one, other = (cell(comparison, "direct:student=layers", target) for target in (0.75, 0.9))
+    assert one["metrics"] == other["metrics"]
+    # To the second: they were trained once.
+    assert one["stages"]["student"] == other["stages"]["student"]
+
+
 def test_equal_flops_are_nearly_equal(comparison):
     own, other = cell(comparison, "direct:flops_of=minidisc"), cell(comparison, "minidisc")
     step = cell(comparison, "direct")["stages"]["student"]

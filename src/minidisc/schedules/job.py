@@ -143,6 +143,10 @@ class Job:
         settings = self.settings.of_stage(rows, number)
         rule = settings.rule_of_step(len(candidates))
         always = [spec for spec in self.always if spec in candidates]
+        sizes = [asdict(c) for c in candidates]
+        if settings.student == "layers":
+            # Several targets may keep the same few layers, which are then trained once.
+            sizes = [{**size, "sparsity": None} for size in sizes]
         key = fingerprint(
             {
                 "base": self.base,
@@ -150,7 +154,7 @@ class Job:
                 # Only where there is one, so that stages trained before there could be are found again.
                 **({"final_learning_rate": settings.final_learning_rate} if settings.final_learning_rate else {}),
                 "candidates_per_step": rule,
-                "candidates": [asdict(c) for c in candidates],
+                "candidates": sizes,
                 "always": [c.sparsity for c in always],
                 "teachers": [] if settings.loss in WITHOUT_TEACHER else [(t.weights, t.width) for t in teachers],
                 # Cut to the candidates, whatever width it is handed over in.
