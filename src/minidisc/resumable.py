@@ -180,10 +180,14 @@ class ResumableTrainer(Trainer):
 
     def keep_snapshots_only(self) -> None:
         """Once finished, drop what only further training would need; the best weights and the figures stay."""
-        newest = self._checkpoints()[-1]
-        for file in newest.iterdir():
-            if file.name not in _FIGURES:
-                file.unlink()
+        ranks.by_zero(self._drop_checkpoint)
+
+    def _drop_checkpoint(self) -> None:
+        for path in self._checkpoints()[-1].iterdir():
+            if path.is_dir():  # DeepSpeed's
+                shutil.rmtree(path)
+            elif path.name not in _FIGURES:
+                path.unlink()
 
     def _train_from(self, checkpoint: Path | None) -> None:
         if checkpoint is None:

@@ -169,6 +169,9 @@ def test_a_drop_that_was_too_small_is_raised_without_training_again(workplace, t
         minidisc.compress(**values)
     assert "% loses least, 0.5139 of" in str(refused.value)
     trained = sorted((tmp_path / "run" / "checkpoints").rglob("snapshot-*"))
+    # Nothing of a finished stage is kept that only further training would need.
+    left = {file.name for file in (tmp_path / "run" / "checkpoints").glob("*/checkpoint-*/*")}
+    assert left == {"minidisc.json", "trainer_state.json"}
     times = [file.stat().st_mtime_ns for file in trained]
     values["max_drop"] = re.search(r"--max-drop (\S+) or more", str(refused.value))[1]
     with pytest.raises(UserError, match="--resume"):

@@ -200,6 +200,17 @@ def test_a_finished_training_is_not_trained_further(tmp_path, undisturbed):
     assert_same(outcome(resume(tmp_path / "copy", progress=progress)), whole)
 
 
+def test_what_is_asked_of_a_finished_training_is_in_its_snapshots(tmp_path, undisturbed):
+    folder, whole = undisturbed
+    last = tmp_path / "copy" / "checkpoint-6"
+    shutil.copytree(folder, tmp_path / "copy")
+    (last / "global_step6").mkdir()  # as DeepSpeed keeps its state
+    resume(tmp_path / "copy").keep_snapshots_only()
+    assert {path.name for path in last.iterdir()} == {"minidisc.json", "trainer_state.json"}
+    again = resume(tmp_path / "copy")
+    assert_same({**outcome(again), "weights": whole["weights"]}, whole)
+
+
 class Falling:
     """A metric that only falls."""
 

@@ -195,7 +195,7 @@ class Job:
             trainer.fit()
         # Whatever is wanted of it is in its files.
         free_weights(trainer.model)
-        if self.shared:
+        if self.shared or not settings.keep_checkpoints:
             trainer.keep_snapshots_only()
         finished = Stage(key, trainer, {name: store.cost for name, store in stores.items()})
         if settings.keep_sizes and not self.shared:
