@@ -78,8 +78,10 @@ def _compress(asked: CompressSettings, listener: Listener, resume: bool, held: E
             held.enter_context(in_use(folder))
         prepared = Preparation(settings, listener)
         if not (folder / "results.json").is_file():
+            prepared.rank_evenly()
             widest = budgets.widest(settings)
-            check_disk(folder, disk_needed(prepared.shape, widest, prepared.stored_lengths(widest)), folder)
+            stages = planned(prepared.job(widest, folder))
+            check_disk(folder, disk_needed(prepared.shape, widest, stages, prepared.stored_lengths(widest)), folder)
         fresh = not (folder / "run.yaml").is_file()
         # A drop that no candidate kept within may be raised; the candidates are trained already.
         free = ("max_drop",) if settings.max_drop and not (folder / budgets.FILE).is_file() else ()

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from minidisc.measure import Cost, Shape, measured
 from minidisc.memory import HOLES, release_memory, resident_memory
 from minidisc.prediction import Collate, flops_over, model_inputs
 from minidisc.probing import Probe, ProbeSettings, probe
-from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, even_scores, make_spec
+from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities
 from minidisc.tasks import Task, placeholder_names
 from minidisc.teaching import stored_bytes
 
@@ -172,7 +172,7 @@ def estimate(
         # The trial of the passes is a part of the run too.
         memory=max(int((1 + holes) * (_beside(teacher) + max(by_phase.values()))), spent.peak_memory * on_cpu),
         phases=by_phase,
-        disk=disk_needed(shape, settings, lengths.tolist() if stored else []),
+        disk=disk_needed(shape, settings, stages, lengths.tolist() if stored else []),
     )
 
 
@@ -363,30 +363,76 @@ class _Flops:
         return 3 * _trained_rows(stage, self._rows) * sum(chance * self._row(spec) for spec, chance in chances)
 
 
-def disk_needed(shape: Shape, settings: CompressSettings, lengths: Sequence[int], runs: int = 1) -> int:
+def disk_needed(
+    shape: Shape, settings: CompressSettings, stages: Sequence[Sequence[SubnetworkSpec]], lengths: Sequence[int]
+) -> int:
     """Bytes on disk while a run is at work, at the worst.
 
-    Of the largest network that is trained, the old and the new checkpoint, each of weights and moments, a snapshot
-    per candidate, which may be kept in ``RUN/sizes`` too, an assistant and a student; and the outputs of all that
-    may teach.
+    Of the largest network that is trained, the old and the new checkpoint, each of weights and moments; of every
+    stage a snapshot per candidate, each of which may be kept in ``RUN/sizes`` too, its last checkpoint, if those are
+    kept, and the network that it hands over; and the outputs of all that may teach.
 
     Args:
         shape: the teacher's.
         settings: of the run, with a target.
+        stages: the sub-networks of every stage (see `minidisc.schedules.planned`).
         lengths: tokens of the rows that teachers' outputs are stored for, if they are.
-        runs: how many share a folder, and so what teachers' outputs may take.
     """
-    sparsities = candidate_sparsities(settings.target_sparsity, settings.grid)
-    widest = make_spec(*even_scores(shape.full()), sparsities[0])
-    copies = 2 * (1 + MOMENTS[settings.optimizer]) + (1 + settings.keep_sizes) * len(sparsities) + 2
+    widest = [_widest(shape, specs) for specs in stages]
+    numbers = _checkpoints(settings, max(widest)) + sum(_snapshots(shape, specs) for specs in stages)
+    if settings.keep_sizes:
+        numbers += sum(shape.sizes(spec).all for specs in stages for spec in specs)
+    if settings.keep_checkpoints:
+        numbers += (1 + MOMENTS[settings.optimizer]) * (sum(widest) - max(widest))
+    # Of an exhaustive search's trials the best one alone hands something over.
+    numbers += sum(widest[:2] if settings.schedule == "maxidisc" else widest)
+    return numbers * _BYTES + _outputs(shape, settings, lengths)
+
+
+def disk_of_cells(
+    shape: Shape,
+    cells: Sequence[tuple[CompressSettings, Sequence[tuple[Hashable, Sequence[SubnetworkSpec]]]]],
+    lengths: Callable[[CompressSettings], Sequence[int]],
+) -> int:
+    """Bytes on disk while a comparison is at work, at the worst.
+
+    Of the largest network that is trained two checkpoints, as in `disk_needed`; of every stage a snapshot per
+    candidate; and the outputs of all that may teach.
+
+    Args:
+        shape: the teacher's.
+        cells: of each its settings, and its stages with what tells them apart; equal ones are trained once.
+        lengths: see `disk_needed`, by a cell's settings.
+    """
+    stages = {key: specs for _, own in cells for key, specs in own}
+    checkpoints = max(_checkpoints(settings, _widest(shape, specs)) for settings, own in cells for _, specs in own)
+    outputs = max(_outputs(shape, settings, lengths(settings), len(cells)) for settings, _ in cells)
+    return (checkpoints + sum(_snapshots(shape, specs) for specs in stages.values())) * _BYTES + outputs
+
+
+def _widest(shape: Shape, specs: Sequence[SubnetworkSpec]) -> int:
+    return max(shape.sizes(spec).all for spec in specs)
+
+
+def _checkpoints(settings: CompressSettings, numbers: int) -> int:
+    """The old one and the new one, of a network of so many numbers."""
+    return 2 * (1 + MOMENTS[settings.optimizer]) * numbers
+
+
+def _snapshots(shape: Shape, specs: Sequence[SubnetworkSpec]) -> int:
+    """One for each candidate, of the whole network that they share."""
+    return len(specs) * _widest(shape, specs)
+
+
+def _outputs(shape: Shape, settings: CompressSettings, lengths: Sequence[int], runs: int = 1) -> int:
+    """Bytes that the outputs of teachers may take, of so many runs that share a folder."""
     teachers = {
         "minidisc": settings.stages,
-        "maxidisc": len(sparsities),
+        "maxidisc": len(candidate_sparsities(settings.target_sparsity, settings.grid)),
         "chain": 1 + len(settings.assistants or ()),
     }.get(settings.schedule, 1)
     own = stored_bytes(lengths, shape, settings.effective_loss, settings.teacher_top_k or 0)
-    outputs = runs * teachers * own
-    return copies * shape.sizes(widest).all * _BYTES + min(outputs, int(settings.teacher_cache * 2**30))
+    return min(runs * teachers * own, int(settings.teacher_cache * 2**30))
 
 
 def check_disk(folder: Path, needed: int, written: Path) -> None:

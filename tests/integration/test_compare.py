@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +61,21 @@ def trained():
 
 
 @pytest.fixture(scope="module")
-def comparison(workplace, tmp_path_factory, trained):
+def counted():
+    """The settings and stages of each cell that the disk is to hold."""
+    found, original = [], cells.disk_of_cells
+
+    def disk_of_cells(shape, own, lengths):
+        found.extend(own)
+        return original(shape, own, lengths)
+
+    cells.disk_of_cells = disk_of_cells
+    yield found
+    cells.disk_of_cells = original
+
+
+@pytest.fixture(scope="module")
+def comparison(workplace, tmp_path_factory, trained, counted):
     return compare(**settings(workplace, tmp_path_factory.mktemp("comparisons") / "all"))
 
 
@@ -86,10 +101,14 @@ def test_every_cell_is_there(comparison):
     assert all(f"| {method} |" in page for method in METHODS)
 
 
-def test_equal_work_is_done_once(comparison, trained):
+def test_equal_work_is_done_once(comparison, trained, counted):
     assert len(trained) == len(set(trained))
     # One sandwich with the default rule, and one with all candidates, for both targets.
     assert sum(name.startswith("sandwich-1") for name in trained) == 2
+    own = [stages for cell, stages in counted if Path(cell.output_dir) == comparison.output_dir]
+    assert len(own) == 2 * len(METHODS)
+    sandwiches = {key for (key, specs), *_ in own if len(specs) > 1}
+    assert len(sandwiches) == 2
     # Two assistants for maxidisc at both targets; the first is the chain's too, which adds one of its own.
     assert sum(name.startswith("assistant-") for name in trained) == 3
 

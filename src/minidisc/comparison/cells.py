@@ -23,11 +23,11 @@ from minidisc.listening import Listener, LoggingListener
 from minidisc.losses import WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape, Sizes
 from minidisc.prediction import flops_over
-from minidisc.preflight import check_disk, disk_needed
+from minidisc.preflight import check_disk, disk_of_cells
 from minidisc.preparation import Preparation
 from minidisc.results import plain
 from minidisc.runs import check_folder, in_use, open_run, settled, versions
-from minidisc.schedules import SCHEDULES, Job
+from minidisc.schedules import SCHEDULES, Job, planned
 from minidisc.values import fingerprint, settings_from
 
 
@@ -84,10 +84,10 @@ class _Comparison:
         first = self._prepare(settings.seeds[0])
         for cell in cells:
             first.check(cell)
-        missing = sum(not self._file(method, target, seed).is_file() for seed, target, method in self._cells())
+        missing = [cell for cell in self._cells() if not self._file(cell[2], cell[1], cell[0]).is_file()]
         if missing:
-            needs = [disk_needed(first.shape, cell, first.stored_lengths(cell), missing) for cell in cells]
-            check_disk(self.folder, max(needs), self.folder / "checkpoints" / "outputs")
+            # What finished cells have left there is not all of use to missing ones; but rather that than a refusal.
+            check_disk(self.folder, self._disk_of(missing, first), self.folder / "checkpoints")
         open_run(settings, first.fingerprints, resume, free=("methods", "seeds"))
         self._prepared = {settings.seeds[0]: first}
         self._teacher: dict[str, Any] | None = None
@@ -127,6 +127,18 @@ class _Comparison:
             for target in settings.target_sparsities
             for method in self.methods
         ]
+
+    def _disk_of(self, cells: list[tuple[int, float, Method]], first: Preparation) -> int:
+        """What cells take on disk, layers taken for equally important."""
+        first.rank_evenly()
+        found = []
+        for seed, target, method in cells:
+            job = first.job(method.settings(self.settings, target, seed), self.folder, shared=True)
+            one, *others = planned(job)
+            # Who teaches those is not known yet, and so not which of them are equal.
+            later = [((seed, target, method.name, number), specs) for number, specs in enumerate(others)]
+            found.append((job.settings, [(job.key_of_first(one), one), *later]))
+        return disk_of_cells(first.shape, found, first.stored_lengths)
 
     def _prepare(self, seed: int) -> Preparation:
         settings, targets = self.settings, self.settings.target_sparsities

@@ -141,21 +141,9 @@ class Job:
         """
         rows = len(self.train_rows)
         settings = self.settings.of_stage(rows, number)
-        rule = settings.rule_of_step(len(candidates))
-        always = [spec for spec in self.always if spec in candidates]
-        sizes = [asdict(c) for c in candidates]
-        if settings.student == "layers":
-            # Several targets may keep the same few layers, which are then trained once.
-            sizes = [{**size, "sparsity": None} for size in sizes]
         key = fingerprint(
             {
-                "base": self.base,
-                "settings": {name: getattr(settings, name) for name in _STAGE_SETTINGS},
-                # Only where there is one, so that stages trained before there could be are found again.
-                **({"final_learning_rate": settings.final_learning_rate} if settings.final_learning_rate else {}),
-                "candidates_per_step": rule,
-                "candidates": sizes,
-                "always": [c.sparsity for c in always],
+                **self._made_by(settings, candidates),
                 "teachers": [] if settings.loss in WITHOUT_TEACHER else [(t.weights, t.width) for t in teachers],
                 # Cut to the candidates, whatever width it is handed over in.
                 "source": source.weights,
@@ -171,7 +159,7 @@ class Job:
             extract(source.model, min(candidates, key=lambda c: c.sparsity)),
             SandwichArguments(
                 **trainer_arguments(settings, folder),
-                candidates_per_step=rule,
+                candidates_per_step=settings.rule_of_step(len(candidates)),
                 dropout=settings.dropout,
                 train_embeddings=settings.train_embeddings,
                 loss=settings.loss,
@@ -187,7 +175,7 @@ class Job:
             selection_rows=self.selection_rows,
             tokenizer=self.tokenizer,
             progress=self.progress(stage),
-            always=always,
+            always=self._always_of(candidates),
             stores=list(stores.values()),
             stored=self.drop_teacher,
         )
@@ -201,6 +189,30 @@ class Job:
         if settings.keep_sizes and not self.shared:
             finished.keep_sizes(stage, self.folder)
         return finished
+
+    def key_of_first(self, candidates: Sequence[SubnetworkSpec]) -> str:
+        """A hash of what makes the first stage of these candidates, the same for all jobs that will share it."""
+        settings = self.settings.of_stage(len(self.train_rows), 1)
+        return fingerprint([self._made_by(settings, candidates), settings.schedule, settings.student])
+
+    def _made_by(self, settings: CompressSettings, candidates: Sequence[SubnetworkSpec]) -> dict[str, Any]:
+        """What makes a stage, but for who teaches it and what it is cut from."""
+        sizes = [asdict(c) for c in candidates]
+        if settings.student == "layers":
+            # Several targets may keep the same few layers, which are then trained once.
+            sizes = [{**size, "sparsity": None} for size in sizes]
+        return {
+            "base": self.base,
+            "settings": {name: getattr(settings, name) for name in _STAGE_SETTINGS},
+            # Only where there is one, so that stages trained before there could be are found again.
+            **({"final_learning_rate": settings.final_learning_rate} if settings.final_learning_rate else {}),
+            "candidates_per_step": settings.rule_of_step(len(candidates)),
+            "candidates": sizes,
+            "always": [c.sparsity for c in self._always_of(candidates)],
+        }
+
+    def _always_of(self, candidates: Sequence[SubnetworkSpec]) -> list[SubnetworkSpec]:
+        return [spec for spec in self.always if spec in candidates]
 
     def _stores(self, teachers: Sequence[Network], source: Network) -> dict[str, OutputStore]:
         """Where each teacher's outputs are kept; which those are depends on the loss and on the student's depth."""
