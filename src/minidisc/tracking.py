@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 from transformers.integrations import (
     INTEGRATION_TO_CALLBACK,
     TensorBoardCallback,
@@ -17,7 +17,6 @@ from transformers.integrations import (
 
 from minidisc import ranks
 from minidisc.errors import UserError
-from minidisc.resumable import ResumableTrainer
 
 # The run that is open now, of trackers whose callbacks start one if there is none, and never finish it.
 _RUNS: dict[str, Callable[[Any], Any]] = {
@@ -40,8 +39,8 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def tracked(trainer: ResumableTrainer, names: Sequence[str], folder: Path) -> Iterator[None]:
-    """Within the block a stage, unless it is finished already, reports to trackers as it is trained.
+def tracked(trainer: Trainer, names: Sequence[str], folder: Path, finished: bool = False) -> Iterator[None]:
+    """Within the block a stage reports to trackers as it is trained, if it is.
 
     Each stage has a run of its own: what transformers leaves open is finished, but no run that was there before.
 
@@ -49,8 +48,9 @@ def tracked(trainer: ResumableTrainer, names: Sequence[str], folder: Path) -> It
         trainer: the stage's.
         names: see `check_trackers`.
         folder: where TensorBoard's files go; the other trackers have settings of their own, in environment variables.
+        finished: whether it has been trained before, and nothing is left to report.
     """
-    if ranks.rank() > 0 or trainer.finished:
+    if ranks.rank() > 0 or finished:
         yield
         return
     left_open = [name for name in names if name in _RUNS and not _RUNS[name](import_module(name))]

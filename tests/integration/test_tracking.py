@@ -83,7 +83,7 @@ def test_a_tracker_is_set_up_once_by_rank_0_for_what_is_trained(tmp_path, monkey
     for rank, expected in ((1, []), (0, [0]), (0, [0])):
         trainer = trainer_for(tmp_path, max_steps=1)
         monkeypatch.setattr(tracking.ranks, "rank", lambda rank=rank: rank)
-        with tracking.tracked(trainer, ["azure_ml"], tmp_path):
+        with tracking.tracked(trainer, ["azure_ml"], tmp_path, trainer.finished):
             if rank == 0:
                 trainer.fit()
         assert began == expected

@@ -179,7 +179,8 @@ class Job:
             stores=list(stores.values()),
             stored=self.drop_teacher,
         )
-        with tracked(trainer, settings.report_to or (), self.folder / "tensorboard" / folder.name):
+        board = self.folder / "tensorboard" / folder.name
+        with tracked(trainer, settings.report_to or (), board, trainer.finished):
             trainer.fit()
         # Whatever is wanted of it is in its files.
         free_weights(trainer.model)
