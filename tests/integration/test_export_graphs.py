@@ -53,3 +53,13 @@ def test_families_with_empty_layers(row, tmp_path):
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_layer_without_heads_is_traced_for_any_number_of_rows():
+    attention = extract(*shallow(DISTILBERT)).distilbert.transformer.layer[1].attention
+    assert attention.kept_heads == 0
+    width = attention.q_lin.in_features
+    sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    exported = torch.export.export(attention, (torch.randn(2, 7, width),), dynamic_shapes=(sizes,), strict=False)
+    states = torch.randn(5, 3, width)
+    torch.testing.assert_close(exported.module()(states)[0], attention(states)[0])

@@ -122,7 +122,7 @@ class HeadsOptional(Mixin):
         """Attend, if there are heads to attend with."""
         if self.kept_heads == 0:
             # Some caches are asked in every layer for the tokens so far: one key of a single number for each.
-            keys = hidden_states.new_zeros(len(hidden_states), 1, hidden_states.shape[1], 1)
+            keys = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
             past = kwargs.get("past_key_values", kwargs.get("layer_past"))
             if past is not None:
                 keys, _ = past.update(keys, keys, self.layer_idx)  # type: ignore[attr-defined]
