@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import platform
 import shutil
@@ -20,12 +21,6 @@ from minidisc.errors import UserError
 from minidisc.files import new_file
 from minidisc.values import changes
 
-fcntl: Any
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-
 TEXT = "text"
 """Folder in the run's of what its teacher wrote, which is there before the run is."""
 _LOCK = ".lock"
@@ -42,7 +37,7 @@ def in_use(folder: Path) -> Iterator[None]:
     Raises:
         UserError: another process is at work there.
     """
-    if fcntl is None or ranks.rank() > 0:
+    if ranks.rank() > 0:
         yield
         return
     made = [part for part in (folder, *folder.parents) if not part.exists()]
@@ -140,6 +135,12 @@ def _check_writable(folder: Path) -> None:
         raise UserError(f"--output-dir {folder} cannot be made: {there} is a file; give another folder.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"--output-dir {folder} cannot be written: {there} allows no writing; give another folder.")
+    try:
+        str(folder.resolve()).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"--output-dir {str(folder)!a} is not UTF-8, which files of weights need; give another name."
+        ) from None
 
 
 def remove_run(folder: Path) -> None:

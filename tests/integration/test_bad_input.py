@@ -86,6 +86,7 @@ CASES = [
     ("output folder in a file", {"output-dir": "{odd.xlsx}/run"}, ["cannot be made", "odd.xlsx is a file"]),
     ("a drop that chooses among one size", {"target-sparsity": None, "max-drop": "1%", "grid": "0.5"}, ["one size"]),
     ("output folder holds something else", {"output-dir": "{full}"}, ["is not empty"]),
+    ("output folder that is no Unicode", {"output-dir": "r\udce9sultats"}, ["'r\\udce9sultats'", "not UTF-8"]),
     ("output folder is a file", {"output-dir": "{odd.xlsx}"}, ["is a file"]),
 ]
 

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -95,7 +96,8 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path, old):
 
 
 def test_json(tmp_path):
-    value = {"a": [1, 2.5, None, True], "name": "λ-tradeoff"}
+    # Of a file name that is no Unicode Python makes half a pair.
+    value = {"a": [1, 2.5, None, True], "name": "λ-tradeoff", "file": os.fsdecode(b"donn\xe9es.csv")}
     write_json(tmp_path / "sub" / "x.json", value)
     assert read_json(tmp_path / "sub" / "x.json") == value
     text = (tmp_path / "sub" / "x.json").read_bytes().decode("utf-8")
