@@ -182,7 +182,7 @@ def _variables(results: dict[str, Any], model: dict[str, Any], folder: Path) -> 
     return {
         "name": _name(results, model),
         "model": model,
-        "teacher": _teacher_on_hub(results) or Path(settings["teacher"]).name,
+        "teacher": _teacher_on_hub(results) or _folder_name(settings["teacher"]),
         "on_hub": _teacher_on_hub(results) is not None,
         "task": task,
         "rows": results["rows"],
@@ -218,6 +218,16 @@ def hub_id(model: str) -> str | None:
     """A model's name on the Hub, if it came from there."""
     on_hub = not Path(model).exists() and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model)
     return model if on_hub else None
+
+
+def shown_name(model: str) -> str:
+    """What a card calls a model: its name on the Hub, or its folder's, without the place where that lies."""
+    return hub_id(model) or _folder_name(model)
+
+
+def _folder_name(path: str) -> str:
+    # The folder that a command runs in may be given as a dot.
+    return Path(path).name or Path(path).resolve().name
 
 
 def _teacher_on_hub(results: dict[str, Any]) -> str | None:

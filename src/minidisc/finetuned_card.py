@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from minidisc.card import auto_class_of, errors_of, hub_id, metadata, pipeline_of, write_markdown
+from minidisc.card import auto_class_of, errors_of, hub_id, metadata, pipeline_of, shown_name, write_markdown
 from minidisc.config import FinetuneSettings
 from minidisc.runs import versions
 from minidisc.tasks import TaskData
@@ -23,10 +23,9 @@ def write_finetuned_card(settings: FinetuneSettings, data: TaskData, metrics: di
     """
     task, values = asdict(data.task), asdict(settings)
     rows: dict[str, Any] = {"train": data.train, "validation": data.validation}
-    base = hub_id(settings.model)
     variables = {
-        "base": base or Path(settings.model).name,
-        "on_hub": base is not None,
+        "base": shown_name(settings.model),
+        "on_hub": hub_id(settings.model) is not None,
         "task": task,
         "rows": {name: {"source": data.splits[name], "count": len(found)} for name, found in rows.items()},
         "metrics": metrics,

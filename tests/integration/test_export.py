@@ -117,6 +117,8 @@ def test_the_engine_computes_what_pytorch_computes(exported, student):
 
 def test_what_export_json_says(exported, workplace, student, capsys):
     record = read_json(exported / "export.json")
+    # Not where it lies: what is pushed tells nobody whose home that was.
+    assert record["model"] == student.name
     assert record["rows"] == {"source": "validation.csv", "count": 60}
     assert list(record["engines"]) == ["pytorch", "onnx", "onnx int8"]
     main(["evaluate", *flags(workplace, student), "--json"])

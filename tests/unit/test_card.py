@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
-from minidisc.card import sampling_error, write_card
+from minidisc.card import sampling_error, shown_name, write_card
 from minidisc.modeling.classes import CODE_FILE
 from minidisc.tasks import METRICS
 
@@ -204,6 +204,15 @@ def test_what_the_card_of_a_fine_tuned_model_says(tmp_path):
     # For the tokenizer too: for its class transformers looks at the configuration, and asks at a terminal.
     lines = (tmp_path / "README.md").read_text().splitlines()
     assert all("trust_remote_code=True" in line for line in lines if '"FOLDER"' in line and "(" in line)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"), [("who/bert", "who/bert"), ("/home/alice/bert", "bert"), ("../bert/", "bert"), (".", "here")]
+)
+def test_a_model_goes_by_its_name_on_the_hub_or_its_folders(tmp_path, monkeypatch, model, name):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert shown_name(model) == name
 
 
 def test_a_student_of_whole_layers_that_labels_have_taught(tmp_path):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from minidisc.card import TAGS, errors_of, hub_id, metadata, write_markdown
+from minidisc.card import TAGS, errors_of, hub_id, metadata, shown_name, write_markdown
 from minidisc.config import ExportSettings
 from minidisc.tasks import Task
 
@@ -20,12 +20,11 @@ def write_export_card(settings: ExportSettings, task: Task, record: dict[str, An
         record: what ``export.json`` holds.
         folder: the exported one.
     """
-    source = hub_id(settings.model)
     engines = record["engines"]
     variables = {
         **record,
-        "on_hub": source is not None,
-        "source": source or Path(settings.model).name,
+        "on_hub": hub_id(settings.model) is not None,
+        "source": shown_name(settings.model),
         "task": asdict(task),
         "errors": {name: errors_of(engine["metrics"], record["rows"]["count"]) for name, engine in engines.items()},
         "max_length": settings.max_length,

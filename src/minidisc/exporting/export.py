@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from minidisc.card import shown_name
 from minidisc.config import ExportSettings
 from minidisc.errors import CheckFailed, UserError
 from minidisc.evaluation import Evaluation
@@ -62,7 +63,7 @@ def export(settings: ExportSettings, note: Callable[[str], None] = lambda line: 
     with new_folder(folder) as temporary:
         files = _write_files(settings, evaluation, temporary, note)
         record = {
-            "model": settings.model,
+            "model": shown_name(settings.model),
             "format": settings.format,
             "rows": {"source": evaluation.source, "count": len(evaluation.rows)},
             **_measure(settings, evaluation, files, note),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 import datasets
 import pandas as pd
@@ -65,11 +66,17 @@ def _from_file(path: Path) -> Source:
 def _from_stream(settings: DataSettings) -> Source:
     draw = settings.max_train_rows or 0, getattr(settings, "seed", 0)
     if settings.train_file:
-        return Source(stream_files(settings.train_file, *draw), settings.train_file, settings.train_file, {})
+        files = settings.train_file
+        return Source(stream_files(files, *draw), files, _last_part(files), {})
     if settings.task is None or settings.task in OWN_TASKS or settings.data_dir:
         raise UserError("--stream needs --train-file, or a data set of the Hub as --task (without --data-dir).")
     table, features = stream_hub(hub_arguments(settings.task), *draw)
     return Source(table, f"split 'train' of {settings.task}", "train", _label_names(features))
+
+
+def _last_part(files: str) -> str:
+    """Of a path or an address: what cards may show, without home folders, passwords and signatures."""
+    return Path(urlsplit(files).path if "://" in files else files).name
 
 
 def _from_folder(data_dir: str, task: str, split: str) -> Source:

@@ -6,7 +6,7 @@ import pytest
 
 from minidisc.config import CompressSettings, DataSettings, EvaluateSettings
 from minidisc.errors import UserError
-from minidisc.tasks import load_data, streaming
+from minidisc.tasks import load_data, sources, streaming
 from minidisc.tasks.reading import read_table
 
 
@@ -39,6 +39,15 @@ def test_rows_are_drawn_by_the_seed(corpus):
 def test_all_rows_if_there_are_no_more(corpus):
     every = {f"part {part} row {row}" for part in range(3) for row in range(40)}
     assert set(texts(corpus, count=1000)) == every
+
+
+@pytest.mark.parametrize(
+    ("files", "split"),
+    [("home/alice/corpus.jsonl", "corpus.jsonl"), ("https://me:key@host/data/a.csv?signature=x#y", "a.csv")],
+)
+def test_the_split_is_named_without_the_place_where_it_lies(monkeypatch, files, split):
+    monkeypatch.setattr(sources, "stream_files", lambda *_: pd.DataFrame({"text": ["a"]}))
+    assert sources.find_source(DataSettings(train_file=files, stream=True, max_train_rows=1), "train").split == split
 
 
 def test_what_is_not_needed_is_not_read(tmp_path):
