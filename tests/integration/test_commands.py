@@ -125,11 +125,14 @@ def test_a_runs_own_settings_repeat_it_and_flags_win(tmp_path, capsys, small):
 
 
 def test_a_file_need_not_have_all_settings(tmp_path, capsys, small):
-    (tmp_path / "part.yaml").write_text("schedule: chain\nmax-steps: 1\n")
-    flags = ("--config", tmp_path / "part.yaml", "--assistants", "0.5", "--output-dir", tmp_path / "run")
+    (tmp_path / "part.yaml").write_text("schedule: chain\nmax-steps: 1\ntrust-remote-code: true\n")
+    # What is off by default, and on in the file of somebody else, can be turned off.
+    flags = ("--config", tmp_path / "part.yaml", "--assistants", "0.5", "--no-trust-remote-code")
+    flags += ("--output-dir", tmp_path / "run")
     run(capsys, "compress", *small, *flags)
     settings = yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["settings"]
     assert (settings["schedule"], settings["assistants"], settings["max_steps"]) == ("chain", [0.5], 1)
+    assert settings["trust_remote_code"] is False
 
 
 def test_json_is_all_of_stdout_and_progress_goes_to_stderr(tmp_path, capsys, small):

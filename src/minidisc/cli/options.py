@@ -75,7 +75,7 @@ def _parameter(name: str, kind: Any, default: Any, help: str, shown: Any) -> ins
     if isinstance(shown, tuple):
         shown = ",".join(map(str, shown))
     flag = "--" + name.removeprefix("as_").replace("_", "-")
-    if shown is True:
+    if kind == bool | None:
         flag += "/--no-" + flag.removeprefix("--")
     elif shown is not None and not isinstance(shown, bool):
         help += f" [{shown}]"
