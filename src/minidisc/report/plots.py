@@ -120,7 +120,9 @@ def front_plot(
             axes.plot(*zip(*candidates, strict=True), "o-", color=_METRIC, label="candidates", gid="candidates")
         for (role, x, y), marker in zip(models, itertools.cycle("*Ds^vPX<>"), strict=False):
             style = {"color": _INK, "markerfacecolor": "none", "markersize": 11, "markeredgewidth": 1.5}
-            axes.plot([x], [y], marker, linestyle="none", label=role, gid=role.replace(" ", "-"), **style)
+            # Of labels that begin with an underscore the legend shows none.
+            label = role if not role.startswith("_") else f"\N{ZERO WIDTH SPACE}{role}"
+            axes.plot([x], [y], marker, linestyle="none", label=label, gid=role.replace(" ", "-"), **style)
         axes.margins(x=0.08, y=0.12)
         axes.set_xlim(left=0)
         axes.set_xlabel(size)

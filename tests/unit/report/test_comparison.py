@@ -1,4 +1,5 @@
 import copy
+import re
 
 import pytest
 
@@ -43,6 +44,13 @@ def test_runs_side_by_side(tmp_path):
     assert "Mind:" not in text
     for plot in ("front-size", "front-latency"):
         assert {f"{plot}-teacher", f"{plot}-runs/one"} <= set(found.ids)
+
+
+def test_a_run_whose_name_begins_with_an_underscore_is_in_the_legends(tmp_path):
+    runs = copy.deepcopy(CASES["one assistant"]), copy.deepcopy(CASES["direct"])
+    text, _ = page(tmp_path, write_comparison, list(zip(("_old", "new"), runs, strict=True)))
+    labels = [label.strip("\N{ZERO WIDTH SPACE}") for label in re.findall("<text [^>]*>([^<]*)</text>", text)]
+    assert labels.count("_old") == labels.count("new") == 2
 
 
 @pytest.mark.parametrize(
