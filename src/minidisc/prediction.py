@@ -151,5 +151,6 @@ def _next_token_scores(logits: torch.Tensor, labels: torch.Tensor) -> tuple[int,
     """
     wanted = labels >= 0
     logits, labels = logits[wanted].float(), labels[wanted]
-    surprise = F.cross_entropy(logits, labels, reduction="none").double().sum()
+    # Apple's GPUs have no double precision.
+    surprise = F.cross_entropy(logits, labels, reduction="none").cpu().double().sum()
     return len(labels), int((logits.argmax(-1) == labels).sum()), float(surprise)
