@@ -95,8 +95,13 @@ def trim_model(model: Any, kept: Sequence[int]) -> None:
             else:
                 module.num_embeddings = len(own)
                 module.padding_idx = None if module.padding_idx is None else new[module.padding_idx]
+    generation: Any = getattr(model, "generation_config", None)
+    as_read = generation is not None and generation._original_object_hash == hash(generation)
     for config in _configs(model):
         _renumber_config(config, new, len(own))
+    if as_read:
+        # Odd ones are saved as they were read, but not with changes; new numbers are none that made them odd.
+        generation._original_object_hash = hash(generation)
 
 
 def dropped(rows: Iterable[Sequence[int]], kept: Sequence[int]) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """A trimmed vocabulary: the same pieces and logits wherever no dropped piece occurs."""
 
+import json
 import random
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
 from minidisc.errors import UserError
 from minidisc.vocabulary import dropped, named_pieces, needed_pieces, trim_model, trim_tokenizer
@@ -152,6 +153,17 @@ def test_special_tokens_of_the_configuration_are_renumbered():
     model.config.pad_token_id, model.config.eos_token_id = 4, [4, 9]
     trim_model(model, [0, 4, 9])
     assert (model.config.pad_token_id, model.config.eos_token_id) == (1, [1, 2])
+
+
+def test_a_generation_configuration_that_is_saved_only_as_it_was_read(tmp_path):
+    odd = {"temperature": 0.6, "eos_token_id": 9}  # without do_sample
+    (tmp_path / "generation_config.json").write_text(json.dumps(odd))
+    model = LLAMA.causal_model()
+    model.generation_config = GenerationConfig.from_pretrained(tmp_path)
+    trim_model(model, [0, 4, 9])
+    model.save_pretrained(tmp_path / "trimmed")
+    saved = json.loads((tmp_path / "trimmed" / "generation_config.json").read_text())
+    assert (saved["temperature"], saved["eos_token_id"]) == (0.6, 2)
 
 
 @pytest.mark.parametrize("pad", [-1, 50, PAD])
