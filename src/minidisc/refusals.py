@@ -61,6 +61,9 @@ def check_usable(
             f"--candidates-per-step {settings.candidates_per_step} does not go with DeepSpeed, which needs the "
             "largest sub-network in every step; give largest+smallest+K or all."
         )
+    if settings.optimizer == "adafactor" and (ranks.wanted("FSDP") or ranks.wanted("DEEPSPEED")):
+        # It keeps a number for each row and column of a matrix, of which every process has but a part.
+        raise UserError("--optimizer adafactor does not go with FSDP and DeepSpeed; give adamw, or start it without.")
     if task.kind == CAUSAL_LM:
         _check_for_text(settings)
     elif settings.teacher_top_k is not None:

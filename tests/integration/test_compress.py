@@ -371,6 +371,14 @@ def test_deepspeed_needs_the_largest_in_every_step(workplace, tmp_path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("engine", ["FSDP", "DEEPSPEED"])
+def test_adafactor_needs_whole_matrices(workplace, tmp_path, monkeypatch, engine):
+    monkeypatch.setenv(f"ACCELERATE_USE_{engine}", "true")
+    with pytest.raises(UserError, match="adafactor does not go with FSDP and DeepSpeed"):
+        minidisc.compress(**tiny.settings(workplace, tmp_path / "run", optimizer="adafactor"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_last_stage_has_its_own_learning_rate(workplace, tmp_path, monkeypatch):
     fit, rates = SandwichTrainer.fit, []
 
