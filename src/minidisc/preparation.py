@@ -258,13 +258,15 @@ class Preparation:
     def fits(self, settings: CompressSettings) -> bool:
         """Whether the outputs of the teacher fit where they may be kept, however often they are read.
 
-        They cannot be kept where padding on the left moves the tokens to other positions in every batch.
+        They cannot be kept where padding on the left moves the tokens to other positions in every batch; packed text
+        needs none.
         """
         kept = settings.teacher_top_k
         if self.task.kind == CAUSAL_LM and kept is None:
             return False
         needed = stored_bytes(self.rows["train"]["length"], self.shape, settings.effective_loss, kept or 0)
-        return needed <= settings.teacher_cache * 2**30 and self.loaded.tokenizer.padding_side == "right"
+        in_place = self.task.kind == CAUSAL_LM or self.loaded.tokenizer.padding_side == "right"
+        return needed <= settings.teacher_cache * 2**30 and in_place
 
     def stored_lengths(self, settings: CompressSettings) -> list[int]:
         """Tokens of each row that the outputs of teachers are stored for; none if they are not."""

@@ -48,7 +48,11 @@ def write_backbone(folder):
     core = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="never"))
     core.pre_tokenizer = Whitespace()
     core.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
-    PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>").save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", padding_side="left"
+    ).save_pretrained(
+        folder  # as Llama's own
+    )
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(WORDS),
