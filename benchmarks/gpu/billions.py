@@ -138,7 +138,6 @@ def run(shape_name: str, device: torch.device, rows: int, tokens: int) -> dict[s
         optimizer="adafactor",
         loss="hidden+logits",
         stored=True,
-        cached=True,
     )
     estimated = {name: size for name, size in phases(shape, load).items() if name in measured.found}
     compared = {

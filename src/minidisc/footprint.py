@@ -32,7 +32,6 @@ class Load:
         loss: a key of `minidisc.losses.LOSSES`.
         stored: whether the teacher's outputs are stored, and its weights then dropped.
         bf16: whether passes cast the weights, and keep what they cast.
-        cached: whether the teacher keeps keys and values, as decoders do.
     """
 
     teacher: int
@@ -50,7 +49,6 @@ class Load:
     loss: str
     stored: bool
     bf16: bool = False
-    cached: bool = False
 
 
 def phases(shape: Shape, load: Load) -> dict[str, int]:
@@ -63,7 +61,6 @@ def phases(shape: Shape, load: Load) -> dict[str, int]:
     tokens = 2 * load.rows * load.length
     depth = shape.depth + shape.decoder_depth
     outputs = 2 * state * (depth + 1 + 2 * compared + 4) + tokens * shape.neuron_maps * shape.neurons * _BYTES
-    outputs += load.cached * tokens * 2 * shape.heads * shape.key_size * depth * _BYTES
     # A language model's, of all tokens of the vocabulary, and once more without padding.
     logits = load.length * shape.vocabulary * _BYTES
     outputs += 2 * 2 * load.rows * logits

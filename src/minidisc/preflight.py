@@ -31,7 +31,7 @@ from minidisc.memory import HOLES, release_memory, resident_memory
 from minidisc.prediction import Collate, flops_over, model_inputs
 from minidisc.probing import Probe, ProbeSettings, probe
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities
-from minidisc.tasks import Task, placeholder_names
+from minidisc.tasks import CAUSAL_LM, Task, placeholder_names
 from minidisc.teaching import stored_bytes
 
 _BYTES = 4  # of an fp32 number
@@ -81,11 +81,14 @@ def teacher_warnings(
             f"the teacher has no trained weights for {', '.join(fresh)}: it was not fine-tuned; "
             "run 'minidisc finetune' first."
         )
-    chance, error = task.chance(labels), 1 / math.sqrt(len(labels))
-    if metric <= chance + error / 2:
+    # Of a language model every token of a row is an answer, but the first.
+    is_text = task.kind == CAUSAL_LM
+    answers = int((labels[:, 1:] >= 0).sum()) if is_text else len(labels)
+    chance = task.chance(labels)
+    if metric <= chance + 1 / math.sqrt(answers) / 2:
         warnings.append(
             f"the teacher scores {metric:.3f} on {len(labels)} rows where chance is {chance:.3f}: it is not "
-            "fine-tuned for this task, or its labels are in another order."
+            f"fine-tuned for this {'text' if is_text else 'task, or its labels are in another order'}."
         )
     return warnings
 
@@ -157,7 +160,6 @@ def estimate(
         # A first stage that comes to no row again runs its teacher beside it.
         stored=stored and first.repeats(len(lengths)),
         bf16=settings.precision == "bf16",
-        cached=architecture.pools_last_token,
     )
     by_phase = phases(shape, load)
     seconds = _seconds(settings, shape, stages, rows, stored, probed, widest - kept)

@@ -1,21 +1,34 @@
 from contextlib import nullcontext
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from minidisc import preflight
 from minidisc.architectures import architecture_for
-from minidisc.config import CompressSettings
+from minidisc.config import CompressSettings, DataSettings
 from minidisc.extraction import extract
 from minidisc.measure import Shape
 from minidisc.memory import HOLES
-from minidisc.preflight import disk_needed, disk_of_cells, estimate
+from minidisc.preflight import disk_needed, disk_of_cells, estimate, teacher_warnings
 from minidisc.probing import Probe
 from minidisc.subnetworks import even_scores, make_spec
 from minidisc.tasks import collator
+from minidisc.tasks.documents import read_documents
+from minidisc.tasks.sources import Source
 from tests.unit.families import BERT, tiny_tokenizer, training_rows
 
 SPARSITIES = (0.25, 0.5, 0.75)
+
+
+def test_few_long_texts_have_many_answers():
+    source = Source(pd.DataFrame({"text": ["a b"]}), "x", "x", {})
+    task = read_documents(DataSettings(), {"train": source})[0]
+    labels = np.full((4, 100), 7)
+    labels[:, 80:] = -100  # 4 × 79 answers, whose error is 0.056
+    assert not teacher_warnings(task, 0.04, labels, (), {})
+    (warning,) = teacher_warnings(task, 0.02, labels, (), {})
+    assert "on 4 rows where chance is 0.000: it is not fine-tuned for this text." in warning
 
 
 def estimated(lengths, sparsities=SPARSITIES, stored=True, **changes):

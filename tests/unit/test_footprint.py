@@ -40,10 +40,6 @@ PASS = 2 * STATE * (LAYERS + 1 + 4) + 2 * 4 * 10 * 2 * NEURONS * 4
             {"optimizer": "adafactor", "loss": "logits"},
             [4140, 6400 + PASS, 2400 + 2000 + 400 + 360, 0],
         ),
-        (
-            {"optimizer": "adafactor", "loss": "logits", "cached": True},
-            [4140, 6400 + PASS + 2 * STATE * 2 * LAYERS, 2400 + 2000 + 400 + 360, 0],
-        ),
         ({"stored": False, "loss": "logits"}, [4140, 6400, 2400 + 6000 + 400 + 360 + 4000, 0]),
         ({"bf16": True, "loss": "logits", "rows": 0}, [4140, 6400, 2400 + 6000 + 400 + 1200, 0]),
         (
