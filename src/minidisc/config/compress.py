@@ -104,7 +104,7 @@ class CompressSettings(DataSettings, TrainingSettings):
     decay_over: DecayOver = option(
         "stage",
         "stage: the learning rate falls to the end of every stage, and starts anew; run: it falls over all of "
-        "minidisc's stages, each of which goes on from where the one before left it (not with --no-gap stop, which "
+        "minidisc's stages, each of which warms up to where the one before left it (not with --no-gap stop, which "
         "may end the run after its first stage)",
     )
     second_teacher: SecondTeacher = option(
