@@ -41,6 +41,7 @@ from minidisc.distribution import (
     prepare_engine,
     weights_to_save,
 )
+from minidisc.errors import UserError
 from minidisc.files import read_json, write_json
 from minidisc.layers import layers_of, state_to_save, whole_state
 from minidisc.losses import Share
@@ -168,6 +169,13 @@ class ResumableTrainer(Trainer):
     def is_sharded(self) -> bool:
         """Whether FSDP or DeepSpeed trains the model, which then syncs gradients itself and may hold it in parts."""
         return self.is_fsdp_enabled or self.is_deepspeed_enabled
+
+    @property
+    def _engine(self) -> str | None:
+        """What shards the model, whose checkpoints nothing else can take up; DeepSpeed's are of so many processes."""
+        if self.is_deepspeed_enabled:
+            return f"DeepSpeed on {ranks.world_size()} processes"
+        return "FSDP" if self.is_fsdp_enabled else None
 
     def before_training(self) -> None:
         """What has to be there before the first step, at a cost of its own; nothing by default."""
@@ -310,9 +318,13 @@ class ResumableTrainer(Trainer):
         step = self.state.global_step
         final = self._folder / f"checkpoint-{step}"
         staged = self._staging / final.name
+        for copy in staged.glob("pytorch_model_fsdp*"):
+            # A second one of the weights, which FSDP's own loading would read.
+            shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
         write_json(
             staged / "minidisc.json",
             {
+                "engine": self._engine,
                 "best": [best and asdict(best) for best in self.best],
                 "stale": self._stale,
                 "finished": step >= self.state.max_steps or self._stale >= self._arguments.patience,
@@ -381,6 +393,13 @@ class ResumableTrainer(Trainer):
 
     def _restore(self, checkpoint: Path) -> None:
         saved = read_json(checkpoint / "minidisc.json")
+        begun_under = saved.get("engine", self._engine)
+        if begun_under != self._engine and not saved["finished"]:
+            # Elsewhere its moments and learning rate would be lost in silence, or a file be missing.
+            raise UserError(
+                f"{self._folder} was trained under {begun_under or 'no FSDP or DeepSpeed'} so far, and cannot go on "
+                f"under {self._engine or 'none'}; start it as before, or give another --output-dir."
+            )
         self.best = [best and Best(**best) for best in saved["best"]]
         self._stale, self.history = saved["stale"], saved["history"]
         self._restore_cost(saved)

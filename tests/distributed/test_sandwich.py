@@ -85,6 +85,8 @@ def test_two_processes_train_what_one_does(folders, case):
     assert moments == (pytest.approx(0.5, abs=0.05) if "fsdp2" in case or "zero" in case else 1)
     # Of the trained weights, once a finished stage has dropped them; under ZeRO-3 something still holds its shards.
     assert [each["kept"] for each in figures] == [0, 0] or ("zero3" in case and figures[0]["kept"] == 0)
+    # FSDP's own copy of the weights is not kept beside them.
+    assert not [*(folders[1] / case / "checkpoint-20").glob("pytorch_model*")]
     if "zero" in case:
         # What DeepSpeed itself has counted.
         assert (folders[1] / case / "checkpoint-20" / "global_step20").is_dir()

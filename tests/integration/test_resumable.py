@@ -9,6 +9,8 @@ import torch
 from minidisc import resumable
 from minidisc.arguments import trainer_arguments
 from minidisc.config import TrainingSettings
+from minidisc.errors import UserError
+from minidisc.files import read_json, write_json
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.trainer import SandwichArguments, SandwichTrainer
 from tests.unit.families import BERT, randomise, tiny_tokenizer, training_rows
@@ -188,6 +190,29 @@ def test_what_a_dying_save_left_is_ignored(tmp_path, whole):
     for name in ("model.safetensors", "minidisc.json", "trainer_state.json"):
         (half / name).write_bytes(b"half of it")
     (tmp_path / ".snapshot-4.safetensors.tmp").write_bytes(b"half of it")
+    assert_same(outcome(resume(tmp_path)), whole)
+
+
+@pytest.mark.parametrize(
+    ("begun", "now", "words"),
+    [
+        ("FSDP", {}, "trained under FSDP so far, and cannot go on under none"),
+        ("DeepSpeed on 2 processes", {}, "trained under DeepSpeed on 2 processes so far"),
+        (None, {"is_fsdp_enabled": True}, "trained under no FSDP or DeepSpeed so far, and cannot go on under FSDP"),
+    ],
+)
+def test_what_one_engine_has_begun_another_does_not_take_up(tmp_path, whole, begun, now, words):
+    with pytest.raises(Killed):
+        trainer_for(tmp_path, killed_at((3, False))).fit()
+    (file,) = tmp_path.glob("checkpoint-*/minidisc.json")
+    saved = read_json(file)
+    assert saved["engine"] is None
+    write_json(file, {**saved, "engine": begun})
+    trainer = trainer_for(tmp_path)
+    vars(trainer).update(now)
+    with pytest.raises(UserError, match=words):
+        trainer.fit()
+    write_json(file, saved)
     assert_same(outcome(resume(tmp_path)), whole)
 
 
