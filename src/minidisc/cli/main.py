@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import shlex
 import sys
 from pathlib import Path
@@ -211,6 +212,9 @@ def _output(quiet: bool = False, as_json: bool = False) -> Output:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command; exit code 0 done, 2 bad input, 130 interrupted, 1 anything else."""
     arguments = arguments or sys.argv[1:] or ["--help"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Where it is not UTF-8, a λ must not end what has run for hours.
+        sys.stdout.reconfigure(errors="replace")
     try:
         _check_launcher(arguments)
         # typer turns Ctrl-C into this exit code, which it returns; older ones into Abort.
