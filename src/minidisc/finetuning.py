@@ -56,7 +56,8 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
         resume: go on with a training for the same folder that was cut short, if there is one.
 
     Raises:
-        UserError: if the model, the rows or the output folder cannot be used.
+        UserError: if the model, the rows or the output folder cannot be used, or a training for the same folder was
+            cut short and is not to be resumed.
     """
     folder = Path(settings.output_dir)
     check_new(folder)
@@ -64,7 +65,18 @@ def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = Fa
     work = itself.with_name(f".{itself.name}.training")
     with in_use(work):
         check_new(folder)  # another process may have just ended
+        if not resume:
+            _check_none_cut_short(work)
         return _finetune(settings, progress, resume, work)
+
+
+def _check_none_cut_short(work: Path) -> None:
+    """Refuse to begin anew where a training was cut short whose steps may have taken hours."""
+    if (work / "run.yaml").is_file() and any(work.glob("checkpoint-*")):
+        raise UserError(
+            f"{work} already holds a training that was cut short; add --resume to go on with it, or delete that "
+            "folder."
+        )
 
 
 def _finetune(settings: FinetuneSettings, progress: Any, resume: bool, work: Path) -> FinetuneResult:

@@ -97,7 +97,7 @@ def test_the_kill_test_would_notice_another_student(workplace, tmp_path, context
 
 
 def test_fine_tuning_that_was_cut_short_goes_on(workplace, tmp_path):
-    def train(name, stop=None, **changes):
+    def train(name, stop=None, resume=True, **changes):
         steps = []
 
         def progress(step, total, loss, metrics):
@@ -113,7 +113,7 @@ def test_fine_tuning_that_was_cut_short_goes_on(workplace, tmp_path):
             validation_file=str(workplace / "validation.csv"),
             **{"epochs": 3, "batch_size": 16, "learning_rate": 3e-3, "max_length": 16, "device": "cpu", **changes},
         )
-        finetune(settings, progress, resume=True)
+        finetune(settings, progress, resume)
         return steps
 
     every = train("whole")
@@ -123,11 +123,28 @@ def test_fine_tuning_that_was_cut_short_goes_on(workplace, tmp_path):
     assert not (tmp_path / "killed").exists()
     with pytest.raises(UserError, match=r"learning_rate was 0\.003 and is now 0\.1"):
         train("killed", learning_rate=0.1)
+    # The same command given again would have to train anew what is there.
+    with pytest.raises(UserError, match=r"\.killed\.training already holds a training .*; add --resume to go on"):
+        train("killed", resume=False)
     # The first epoch's ten steps are not trained again.
     assert train("killed") == list(range(11, 31))
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
     assert weights[0] == weights[1]
     assert {path.name for path in tmp_path.iterdir()} == {"whole", "killed"}
+
+
+def test_fine_tuning_that_was_cut_short_before_its_first_checkpoint_begins_anew(workplace, tmp_path):
+    def stop(step, *_):
+        raise KeyboardInterrupt
+
+    names = ("train_file", "validation_file", "max_length", "device", "epochs")
+    values = {name: tiny.settings(workplace, "unused", epochs=1)[name] for name in names}
+    settings = FinetuneSettings(model=str(workplace / "backbone"), output_dir=str(tmp_path / "teacher"), **values)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(settings, stop)
+    assert (tmp_path / ".teacher.training" / "run.yaml").is_file()
+    finetune(settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
 
 
 def test_a_finished_run_is_read_again_not_repeated(workplace, tmp_path):

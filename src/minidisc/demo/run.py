@@ -39,6 +39,7 @@ def demo(folder: Path, output: Any) -> None:
                 learning_rate=1e-4,
             ),
             output.stage("teacher"),
+            resume=True,
         )
     settings = CompressSettings(teacher=str(teacher), output_dir=str(folder / "run"), epochs=3, **rows)
     result = compress(settings=settings, resume=True, listener=output)
