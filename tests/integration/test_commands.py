@@ -256,19 +256,34 @@ def test_a_training_that_diverges_is_no_bad_input(monkeypatch, capsys):
     assert capsys.readouterr().err == "minidisc: the loss is not a number\n"
 
 
-def test_a_class_that_no_row_has_can_be_guessed_wrongly(tmp_path, capsys):
-    model = tiny.backbone(num_labels=3, id2label=dict(enumerate(("-1", "0", "1"))))
+@pytest.mark.parametrize(
+    ("names", "cases"),
+    [
+        (("-1", "0", "1"), {(-1, 0): 0.0, (0, 1): 0.5, (-1, 1): 0.5}),
+        (("LABEL_0", "LABEL_1", "LABEL_2"), {(0, 1): 0.0, (0, 2): 0.5}),
+        (
+            ("negative", "neutral", "positive"),
+            {
+                **{("negative", "neutral"): 0.0, ("Negative", "Neutral"): 0.0, ("NEUTRAL", "Positive"): 0.5},
+                **{(0, 1): 0.0, (0, 2): 0.5},
+            },
+        ),
+    ],
+    ids=["numbers", "nameless", "named"],
+)
+def test_a_class_that_no_row_has_can_be_guessed_wrongly(tmp_path, capsys, names, cases):
+    model = tiny.backbone(num_labels=3, id2label=dict(enumerate(names)))
     with torch.no_grad():
         model.classifier.weight.zero_()
-        model.classifier.bias.copy_(torch.tensor([0.0, 1.0, 2.0]))
+        model.classifier.bias.copy_(torch.tensor([1.0, 0.0, 2.0]))
     model.save_pretrained(tmp_path / "model")
     tiny.tokenizer().save_pretrained(tmp_path / "model")
-    # It always says 1: of these labels none, of those half.
-    for labels, accuracy in (((-1, 0), 0.0), ((0, 1), 0.5), ((-1, 1), 0.5)):
+    # It always says the last: of some labels none, of others half.
+    for labels, accuracy in cases.items():
         rows = [{"text": "fine warm", "label": labels[number % 2]} for number in range(20)]
         (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
         flags = ("--model", tmp_path / "model", "--validation-file", tmp_path / "rows.jsonl", "--max-length", "16")
-        assert json.loads(run(capsys, "evaluate", *flags, "--json"))["metrics"]["accuracy"] == accuracy
+        assert json.loads(run(capsys, "evaluate", *flags, "--json"))["metrics"]["accuracy"] == accuracy, labels
 
 
 def test_classes_that_are_numbers_in_another_order(tmp_path, capsys):

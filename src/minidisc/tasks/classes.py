@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence, Set
@@ -71,7 +72,8 @@ def infer_names(labels: Labels, source: Source, model_names: tuple[str, ...] = (
         source: where they are from, for error messages.
         model_names: class names of the model that is to predict the labels, if there is one. If it has all that are
             found, they are the names, whatever their order, and others too: a model must not be kept from a wrong
-            guess only because no row has that label. So it is with its outputs, if they have no names but numbers.
+            guess only because no row has that label. So it is with names that are spelt otherwise, and with labels
+            that are numbers of its outputs.
 
     Raises:
         UserError: if a label is a number and not whole.
@@ -86,7 +88,11 @@ def infer_names(labels: Labels, source: Source, model_names: tuple[str, ...] = (
     if {_text(value) for value in values} <= {*model_names}:
         return model_names, True
     if _are_outputs({*values}, model_names):
-        return model_names, False
+        if 0 not in values:
+            _warn_of_outputs(source, values, len(model_names))
+        return tuple(f"LABEL_{index}" for index in range(len(model_names))), False
+    if names := _respelt(values, model_names):
+        return names, True
     if values == list(range(len(values))):
         return tuple(f"LABEL_{index}" for index in range(len(values))), False
     return tuple(_text(value) for value in values), True
@@ -97,9 +103,35 @@ def placeholder_names(names: Collection[str]) -> bool:
     return all(_PLACEHOLDER.fullmatch(name) for name in names)
 
 
+def normal(name: str) -> str:
+    """A class name without what differs from one writer to the next: case, ``-``, ``_`` and blanks."""
+    return re.sub("[-_ ]", "", name).lower()
+
+
 def _are_outputs(labels: Set[float | str], model_names: tuple[str, ...]) -> bool:
     """Whether labels can be nothing but numbers of a model's outputs."""
-    return bool(model_names) and placeholder_names(model_names) and labels <= {*range(len(model_names))}
+    if not labels <= {*range(len(model_names))}:
+        return False
+    # Where outputs have names, numbers from 1 on may count them from 1, and a number that is a name is no output's.
+    return placeholder_names(model_names) or (0 in labels and not {_text(label) for label in labels} & {*model_names})
+
+
+def _respelt(labels: Sequence[float | str], model_names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The model's names, as the labels spell those that they are, if each is one of them."""
+    texts = {normal(label): label for label in labels if isinstance(label, str)}
+    known = {normal(name) for name in model_names}
+    if len(texts) < len(labels) or len(known) < len(model_names) or not {*texts} <= known:
+        return None
+    return tuple(texts.get(normal(name), name) for name in model_names)
+
+
+def _warn_of_outputs(source: Source, labels: Sequence[float | str], outputs: int) -> None:
+    first = _text(labels[0])
+    logging.getLogger("minidisc").warning(
+        "%s: no label is 0, and the model's %d outputs have no names; labels are taken to be their numbers from 0 on, "
+        "%s that of the output LABEL_%s.",
+        *(source.name, outputs, first, first),
+    )
 
 
 def regression_labels(labels: Labels, source: Source) -> list[float | None]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from minidisc.errors import UserError
 from minidisc.tasks.benchmarks import BENCHMARKS
-from minidisc.tasks.classes import placeholder_names, shorten
+from minidisc.tasks.classes import normal, placeholder_names, shorten
 from minidisc.tasks.task import Task
 
 
@@ -65,8 +64,8 @@ def align_labels(task: Task, id2label: Mapping[int, str], num_labels: int) -> li
     exact = {name: index for index, name in id2label.items()}
     if all(name in exact for name in names):
         return [exact[name] for name in names]
-    outputs = {_normal(name): index for index, name in id2label.items()}
-    found = [outputs[_normal(name)] for name in names if _normal(name) in outputs]
+    outputs = {normal(name): index for index, name in id2label.items()}
+    found = [outputs[normal(name)] for name in names if normal(name) in outputs]
     if len(found) == len(set(found)) == len(names):
         return found
     if placeholder_names(id2label.values()):
@@ -82,7 +81,3 @@ def align_labels(task: Task, id2label: Mapping[int, str], num_labels: int) -> li
         f"the data's classes ({shorten(names)}) are not among the teacher's ({shorten(list(id2label.values()))}); "
         "rename the labels in the data, or correct id2label in the teacher's config.json."
     )
-
-
-def _normal(name: str) -> str:
-    return re.sub("[-_ ]", "", name).lower()

@@ -376,10 +376,33 @@ OUTPUTS = tuple(f"LABEL_{index}" for index in range(30))
         (cycle("3", "1", "2"), OUTPUTS[:4], [3, 1, 2]),
     ],
 )
-def test_numbers_are_those_of_a_models_outputs_if_these_have_no_names(tmp_path, labels, model, expected):
+def test_numbers_are_those_of_a_models_outputs_if_these_have_no_names(tmp_path, caplog, labels, model, expected):
     data = own(tmp_path, labels, load={"model_names": model})
     assert (data.task.label_names, data.task.named) == (model, False)
     assert data.validation["label"][:3] == expected
+    # Stars from 1 to 3 of 4 would be other outputs.
+    lines = [record.getMessage() for record in caplog.records if record.name == "minidisc"]
+    assert len(lines) == (0 not in expected)
+    assert all("train.jsonl: no label is 0" in line and "1 that of the output LABEL_1" in line for line in lines)
+
+
+SENTIMENTS = ("negative", "neutral", "positive", "not-said")
+
+
+@pytest.mark.parametrize(
+    ("labels", "model", "expected"),
+    [
+        (cycle(0, 2), SENTIMENTS, OUTPUTS[:4]),
+        (cycle("Positive", "Not said"), SENTIMENTS, ("negative", "neutral", "Positive", "Not said")),
+        # They may count the names from 1, or be names that the model does not have.
+        (cycle(1, 2), SENTIMENTS, ("1", "2")),
+        (cycle(0, 2), ("-1", "0", "1"), ("0", "2")),
+        (cycle("Positive", "positive"), SENTIMENTS, ("Positive", "positive")),
+        (cycle("a", "B"), ("A", "a", "b"), ("B", "a")),
+    ],
+)
+def test_labels_that_mean_a_models_named_outputs_leave_it_the_others(tmp_path, labels, model, expected):
+    assert own(tmp_path, labels, load={"model_names": model}).task.label_names == expected
 
 
 def test_many_numbers_are_classes_where_they_are_a_models_outputs(tmp_path):
