@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,10 @@ class Loaded:
 
 
 def load_config(source: str, trust_remote_code: bool = False) -> Any:
-    """The configuration of a model in a folder or on the Hub.
+    """The configuration of a model in a folder or on the Hub; names of outputs are text.
 
     Raises:
-        UserError: it is not there or cannot be read.
+        UserError: it is not there or cannot be read, or its outputs are not all named, from 0 on.
     """
     register()
     folder = Path(source)
@@ -56,12 +57,14 @@ def load_config(source: str, trust_remote_code: bool = False) -> Any:
     if not folder.exists() and not _may_be_hub_id(source):
         raise UserError(f"{source} does not exist; give the folder of a Hugging Face model, or a Hub id.")
     try:
-        return AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, AttributeError, StrictDataclassError) as error:
         raise UserError(
             f"cannot load a model from {source!r}: {_first_line(error)} Give the folder of a Hugging Face model, or a "
             "Hub id."
         ) from None
+    config.id2label = _output_names(config.id2label, source)
+    return config
 
 
 def kind_of(config: Any) -> Kind | None:
@@ -233,6 +236,22 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "ForCausalLM": (CAUSAL_LM,),
     "LMHeadModel": (CAUSAL_LM,),
 }
+
+
+def _output_names(id2label: Mapping[int, Any], source: str) -> dict[int, str]:
+    """The names of a model's outputs, in their order and as text: config.json may hold any values."""
+    if {*id2label} != {*range(len(id2label))}:
+        raise UserError(
+            f"id2label in config.json of {source!r} names the outputs {', '.join(map(str, id2label))}, but they count "
+            f"from 0 to {len(id2label) - 1}; correct it."
+        )
+    unnamed = [str(output) for output in sorted(id2label) if id2label[output] is None]
+    if unnamed:
+        raise UserError(
+            f"id2label in config.json of {source!r} has null for output {', '.join(unnamed)}; give every output a "
+            "name."
+        )
+    return {output: str(id2label[output]) for output in range(len(id2label))}
 
 
 def _kinds_of(config: Any) -> tuple[Kind, ...]:

@@ -1,4 +1,5 @@
 import copy
+import json
 import re
 
 import pytest
@@ -126,6 +127,38 @@ def test_what_is_saved_says_of_the_cache_what_the_teacher_said(tmp_path, row, ca
     for name in ("finetuned", "uniform", "own"):
         assert AutoConfig.from_pretrained(tmp_path / name).use_cache == caches
     assert not model.config.use_cache
+
+
+def with_config(folder, **changes):
+    """A saved BERT whose config.json was changed by hand."""
+    saved(BERT.model(), folder)
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("names", "texts"),
+    [([0, 1], ("0", "1")), ([True, False], ("True", "False")), ([0.5, "x"], ("0.5", "x"))],
+)
+def test_names_of_outputs_are_text(tmp_path, names, texts):
+    folder = with_config(tmp_path, id2label={str(i): names[i] for i in (1, 0)})
+    for config in (load_config(folder), load_model(folder).model.config):
+        assert [*config.id2label.items()] == [*enumerate(texts)]
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({"1": "contra", "2": "pro"}, "names the outputs 1, 2, but they count from 0 to 1; correct"),
+        ({"0": "contra", "1": None}, "has null for output 1"),
+        (["contra", "pro"], "cannot load a model from"),
+    ],
+)
+def test_names_of_outputs_that_cannot_be_used(tmp_path, names, words):
+    with pytest.raises(UserError, match=words) as caught:
+        load_config(with_config(tmp_path, id2label=names))
+    assert "\n" not in str(caught.value)
 
 
 def test_another_commit_on_the_hub_is_another_teacher(tmp_path, monkeypatch):
