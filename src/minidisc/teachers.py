@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,8 @@ def load_model(
         config_changes: settings of the configuration to override.
 
     Raises:
-        UserError: anything missing or unreadable, a task that the family has no class for, or a padding or end token
-            that the model does not know.
+        UserError: anything missing or unreadable, weights of other shapes than the configuration's, a task that the
+            family has no class for, or a padding or end token that the model does not know.
     """
     config = config or load_config(source, trust_remote_code)
     for name, value in config_changes.items():
@@ -144,12 +144,13 @@ def load_model(
             config=config,
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
-            ignore_mismatched_sizes=new_head,
+            ignore_mismatched_sizes=True,  # else the error would not say which
             dtype=torch.float32,
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load weights (safetensors) from {source!r}: {_first_line(error)}") from None
+    _check_shapes(model, report["mismatched_keys"], new_head, source)
     if getattr(model.config, "use_cache", False) and not caches:
         model.config.use_cache = False
         model.saved_with_cache = True
@@ -268,6 +269,20 @@ def _check_head(config: Any, head: Any) -> None:
         raise UserError(
             f"family {family!r} has no {head.__name__.removeprefix('AutoModel')} class to be made small; use another "
             f"--task, or a model of one of {', '.join(others)}."
+        )
+
+
+def _check_shapes(model: Any, mismatched: Collection[tuple[str, Any, Any]], new_head: bool, source: str) -> None:
+    """Refuse weights of other shapes than the configuration's; of a new classifier there may be any."""
+    body = f"{model.base_model_prefix}."
+    wrong = sorted(weights for weights in mismatched if not new_head or weights[0].startswith(body))
+    if wrong:
+        name, *shapes = wrong[0]
+        saved, needed = (" × ".join(map(str, shape)) for shape in shapes)
+        others = f" ({len(wrong) - 1} more differ)" * (len(wrong) > 1)
+        raise UserError(
+            f"the weights of {source!r} do not fit its config.json: {name} is {saved}, where config.json says {needed}"
+            f"{others}; mend config.json, or save model and configuration again with save_pretrained."
         )
 
 

@@ -1,6 +1,7 @@
 import copy
 import json
 import re
+from contextlib import nullcontext
 
 import pytest
 from huggingface_hub import constants
@@ -159,6 +160,23 @@ def test_names_of_outputs_that_cannot_be_used(tmp_path, names, words):
     with pytest.raises(UserError, match=words) as caught:
         load_config(with_config(tmp_path, id2label=names))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"id2label": {"0": "a", "1": "b", "2": "c"}}, "classifier.bias is 2, where config.json says 3 (1 more"),
+        ({"vocab_size": 99}, "bert.embeddings.word_embeddings.weight is 60 × 32, where config.json says 99 × 32;"),
+    ],
+    ids=["classifier", "embeddings"],
+)
+def test_weights_that_do_not_fit_the_configuration(tmp_path, changes, words):
+    folder = with_config(tmp_path, **changes)
+    with pytest.raises(UserError, match=re.escape(words)):
+        load_model(folder)
+    # A classifier may be a new one, embeddings drawn by chance may not.
+    with pytest.raises(UserError, match=re.escape(words)) if "vocab_size" in changes else nullcontext():
+        load_model(folder, new_head=True)
 
 
 def test_another_commit_on_the_hub_is_another_teacher(tmp_path, monkeypatch):
