@@ -153,6 +153,18 @@ def test_equal_flops_keep_the_teachers_outputs_where_their_own_steps_repeat(comp
     assert own[1]["flops"] == pytest.approx(wanted, abs=0.75 * own[1]["flops"] / own[1]["steps"])
 
 
+def test_equal_flops_are_spent_whatever_the_common_patience(workplace, tmp_path):
+    methods = "finetune:patience=99", "finetune:flops_of=finetune:patience=99"
+    methods += ("finetune:patience=1:flops_of=finetune:patience=99",)
+    # At this rate nothing is ever learnt.
+    given = {"patience": 1, "learning_rate": 1e-12, "epochs": 3, "target_sparsities": (0.9,)}
+    found = compare(**settings(workplace, tmp_path / "c", methods=methods, **given))
+    other, own, impatient = (cell(found, method, 0.9)["stages"]["student"] for method in methods)
+    assert own["steps"] == other["steps"]
+    assert own["flops"] == pytest.approx(other["flops"])
+    assert impatient["steps"] < own["steps"]
+
+
 def test_the_final_rows_of_all_seeds_are_the_same_where_training_rows_have_no_labels(workplace, tmp_path):
     text = (workplace / "train.csv").read_text().replace(",pro", ",").replace(",contra", ",")
     (tmp_path / "unlabelled.csv").write_text(text)

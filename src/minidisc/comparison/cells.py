@@ -166,6 +166,8 @@ class _Comparison:
         job = prepared.job(method.settings(self.settings, target, seed), self.folder, shared=True)
         if method.flops_of is not None:
             job = _with_flops(job, self._spent(method, target, seed), prepared.fits(job.settings))
+            if "patience" not in method.changes:
+                job = _to_the_end(job)
         outcome = SCHEDULES[method.schedule](job)
         assert outcome.spec is not None
         assistants = [
@@ -239,6 +241,13 @@ def _with_flops(job: Job, flops: float, fits: bool) -> Job:
     if fits and not stored:
         settings = given(False)
     return dataclasses.replace(job, settings=settings, stored=stored)
+
+
+def _to_the_end(job: Job) -> Job:
+    """The job with more patience than it has steps, so that it spends what it is given."""
+    settings = job.settings
+    patience = max(settings.patience, 1 + settings.steps(len(job.train_rows)))
+    return dataclasses.replace(job, settings=dataclasses.replace(settings, patience=patience))
 
 
 def _steps(job: Job, flops: float, stored: bool) -> int:

@@ -18,7 +18,8 @@ class CompareSettings(CompressSettings):
         ("minidisc", "direct"),
         "methods, comma-separated: a schedule, and settings of compress where they differ, such as "
         "minidisc:stages=3:second_stage=sandwich or chain:assistants=0.6/0.8; direct:flops_of=minidisc gets as many "
-        "FLOPs as another method spent (flops_of comes last, since that method may have settings too)",
+        "FLOPs as another method spent, and stops early only with a patience of its own (flops_of comes last, since "
+        "that method may have settings too)",
     )
     target_sparsities: tuple[float, ...] = option((0.9,), "target sparsities, comma-separated")
     seeds: tuple[int, ...] = option((0, 1, 2), "seeds of training, comma-separated")
