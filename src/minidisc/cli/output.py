@@ -6,10 +6,10 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from minidisc.results import CompressionResult, ModelResult
 
 PLAIN_SECONDS = 10.0
+_BROKEN = 12  # columns that are left of a name at least
 
 
 def quiet_libraries() -> None:
@@ -113,22 +114,22 @@ class Output:
         self.note(f"cell {number}/{of}: {title}{left}")
 
     def comparison(self, comparison: Comparison) -> None:
-        """Print the table of a comparison, and what failed."""
+        """Print the figures of a comparison, and what failed."""
         from minidisc.comparison.table import HEADINGS, cells_of
 
         content = comparison.content
         if self._answered(content):
             return
         metrics = content["task"]["metrics"]
-        table = Table(title="mean ± standard error over seeds, on the validation rows", title_justify="left")
-        for heading in ("method", "target", "seeds", *metrics, *HEADINGS):
-            table.add_column(heading, justify="left" if heading == "method" else "right")
-        table.add_row("teacher", "", "", *(f"{content['teacher']['metrics'][m]:.3f}" for m in metrics))
-        for row in comparison.rows:
-            table.add_row(*cells_of(row, metrics))
-        if not self.console.is_terminal:
-            self.console.width = 200
-        self.console.print(table)
+        headings = ["method", "target", "seeds", *metrics, *HEADINGS]
+        teacher = ["teacher", "", "", *(f"{content['teacher']['metrics'][m]:.3f}" for m in metrics)]
+        rows = [cells_of(row, metrics) for row in comparison.rows]
+        # Metrics, sizes and costs one below the other: side by side they are wider than a terminal.
+        sizes, costs = headings.index("assistants"), headings.index("steps")
+        title = "mean ± standard error over seeds, on the validation rows"
+        self._print_methods(headings[:sizes], [teacher, *(row[:sizes] for row in rows)], title)
+        for part in (slice(sizes, costs), slice(costs, None)):
+            self._print_methods(headings[:2] + headings[part], [row[:2] + row[part] for row in rows])
         for cell, reason in comparison.failures.items():
             self._print(f"failed: {cell}: {reason}")
         self._print(f"table     {comparison.output_dir / 'compare.md'}, {comparison.output_dir / 'compare.json'}")
@@ -248,6 +249,29 @@ class Output:
         self._print(f"teacher   {_described(result.teacher)}")
         self._print(f"student   {_described(result.student)}")
         self._print(f"report    {result.report}")
+
+    def _print_methods(self, headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+        """Print a table in which names are broken where the terminal is too narrow for them; nothing is cut."""
+        table = Table(
+            title=title,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+            show_edge=False,
+        )
+        needed = 0
+        for heading, *column in zip(headings, *rows, strict=True):
+            breaks = heading in ("method", "assistants") and self.console.is_terminal
+            justify: Literal["left", "right"] = "left" if heading == "method" else "right"
+            table.add_column(heading, justify=justify, no_wrap=not breaks, overflow="fold")
+            longest = max(map(len, (heading, *column)))
+            needed += 2 + (min(longest, _BROKEN) if breaks else longest)
+        for row in rows:
+            table.add_row(*row)
+        self.console.width = max(self.console.width, needed)
+        self.console.print(table)
+        self.console.print()
 
     def _answered(self, result: Any) -> bool:
         """Print a result as JSON, if that was asked for; whether it was."""

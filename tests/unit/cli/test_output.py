@@ -1,8 +1,11 @@
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from minidisc.cli.output import Output
+from minidisc.comparison.table import Comparison
 
 SIZES = {"prunable": 85_054_464, "without_embeddings": 85_648_130, "all": 109_483_778}
 METRICS = {0.5: 0.92, 0.6: 0.91, 0.7: 0.88, 0.8: 0.87, 0.9: 0.80}
@@ -111,3 +114,50 @@ def test_warnings_are_not_lost_where_progress_is(capsys):
     output.warn("look")
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "warning: look\n")
+
+
+METHODS = ("minidisc", "direct:student=layers", "minidisc:stages=3:second_stage=sandwich:no_gap=assume")
+
+
+def compared(metrics):
+    """A comparison of `METHODS` over three seeds, its figures as long as they usually are."""
+    cost = {"steps": 123456, "flops": 1.23e15, "seconds": 12345, "cpu_seconds": 23456, "peak_memory": 12 * 2**30}
+    rows = [
+        {
+            "method": method,
+            "target_sparsity": 0.95,
+            "seeds": [0, 1, 2],
+            "metrics": dict.fromkeys(metrics, (0.8765, 0.0123)),
+            "sizes": {name: (size, 0.0) for name, size in SIZES.items()},
+            "assistants": [[0.5, 0.7], [0.6, 0.8], []],
+            "cost": {name: (value, 123.0) for name, value in cost.items()},
+        }
+        for method in METHODS
+    ]
+    teacher = {"metrics": dict.fromkeys(metrics, 0.9)}
+    content = {"task": {"metrics": metrics}, "teacher": teacher, "table": rows}
+    return Comparison(Path("c"), {**content, "failures": {}})
+
+
+@pytest.mark.parametrize("width", [None, 80, 40])
+@pytest.mark.parametrize("metrics", [["accuracy"], ["accuracy", "f1"]])
+def test_of_a_comparison_nothing_is_cut(monkeypatch, capsys, width, metrics):
+    if width:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("TERM", "xterm-256color")
+    output = Output()
+    if width:
+        output.console.width = width
+    output.comparison(compared(metrics))
+    text = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    assert "…" not in text
+    lines = [line for line in text.splitlines() if not line.startswith("table  ")]
+    assert width != 80 or max(map(len, lines)) <= 80
+    figures = ["95 %", "0.876 ± 0.012", "85.05 M", "85.65 M", "109.48 M", "123456", "1.23e+15"]
+    figures += ["12345 ± 123", "23456 ± 123", "12.0"]
+    for method in METHODS:
+        # A name may go on in the next line.
+        found = "\n".join(line for line in lines if line.startswith(method[:12]))
+        assert all(figure in found for figure in figures), figures
+    if width is None:
+        assert all(text.count(method) >= 3 for method in METHODS)
