@@ -154,9 +154,15 @@ def test_two_assistants_are_chosen_one_after_the_other():
     # After 70 %, 80 % has the larger tradeoff of the two that are left.
     outcome, job = run({0.5: 0.90, 0.6: 0.89, 0.7: 0.88, 0.8: 0.85, 0.9: 0.80}, stages=3)
     assert [stage[0] for stage in job.stages] == ["sandwich-1", "sandwich-2", "student"]
-    assert job.stages[1][3] == [0.8, 0.9]
+    assert job.stages[1][2:] == ("sandwich-1: 80 % with the weights of 70 %", [0.8, 0.9])
     assert job.stages[2][1] == ["sandwich-2: 80 % with the weights of 80 %"]
+    assert job.stages[2][2] == "sandwich-2: 90 % with the weights of 90 %"
     assert [a.candidate.spec.sparsity for a in outcome.assistants] == [0.7, 0.8]
+
+
+def test_a_second_sandwich_of_the_student_alone_starts_from_its_own_weights():
+    _, job = run({0.5: 0.80, 0.6: 0.80, 0.7: 0.80, 0.8: 0.85, 0.9: 0.80}, stages=3)
+    assert job.stages[1][2:] == ("sandwich-1: 90 % with the weights of 90 %", [0.9])
 
 
 @pytest.mark.parametrize("importance", ["teacher", "assistant"])
@@ -166,7 +172,7 @@ def test_without_a_gap_behind_the_first_assistant(no_gap, importance):
     scores = {0.5: 0.90, 0.6: 0.89, 0.7: 0.88, 0.8: 0.80, 0.9: 0.82, "student": {0.9: 0.85}}
     outcome, job = run(scores, stages=3, no_gap=no_gap, second_importance=importance)
     first = ["sandwich-1: 70 % with the weights of 70 %"]
-    second = ("sandwich-2", first, "sandwich-1: 80 % with the weights of 90 %", [0.8, 0.9])
+    second = ("sandwich-2", first, "sandwich-1: 80 % with the weights of 70 %", [0.8, 0.9])
     last = ("student", first, "sandwich-2: 90 % with the weights of 90 %", [0.9])
     assert job.stages[1:] == ([second, last] if no_gap == "train" else [second])
     assert [a.candidate.spec.sparsity for a in outcome.assistants] == [0.7]

@@ -34,7 +34,9 @@ def minidisc(job: Job) -> Outcome:
         outcome.assistants.append(Assistant(chosen, assistant.model))
         teachers = job.teachers_with(assistant)
         remaining = trained = [c for c in remaining if c.sparsity > chosen.spec.sparsity]
-        source = stage.network(job.target, width=remaining[0])
+        # Several candidates in a next sandwich need weights that are good for all of them, the student its own.
+        between = number < job.settings.stages - 1 and len(remaining) > 1
+        source = stage.network(chosen.spec if between else job.target, width=remaining[0])
 
     if job.settings.second_stage == "sandwich":
         # The candidates between assistant and student need weights that are good for all of them: the assistant's.
