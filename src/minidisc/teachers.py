@@ -59,6 +59,11 @@ def load_config(source: str, trust_remote_code: bool = False) -> Any:
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, AttributeError, StrictDataclassError) as error:
+        if "custom code" in str(error) and not trust_remote_code:
+            raise UserError(
+                f"{source!r} comes with code of its own, which is not run; add --trust-remote-code if you trust "
+                "whoever wrote it, or give another model."
+            ) from None
         raise UserError(
             f"cannot load a model from {source!r}: {_first_line(error)} Give the folder of a Hugging Face model, or a "
             "Hub id."
@@ -123,6 +128,7 @@ def load_model(
             family has no class for, or a padding or end token that the model does not know.
     """
     config = config or load_config(source, trust_remote_code)
+    _check_precision(config, source)
     for name, value in config_changes.items():
         setattr(config, name, value)
     kind = kind or kind_of(config)
@@ -148,7 +154,7 @@ def load_model(
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load weights (safetensors) from {source!r}: {_first_line(error)}") from None
     _check_shapes(model, report["mismatched_keys"], new_head, source)
     if getattr(model.config, "use_cache", False) and not caches:
@@ -269,6 +275,17 @@ def _check_head(config: Any, head: Any) -> None:
         raise UserError(
             f"family {family!r} has no {head.__name__.removeprefix('AutoModel')} class to be made small; use another "
             f"--task, or a model of one of {', '.join(others)}."
+        )
+
+
+def _check_precision(config: Any, source: str) -> None:
+    """Refuse quantised weights, which are packed and have no gradients."""
+    quantized = getattr(config, "quantization_config", None)
+    if quantized:
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized.quant_method
+        raise UserError(
+            f"the weights of {source!r} are quantised ({method}); give the model as it was before, or load it with "
+            "transformers, dequantize() it and save it again."
         )
 
 

@@ -179,6 +179,27 @@ def test_weights_that_do_not_fit_the_configuration(tmp_path, changes, words):
         load_model(folder, new_head=True)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+            "are quantised (gptq); give the model",
+        ),
+        (
+            {"model_type": "mine", "auto_map": {"AutoConfig": "code.Mine"}},
+            "comes with code of its own, which is not run; add --trust-remote-code if you trust",
+        ),
+    ],
+    ids=["quantised", "code"],
+)
+def test_models_that_are_not_loaded(tmp_path, changes, words):
+    folder = with_config(tmp_path, **changes)
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        load_model(folder)
+    assert "\n" not in str(caught.value)
+
+
 def test_another_commit_on_the_hub_is_another_teacher(tmp_path, monkeypatch):
     """The Hub's cache, as a download leaves it."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
