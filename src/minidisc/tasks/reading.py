@@ -132,8 +132,9 @@ def _parse_json(text: str, path: Path) -> list[dict[str, Any]]:
             for line, record in enumerate(text.split("\n"), start=1):  # noqa: B007 (the handler reads it)
                 if record.strip():
                     rows.append(json.loads(record))
-    except json.JSONDecodeError as error:
-        where = f"line {line}: {error.msg}" if line else _one_line(error)
+    except (ValueError, RecursionError) as error:  # also of brackets in brackets, and of numbers without end
+        reason = getattr(error, "msg", None) or _one_line(error)
+        where = f"line {line}: {reason}" if line else _one_line(error)
         raise UserError(f"{path} cannot be parsed ({where}); {_JSON_ALLOWED}") from None
     # Half of a pair of code units can be written as an escape alone.
     escaped = "\\ud" in text.lower()

@@ -125,6 +125,8 @@ def test_tsv_with_quoted_tabs_and_line_breaks(tmp_path):
         ("rows.jsonl", b'{"text": "a"}\n{"text": \n', "line 2"),
         ("rows.jsonl", b'{"text": "a"}\n3\n', "row 2 is not a JSON object"),
         ("rows.json", b'[{"text": "a"}', "cannot be parsed"),
+        ("rows.jsonl", b'{"text": "a"}\n{"text": ' + b"[" * 200_000, "(line 2: maximum recursion depth"),
+        ("rows.jsonl", b'{"text": "a"}\n{"label": ' + b"9" * 5000 + b"}", "(line 2: Exceeds the limit (4300 digits)"),
         ("rows.json", b'["a"]', "row 1 is not a JSON object"),
         ("rows.parquet", b"no parquet at all", "cannot be parsed as Parquet"),
         ("rows.parquet", CONTENT[".parquet"][:-30], "cannot be parsed as Parquet"),
