@@ -1,3 +1,4 @@
+import dataclasses
 from types import SimpleNamespace
 
 import datasets
@@ -9,20 +10,20 @@ from minidisc.architectures import architecture_for
 from minidisc.measure import Shape
 from minidisc.scoring import Scorer
 from minidisc.tasks import Task, collator
-from tests.unit.families import BERT, tiny_tokenizer, training_rows
+from tests.unit.families import BERT, tagged_rows, tiny_tokenizer, training_rows
 
 HEADS, SIZE, LAYERS, ROWS = 4, 8, 3, 1024
 TASK = Task("t", "regression", ("text",), "label", None, False, ("pearson",))
 
 
-def scorer_of(model, rows, **settings):
+def scorer_of(model, rows, outputs=None, task=TASK, **settings):
     architecture = architecture_for("bert")
     return Scorer(
         settings=SimpleNamespace(**{"batch_size": 16, "gradient_checkpointing": False, **settings}),
         architecture=architecture,
         shape=Shape.of(model, architecture),
-        task=TASK,
-        outputs=None,
+        task=task,
+        outputs=outputs,
         rows=rows,
         collate=collator(tiny_tokenizer()),
         device=torch.device("cpu"),
@@ -100,3 +101,30 @@ def test_on_its_own_predictions_heads_of_a_regression_count_that_part_the_rows(t
     # 64 batches tell a score to about a tenth of it.
     for found, true in zip(importance.heads, truth, strict=True):
         torch.testing.assert_close(found, true / true.norm(), atol=0.15, rtol=0)
+
+
+def test_labels_are_of_the_outputs_that_stand_for_the_datas_classes(tmp_path):
+    rows, found = training_rows(BERT, [5, 9, 3, 7]), []
+    assert set(rows["label"]) == {0, 1}
+    model, alike = BERT.model(num_labels=3), BERT.model(num_labels=2)
+    # The same network, whose outputs are the data's classes as they are.
+    state = model.state_dict()
+    alike.load_state_dict({**state, **{n: state[n][[2, 0]] for n in ("classifier.weight", "classifier.bias")}})
+    for name, network, outputs in (("one", model, [2, 0]), ("other", alike, None)):
+        scorer = scorer_of(network, rows, outputs, importance_on="labels")
+        found.append(scorer.importance(network, scorer.shape.full(), tmp_path / name)[0])
+    torch.testing.assert_close(found[0].heads, found[1].heads)
+    torch.testing.assert_close(found[0].neurons, found[1].neurons)
+
+
+def test_a_networks_own_tags_are_those_that_it_gives_most(tmp_path):
+    model, rows = BERT.token_model(seed=1, num_labels=3), tagged_rows(BERT, [4, 2, 3])
+    task = dataclasses.replace(TASK, kind="token-classification", label_names=("a", "b", "c"))
+    # The model's last output is the first class, and so on.
+    found = scorer_of(model, rows, [2, 0, 1], task)._labelled_by(model)["label"][:]
+    classes = {2: 0, 0: 1, 1: 2}
+    for row, tags in zip(rows, found, strict=True):
+        with torch.no_grad():
+            inputs = {name: torch.tensor([row[name]]) for name in ("input_ids", "token_type_ids")}
+            logits = model(**inputs).logits[0]
+        assert tags == [classes[int(logits[token].argmax())] for token in row["first_tokens"]]
