@@ -255,6 +255,18 @@ def test_pkd_compares_the_token_that_the_label_is_read_from(tmp_path, row, at_la
     assert {truth.at_last for truth in truths} == {at_last}
 
 
+def test_labels_are_of_the_outputs_that_stand_for_the_datas_classes(tmp_path):
+    whole = SubnetworkSpec(0.5, (HEADS,) * LAYERS, (NEURONS,) * LAYERS)
+    trainer = trainer_for(tmp_path, candidates=[whole], loss="labels", outputs=[1, 0])
+    trainer.current_gradient_accumulation_steps = 1
+    rows = training_rows(BERT, (9, 4, 12))
+    batch, labels = as_batch(rows), torch.tensor(rows["label"])
+    found = trainer.train_batch(trainer.model, {**batch, "labels": labels}).item()
+    with torch.no_grad():
+        logits = BERT.model(seed=1)(**batch).logits
+    assert found == pytest.approx(F.cross_entropy(logits, 1 - labels).item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("loss", ["hidden+logits", "minilm"])
 def test_checkpointing_changes_no_gradient(tmp_path, family, loss):
     ends = []
