@@ -176,33 +176,62 @@ def test_padding_on_the_left_lets_teachers_run_at_every_step(workplace, tmp_path
     assert list(result.results["cost"]["stages"]) == ["importance", "student"]
 
 
+def assert_the_most_important_quarter(student, teacher, importance):
+    """That weights are of the teacher's heads and neurons with the largest scores, whichever layers have them."""
+    for kind, size, into, out_of in (
+        ("heads", 8, "attention.self.query", "attention.output.dense"),
+        ("neurons", 1, "intermediate.dense", "output.dense"),
+    ):
+        own = importance[kind]
+        least = own.flatten().sort(descending=True).values[own.numel() // 4 - 1]
+        for number, row in enumerate(own):
+            best = row.argsort(descending=True)[: int((row >= least).sum())].tolist()
+            places = [size * place + i for place in best for i in range(size)]
+            for part, kept in ((f"{into}.weight", (places,)), (f"{out_of}.weight", (slice(None), places))):
+                name = f"bert.encoder.layer.{number}.{part}"
+                expected = teacher[name][kept]
+                torch.testing.assert_close(student.get(name, torch.empty(expected.shape)), expected, msg=name)
+
+
 def test_importance_on_the_teachers_predictions_needs_no_labels(workplace, tmp_path):
     table = read_table(workplace / "train.csv")
     model = AutoModelForSequenceClassification.from_pretrained(workplace / "teacher").eval()
     tokenizer = AutoTokenizer.from_pretrained(workplace / "teacher")
     table.drop(columns="label").to_csv(tmp_path / "text.csv", index=False)
-    settings = tiny.settings(workplace, tmp_path / "run", schedule="direct", importance_on="teacher", max_steps=1)
+    # The student is what is cut out: no weight is changed by as little as that.
+    changes = {"schedule": "direct", "importance_on": "teacher", "max_steps": 1, "learning_rate": 1e-12}
+    settings = tiny.settings(workplace, tmp_path / "run", **changes)
     result = minidisc.compress(**{**settings, "train_file": str(tmp_path / "text.csv")})
     assert result.results["rows"]["calibration"]["count"] == len(table)
     # The definition by hand, in the same batches: cross-entropy on the larger logit's class.
     encoded = sorted(
         (tokenizer(text, truncation=True, max_length=16) for text in table["text"]), key=lambda e: -len(e["input_ids"])
     )
-    sums = 0
+    layers = model.bert.encoder.layer
+    downs = [*(layer.attention.output.dense for layer in layers), *(layer.output.dense for layer in layers)]
+    sums = torch.zeros(6, 64)
     for start in range(0, len(encoded), 16):
         batch = tokenizer.pad(encoded[start : start + 16], return_tensors="pt")
-        masks = [torch.ones(64, requires_grad=True) for _ in range(3)]
+        # The heads have 8 columns each.
+        masks = [torch.ones(count, requires_grad=True) for count in (4, 4, 4, 64, 64, 64)]
         hooks = [
-            layer.output.dense.register_forward_pre_hook(lambda _, args, mask=mask: (args[0] * mask,))
-            for layer, mask in zip(model.bert.encoder.layer, masks, strict=True)
+            down.register_forward_pre_hook(
+                lambda _, args, mask=mask: (args[0] * mask.repeat_interleave(args[0].shape[-1] // len(mask)),)
+            )
+            for down, mask in zip(downs, masks, strict=True)
         ]
         logits = model(**batch).logits
         loss = torch.nn.functional.cross_entropy(logits, logits.detach().argmax(1))
-        sums = sums + torch.stack(torch.autograd.grad(loss, masks)).abs()
+        for total, gradient in zip(sums, torch.autograd.grad(loss, masks), strict=True):
+            total[: len(gradient)] += gradient.abs()
         for hook in hooks:
             hook.remove()
-    found = load_file(result.output_dir / "importance.safetensors")["neurons"]
-    torch.testing.assert_close(found, sums / sums.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-6)
+    scores = sums / sums.norm(dim=1, keepdim=True)
+    found = load_file(result.output_dir / "importance.safetensors")
+    torch.testing.assert_close(found["heads"], scores[:3, :4], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(found["neurons"], scores[3:], rtol=1e-4, atol=1e-6)
+    student = load_file(result.student.path / "model.safetensors")
+    assert_the_most_important_quarter(student, model.state_dict(), found)
 
 
 def test_training_text_needs_no_labels(workplace, tmp_path):
