@@ -5,7 +5,7 @@ from tokenizers import normalizers
 
 from minidisc.config import CompressSettings
 from minidisc.errors import UserError
-from minidisc.rows import Rows, _fingerprint
+from minidisc.rows import Rows, _fingerprint, _selection_fraction
 from minidisc.tasks import Task, TaskData
 from tests.unit.families import tiny_tokenizer
 
@@ -56,6 +56,20 @@ def test_selection_and_calibration_are_of_the_training_rows():
     assert rows.counts()["selection"] == {"source": "held out of t", "count": 20}
     assert rows.counts()["calibration"] == {"source": "t", "count": 10}
     assert not notes
+
+
+def test_a_file_sorted_by_class_calibrates_on_all_classes():
+    rows, _ = rows_of([0] * 40 + [1] * 40, select_on="validation", calibration_rows=16)
+    assert rows["train"]["label"][:] == [0] * 40 + [1] * 40
+    assert 4 <= sum(rows["calibration"]["label"]) <= 12
+    # Which rows these are, the seed says.
+    other, _ = rows_of([0] * 40 + [1] * 40, select_on="validation", calibration_rows=16, seed=1)
+    assert texts(other, "calibration") != texts(rows, "calibration")
+
+
+@pytest.mark.parametrize(("rows", "kept"), [(800, 200), (4000, 500), (5000, 500), (8000, 800)])
+def test_a_tenth_is_kept_for_selection_or_500_rows_but_no_more_than_a_quarter(rows, kept):
+    assert rows * _selection_fraction(rows) == kept
 
 
 def test_a_fraction_that_leaves_next_to_nothing_to_train_on():
