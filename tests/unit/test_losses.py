@@ -6,7 +6,9 @@ from torch import nn
 
 from minidisc.architectures import architecture_for
 from minidisc.losses import (
+    LOSSES,
     Outputs,
+    Share,
     Truth,
     distillation_loss,
     distilled_layers,
@@ -19,6 +21,7 @@ from minidisc.losses import (
     relation_loss,
     task_loss,
 )
+from minidisc.teaching import keep_largest
 
 
 def normal(*shape, seed=0):
@@ -218,3 +221,29 @@ def test_labels_need_no_teacher():
     labels = torch.tensor([1, 0, 1])
     given = label_loss(Outputs(student, ()), None, Truth(MASK, labels, [2, 0]))
     torch.testing.assert_close(given, nn.NLLLoss()(student[:, [2, 0]].log_softmax(-1), labels))
+
+
+@pytest.mark.parametrize("outputs", ["rows", "tokens", "largest"])
+@pytest.mark.parametrize("loss", LOSSES)
+def test_parts_of_a_batch_count_for_what_they_hold_of_it(loss, outputs):
+    """The first part has a third of the rows, four of seven tokens, and two of three labels."""
+    shape = (3, 3) if outputs == "rows" else (3, 4, 9)
+    labels = torch.tensor([1, 0, 1])
+    if outputs != "rows":
+        labels = torch.tensor([[2, -100, 0, -100], [1, -100, -100, -100], [-100] * 4])
+
+    def made(seed, rows):
+        relations = [normal(3, 4, 32, seed=200 * seed + i)[rows] for i in range(3)]
+        logits = normal(*shape, seed=seed)[rows]
+        kept = keep_largest(logits, 2) if outputs == "largest" else None
+        return Outputs(logits, [state[rows] for state in states(seed)], relations, kept)
+
+    def of(rows, share):
+        truth = Truth(MASK[rows], labels[rows], None, share)
+        return LOSSES[loss](made(1, rows), made(2, rows), truth)
+
+    shares = [Share(1 / 1.5, 4 / 3.5, 2 / 1.5), Share(2 / 1.5, 3 / 3.5, 1 / 1.5)]
+    if outputs == "rows":
+        shares = [Share(share.rows, share.tokens, share.rows) for share in shares]
+    parts = [of(rows, share) for rows, share in zip((slice(0, 1), slice(1, 3)), shares, strict=True)]
+    torch.testing.assert_close(sum(parts) / 2, of(slice(0, 3), Share()))
