@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -10,14 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says where nothing more can be written."""
+_NO_ROOM = 2**20  # bytes that may be left beside what could not be written
+
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; what is written there replaces ``path`` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    yield temporary
-    _sync(temporary)
+    with full_disk_named(path.parent):
+        yield temporary
+        _sync(temporary)
     os.replace(temporary, path)
 
 
@@ -33,7 +39,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        yield temporary
+        with full_disk_named(path.parent):
+            yield temporary
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -42,6 +49,30 @@ def new_folder(path: Path) -> Iterator[Path]:
             _sync(file)
     shutil.rmtree(path, ignore_errors=True)
     os.replace(temporary, path)
+
+
+@contextmanager
+def full_disk_named(folder: Path) -> Iterator[None]:
+    """Turn what libraries raise when the disk of ``folder`` is full into the system's own error, with the folder.
+
+    safetensors only quotes the system, torch says where in the file it stopped, and Python itself names no path.
+    """
+    try:
+        yield
+    except Exception as error:
+        code = _full_disk(error, folder)
+        if code is None or (isinstance(error, OSError) and error.filename is not None):
+            raise
+        raise OSError(code, os.strerror(code), str(folder)) from error
+
+
+def _full_disk(error: Exception, folder: Path) -> int | None:
+    """The system's number for a full disk, or a used up share of it, if that is what an error comes from."""
+    for code in FULL:
+        if getattr(error, "errno", None) == code or os.strerror(code) in str(error):
+            return code
+    stopped = isinstance(error, RuntimeError) and "inline_container" in str(error)
+    return errno.ENOSPC if stopped and shutil.disk_usage(folder).free < _NO_ROOM else None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -22,6 +22,7 @@ from minidisc.losses import Outputs, Truth, label_loss
 from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
+from minidisc.preflight import check_disk, disk_of_training
 from minidisc.resumable import ResumableTrainer
 from minidisc.runs import check_new, in_use, open_run, remove_run, settled
 from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
@@ -107,6 +108,7 @@ def _finetune(settings: FinetuneSettings, progress: Any, resume: bool, work: Pat
         check_tokens(loaded, rows, data.splits[split])
     if not resume and work.exists():
         remove_run(work)
+    check_disk(folder, disk_of_training(settings, sum(p.numel() for p in loaded.model.parameters())), work)
     settings = settled(settings, work)
     fingerprints = {
         "model_weights": fingerprint_of(settings.model),

@@ -20,7 +20,7 @@ from transformers import Trainer
 from minidisc.architectures import Architecture
 from minidisc.arguments import ResumableArguments, is_evaluated, trainer_arguments
 from minidisc.batching import LengthGroupedOrder
-from minidisc.config import CompressSettings, sandwich_rule
+from minidisc.config import CompressSettings, TrainingSettings, sandwich_rule
 from minidisc.errors import UserError
 from minidisc.footprint import MOMENTS, Load, phases
 from minidisc.latency import BRIEF_ROUNDS, BRIEF_SECONDS, LARGEST_TIMED
@@ -412,11 +412,16 @@ def disk_of_cells(
     return (checkpoints + sum(_snapshots(shape, specs) for specs in stages.values())) * _BYTES + outputs
 
 
+def disk_of_training(settings: TrainingSettings, numbers: int) -> int:
+    """Bytes on disk while one network of so many numbers is trained, at the worst: two checkpoints and a snapshot."""
+    return (_checkpoints(settings, numbers) + numbers) * _BYTES
+
+
 def _widest(shape: Shape, specs: Sequence[SubnetworkSpec]) -> int:
     return max(shape.sizes(spec).all for spec in specs)
 
 
-def _checkpoints(settings: CompressSettings, numbers: int) -> int:
+def _checkpoints(settings: TrainingSettings, numbers: int) -> int:
     """The old one and the new one, of a network of so many numbers."""
     return 2 * (1 + MOMENTS[settings.optimizer]) * numbers
 

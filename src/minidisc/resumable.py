@@ -42,7 +42,7 @@ from minidisc.distribution import (
     weights_to_save,
 )
 from minidisc.errors import UserError
-from minidisc.files import read_json, write_json
+from minidisc.files import full_disk_named, read_json, write_json
 from minidisc.layers import layers_of, state_to_save, whole_state
 from minidisc.losses import Share
 from minidisc.measure import Cost, measured, peak_memory
@@ -206,7 +206,8 @@ class ResumableTrainer(Trainer):
     def _write_first_snapshot(self) -> None:
         for step in self._referenced():
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._write_weights(self._snapshot(step), state_to_save(cast(torch.nn.Module, self.model)))
+            with full_disk_named(self._folder):
+                self._write_weights(self._snapshot(step), state_to_save(cast(torch.nn.Module, self.model)))
 
     # What transformers' Trainer calls.
 
@@ -310,9 +311,10 @@ class ResumableTrainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         ranks.by_zero(lambda: shutil.rmtree(self._staging, ignore_errors=True))
-        super()._save_checkpoint(model, trial)
-        cpu_seconds = ranks.summed(time.process_time() - self._started[1])
-        ranks.by_zero(lambda: self._finish_checkpoint(cpu_seconds))
+        with full_disk_named(self._folder):
+            super()._save_checkpoint(model, trial)
+            cpu_seconds = ranks.summed(time.process_time() - self._started[1])
+            ranks.by_zero(lambda: self._finish_checkpoint(cpu_seconds))
 
     def _finish_checkpoint(self, cpu_seconds: float) -> None:
         step = self.state.global_step

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification
 
 from minidisc import compress
@@ -195,6 +196,43 @@ def test_a_full_disk_is_refused(workplace, tmp_path, monkeypatch):
     assert compress(**run, resume=True).student.metrics == finished.student.metrics
 
 
+def _finetuning(workplace, folder):
+    rows = ("--train-file", str(workplace / "train.csv"), "--validation-file", str(workplace / "validation.csv"))
+    flags = ("--model", str(workplace / "backbone"), "--max-steps", "1", "--device", "cpu")
+    return "finetune", *flags, *rows, "--output-dir", str(folder)
+
+
+def test_fine_tuning_looks_at_the_disk_first(workplace, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
+    _refused(capsys, "has 0.0 GB free", *_finetuning(workplace, tmp_path / "teacher"))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        (
+            "minidisc.resumable.save_file",
+            SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        ),
+        ("torch.save", RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")),
+    ],
+    ids=["weights", "moments"],
+)
+def test_a_disk_that_fills_up_is_one_line(workplace, tmp_path, monkeypatch, capsys, function, error):
+    def full(*_, **__):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
+        raise error
+
+    command = _finetuning(workplace, tmp_path / "teacher")
+    with monkeypatch.context() as patch:
+        patch.setattr(function, full)
+        _refused(capsys, "no space left on device; make room on the disk; go on with: minidisc finetune", *command)
+    monkeypatch.undo()
+    main([*command, "--resume"])
+    assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
+
+
 @pytest.mark.parametrize("command", ["finetune", "evaluate"])
 def test_rows_that_are_longer_than_the_models_positions(workplace, tmp_path, capsys, command):
     shutil.copytree(workplace / "teacher", tmp_path / "model")
@@ -239,11 +277,17 @@ def test_what_cannot_be_trained_leaves_nothing(workplace, mistakes, tmp_path, ca
 )
 def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, errno, words):
     def refused(*_):
-        raise OSError(errno, os.strerror(errno), "there/run.yaml")
+        raise OSError(errno, os.strerror(errno), *path)
+
+    path = ("there/run.yaml",)
 
     monkeypatch.setattr("minidisc.reporting.report", refused)
     if words:
         _refused(capsys, f"there/run.yaml: {words}", "report", "run")
+        # A write that fails names no file.
+        path = ()
+        if words == "no space left":
+            _refused(capsys, f"minidisc: {words}", "report", "run")
     else:
         with pytest.raises(OSError, match="there"):
             main(["report", "run"])

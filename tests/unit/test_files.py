@@ -1,7 +1,10 @@
+import errno
 import json
 import os
+import shutil
 
 import pytest
+from safetensors import SafetensorError
 
 from minidisc.files import new_file, new_folder, read_json, write_json
 
@@ -111,3 +114,30 @@ def test_json_that_cannot_be_written_leaves_the_old_one(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "x.json", [object()])
     assert read_json(tmp_path / "x.json") == [1]
+
+
+STOPPED = "[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"
+
+
+@pytest.mark.parametrize(
+    ("error", "free", "code"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 10**9, errno.ENOSPC),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), 10**9, errno.ENOSPC),
+        (SafetensorError(f"I/O error: {os.strerror(errno.EDQUOT)} (os error 122)"), 10**9, errno.EDQUOT),
+        (RuntimeError(STOPPED), 4096, errno.ENOSPC),
+        (RuntimeError(STOPPED), 10**9, None),
+        (RuntimeError("unexpected shape"), 0, None),
+        (OSError(errno.EIO, "input/output error"), 0, None),
+    ],
+)
+@pytest.mark.parametrize("block", [new_file, new_folder])
+def test_a_full_disk_is_the_systems_own_error(tmp_path, monkeypatch, block, error, free, code):
+    """The messages are those that a tmpfs of 200 KB gave."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9 - free, free))
+    with pytest.raises(OSError if code else type(error)) as caught, block(tmp_path / "name"):
+        raise error
+    if code:
+        assert (caught.value.errno, caught.value.filename) == (code, str(tmp_path))
+    else:
+        assert caught.value is error

@@ -7,7 +7,7 @@ import io
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -23,6 +23,7 @@ from minidisc.config import (
     FinetuneSettings,
 )
 from minidisc.errors import CheckFailed, UserError
+from minidisc.files import FULL
 
 # typer brings its own click and does not export this base class of typer.BadParameter and of unknown options.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -35,9 +36,9 @@ _NOT_COMPARED = (
 # What commands that train nothing would make nothing of.
 _OF_TRAINING_ROWS = ("train_file", "max_train_rows", "stream", "seed")
 _INTERRUPTED = 130
-# What the system says of a path that was given, or of a disk that is full.
+# What the system says of a path that was given.
 _REFUSED = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
 )
 _RESUMABLE = ("finetune", "compress", "compare")
@@ -228,6 +229,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (FloatingPointError, CheckFailed) as error:
         _fail(str(error), code=1)
     except OSError as error:
+        if error.errno in FULL:
+            where = "" if error.filename is None else f"{error.filename}: "
+            _fail(f"{where}{(error.strerror or '').lower()}; make room on the disk{_how_to_go_on(arguments)}")
         if error.errno not in _REFUSED or error.filename is None:
             raise
         _fail(f"{error.filename}: {(error.strerror or '').lower()}; look at the path, its permissions and its disk.")
@@ -248,7 +252,7 @@ def _check_launcher(arguments: list[str]) -> None:
         raise UserError("only 'minidisc compress' runs on several processes; start other commands without a launcher.")
 
 
-def _fail(message: str, code: int = 2) -> None:
+def _fail(message: str, code: int = 2) -> NoReturn:
     if ranks.rank() == 0:
         print("minidisc: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(code)
