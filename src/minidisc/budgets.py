@@ -217,9 +217,10 @@ def fast_enough(
 ) -> tuple[float, dict[float, Timing]]:
     """The least sparsity, in thousandths, that was measured to keep a budget of time, and all times that were.
 
-    Some sizes are timed side by side; between the last that is too slow and the next the time is taken to be a
-    straight line; what that says is measured, and made sparser by a hundredth until nine of ten rounds keep the
-    budget: with the median alone at the limit, every second student would miss it when it is measured again.
+    Some sizes are timed side by side; between the first that is fast enough and the one before the time is taken to
+    be a straight line; what that says is measured, and made sparser by a hundredth until nine of ten rounds keep the
+    budget: with the median alone at the limit, every second student would miss it when it is measured again. If none
+    of these does, the first of the others that did is taken.
 
     Args:
         measure: times of the networks of these sparsities, 0 being the teacher.
@@ -232,15 +233,20 @@ def fast_enough(
     taken = [times[s]["processor_milliseconds"] for s in _TIMED]
     if taken[0] <= budget.limit:
         raise UserError(f"{budget.flag}: the teacher takes no more than {_milliseconds(times[0.0])}; give less.")
-    slow = max(i for i, time in enumerate(taken) if time > budget.limit)
-    if slow + 1 < len(_TIMED):
-        (s, a), (t, b) = ((_TIMED[i], taken[i]) for i in (slow, slow + 1))
+    # Noise may make a sparser size the slower one, so it is the first within the limit that counts.
+    fast = next((i for i, time in enumerate(taken) if time <= budget.limit), None)
+    if fast is not None:
+        (s, a), (t, b) = ((_TIMED[i], taken[i]) for i in (fast - 1, fast))
         first = math.ceil(_STEPS * (s + (t - s) * (a - budget.limit) / (a - b)))
         for step in range(first, _STEPS, _STEPS // 100):
             sparsity = step / _STEPS
-            times.update(measure((sparsity,)))
+            if sparsity not in times:
+                times.update(measure((sparsity,)))
             if times[sparsity]["high"] <= budget.limit:
                 return sparsity, times
+    kept = [s for s in times if times[s]["high"] <= budget.limit]
+    if kept:
+        return min(kept), times
     fastest = min(times, key=lambda s: times[s]["processor_milliseconds"])
     raise UserError(
         f"{budget.flag} cannot be had: the fastest student, with {100 * fastest:g} % sparsity, takes "
