@@ -304,13 +304,21 @@ def _check_shapes(model: Any, mismatched: Collection[tuple[str, Any, Any]], new_
 
 
 def _check_saved(tokenizer: Any, source: str) -> None:
-    """Refuse a folder without a tokenizer: transformers makes one up for it that knows the special tokens alone."""
+    """Refuse a limit that is no number, and a folder without a tokenizer.
+
+    transformers makes one up for it that knows the special tokens alone.
+    """
     files = {*tokenizer.vocab_files_names.values(), "tokenizer.json"}
     folder = Path(source)
     if tokenizer.vocab_files_names and folder.is_dir() and not any((folder / file).is_file() for file in files):
         raise UserError(
             f"{source!r} holds no tokenizer; save it there with its own save_pretrained, as it was when the model was "
             "trained."
+        )
+    if not isinstance(tokenizer.model_max_length, (int, float)):
+        raise UserError(
+            f"model_max_length in tokenizer_config.json of {source!r} is {tokenizer.model_max_length!r}; write a "
+            "number without quotes."
         )
 
 

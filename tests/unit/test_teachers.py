@@ -130,6 +130,14 @@ def test_what_is_saved_says_of_the_cache_what_the_teacher_said(tmp_path, row, ca
     assert not model.config.use_cache
 
 
+def test_a_length_that_is_text(tmp_path):
+    folder = saved(BERT.model(), tmp_path)
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": "512"}))
+    with pytest.raises(UserError, match=r"model_max_length in .* is '512'; write a number"):
+        load_model(folder)
+
+
 def with_config(folder, **changes):
     """A saved BERT whose config.json was changed by hand."""
     saved(BERT.model(), folder)

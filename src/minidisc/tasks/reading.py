@@ -102,7 +102,11 @@ def _parse_csv(text: str, separator: str, path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: its rows have more fields than its header; quote the fields that hold separators.")
     if separator == "\t":
         _check_quotes(table, path)
-    return table.rename(columns=str.strip)
+    table = table.rename(columns=str.strip)
+    twice = sorted({*table.columns[table.columns.duplicated()]})
+    if twice:
+        raise UserError(f"{path}: two columns of its header are called {twice[0]!r}; give each a name of its own.")
+    return table
 
 
 def _check_quotes(table: pd.DataFrame, path: Path) -> None:

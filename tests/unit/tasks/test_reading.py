@@ -122,6 +122,7 @@ def test_tsv_with_quoted_tabs_and_line_breaks(tmp_path):
         ("rows.csv", b"text,label\na,1\nb,2,3\n", "Expected 2 fields in line 3, saw 3"),
         ("rows.csv", b"text,label\na,b,1\nc,d,2\n", "more fields than its header"),
         ("rows.csv", b'text,label\n"a,1\n', "cannot be parsed"),
+        ("rows.csv", b"text, text,label\na,b,1\n", "two columns of its header are called 'text'; give each"),
         ("rows.jsonl", b'{"text": "a"}\n{"text": \n', "line 2"),
         ("rows.jsonl", b'{"text": "a"}\n3\n', "row 2 is not a JSON object"),
         ("rows.json", b'[{"text": "a"}', "cannot be parsed"),
