@@ -34,9 +34,10 @@ def contrast(
         For classes ``labels`` (their names) and under ``teacher`` and ``student`` the confusion matrix, a row for each
         label and a column for each prediction; for token classification those of words. For regression ``edges`` and
         under ``teacher`` and ``student`` how many absolute errors lie below the first edge, between two, and from the
-        last on. ``differ`` is on how many of ``rows`` the two predict something else (not for regression), and
-        ``examples`` are those of them, with text, label and both predictions, of whose prediction the student is
-        surest (for regression: where the predictions are furthest apart; for words: where most tags differ).
+        last on. ``differ`` is on how many of ``rows`` the two predict something else (not for regression), for classes
+        of rows ``only_right`` on how many one of them alone is right, and ``examples`` are those that differ, with
+        text, label and both predictions, of whose prediction the student is surest (for regression: where the
+        predictions are furthest apart; for words: where most tags differ).
     """
     if task.kind == "regression":
         return _numbers(teacher.reshape(-1), student.reshape(-1), labels, texts)
@@ -45,6 +46,7 @@ def contrast(
     assert task.label_names is not None
     names, truth = task.label_names, labels.astype(int)
     first, second = teacher.argmax(1), student.argmax(1)
+    right = first == truth, second == truth
     odds = np.exp(student - student.max(1, keepdims=True))
     sureness = np.where(first != second, 1 / odds.sum(1), 0.0)
     return {
@@ -52,6 +54,7 @@ def contrast(
         **_matrices(len(names), truth, first, second),
         "rows": len(truth),
         "differ": int((first != second).sum()),
+        "only_right": {"teacher": int((right[0] & ~right[1]).sum()), "student": int((right[1] & ~right[0]).sum())},
         "examples": [
             {"text": _cut(texts[i]), **_three(names[truth[i]], names[first[i]], names[second[i]])}
             for i in _largest(sureness)

@@ -24,6 +24,8 @@ def test_classes():
         assert found[name] == confusion_matrix(labels, logits.argmax(1)).tolist()
     differ = [i for i in range(60) if teacher[i].argmax() != student[i].argmax()]
     assert (found["rows"], found["differ"]) == (60, len(differ))
+    right = [{i for i in range(60) if logits[i].argmax() == labels[i]} for logits in (teacher, student)]
+    assert found["only_right"] == {"teacher": len(right[0] - right[1]), "student": len(right[1] - right[0])}
     sureness = {i: (np.exp(student[i]) / np.exp(student[i]).sum()).max() for i in differ}
     expected = sorted(differ, key=lambda i: -sureness[i])[: module.EXAMPLES]
     assert [e["text"] for e in found["examples"]] == [f"row {i}" for i in expected]

@@ -53,7 +53,7 @@ def variables(results: dict[str, Any], examples: bool) -> dict[str, Any]:
         "metrics": metrics,
         "sizes": _SIZES,
         "rows": rows,
-        "validation_error": _standard_error(results, results["student"]["metrics"]["metric"], "validation"),
+        "difference_error": _error_of_difference(results),
         "uses": [(_USES.get(name, name), row["source"], row["count"]) for name, row in rows.items()],
         "warnings": results["warnings"],
         "vocabulary": results.get("vocabulary"),
@@ -204,11 +204,17 @@ def _margin(results: dict[str, Any], best: dict[str, Any], others: list[dict[str
     return text + f"with {rival['probability']:.2f}."
 
 
-def _standard_error(results: dict[str, Any], accuracy: float, rows: str) -> float | None:
-    """Of an accuracy, as of a share of independent rows; None for other metrics, and where it says nothing."""
-    if list(results["task"]["metrics"]) != ["accuracy"] or not 0 < accuracy < 1:
+def _error_of_difference(results: dict[str, Any]) -> float | None:
+    """Standard error of the student's accuracy less the teacher's, on the same rows; None for other metrics.
+
+    A row is worth 1 where the student alone is right, -1 where the teacher alone is, else 0.
+    """
+    found = results.get("contrast") or {}
+    only = found.get("only_right")  # not there if an older version made the run
+    if list(results["task"]["metrics"]) != ["accuracy"] or only is None:
         return None
-    return math.sqrt(accuracy * (1 - accuracy) / results["rows"][rows]["count"])
+    rows, differ, less = found["rows"], only["teacher"] + only["student"], only["teacher"] - only["student"]
+    return math.sqrt(differ - less**2 / rows) / rows or None
 
 
 def _layers(models: list[dict[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import math
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -345,6 +346,22 @@ def test_other_schedules_in_words(tmp_path, no_plots, schedule, sentence):
     if schedule == "finetune":
         results["assistants"] = []
     assert sentence in render(results, tmp_path)
+
+
+def test_a_difference_of_accuracies_stands_with_its_own_standard_error(tmp_path, no_plots):
+    results = copy.deepcopy(CASES["direct"])
+    assert "standard error" not in render(results, tmp_path)
+    only, matrix = {"teacher": 7, "student": 3}, [[20, 5], [5, 20]]
+    found = {"labels": ["a", "b"], "teacher": matrix, "student": matrix, "rows": 50, "differ": 10, "examples": []}
+    results["contrast"] = {**found, "only_right": only}
+    # Of every row's own difference.
+    error = np.std([-1] * 7 + [1] * 3 + [0] * 40) / math.sqrt(50)
+    assert f"difference −0.0500 with a standard error of {error:.4f}" in render(results, tmp_path)
+    results["task"]["metrics"] = ["f1"]
+    for model in (results["teacher"], results["student"]):
+        for part in ("metrics", "selection_metrics"):
+            model[part]["f1"] = model[part]["accuracy"]
+    assert "standard error" not in render(results, tmp_path)
 
 
 def test_warnings_are_shown_and_escaped(tmp_path, no_plots):
