@@ -1,7 +1,9 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from minidisc import latency
+from minidisc import latency, timings
 
 
 def test_models_take_turns_and_medians_are_compared(monkeypatch):
@@ -68,3 +70,31 @@ def test_a_batch_has_whole_rows_last_tokens_and_no_padding():
     batch = latency.batch_of(rows, batch_size=4, length=6)
     assert batch["input_ids"].tolist() == [[2, 7, 8, 2, 7, 3], [2, 9, 9, 9, 9, 3], [5] * 6, [2, 7, 8, 2, 7, 3]]
     assert batch["attention_mask"].tolist() == [[1] * 6] * 4
+
+
+def test_the_teachers_time_is_that_beside_the_student(monkeypatch):
+    seconds = iter([(9.0, 3.0), (4.0, 1.0), (8.0, 2.0)])
+
+    def side_by_side(models, *_):
+        teacher, other = next(seconds)
+        # Wall time as well: the machine is idle.
+        return {
+            name: {"processor_milliseconds": x, "milliseconds": x, "speedup": teacher / x}
+            for name, x in zip(models, (teacher, other), strict=True)
+        }
+
+    monkeypatch.setattr(timings, "side_by_side", side_by_side)
+    monkeypatch.setattr(timings, "batch_of", lambda *_: {})
+    prepared = SimpleNamespace(
+        shape=SimpleNamespace(all_parameters=1),
+        settings=SimpleNamespace(latency_length=8, latency_batch_size=1),
+        rows={"train": None},
+        need_teacher=lambda: None,
+        loaded=SimpleNamespace(model=torch.nn.Identity()),
+    )
+    models = {name: torch.nn.Identity() for name in ("assistant", "student", "none")}
+    networks = timings.timings(prepared, models, [])["networks"]
+    assert list(networks) == ["teacher", "assistant", "student", "none"]
+    times = [networks[name]["processor_milliseconds"] for name in ("teacher", "student")]
+    assert times == [4.0, 1.0]
+    assert networks["student"]["speedup"] == times[0] / times[1]
