@@ -273,6 +273,24 @@ def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(workplace, tmp_path,
     assert not content["failures"]
 
 
+def test_checkpoints_stay_while_cells_that_were_once_asked_for_are_missing(workplace, tmp_path):
+    given = settings(workplace, tmp_path / "c", target_sparsities=(0.75,), max_steps=1)
+    original = SandwichTrainer.train_batch
+
+    def killed(self, model, inputs):
+        if self.args.loss == "logits":
+            raise KeyboardInterrupt
+        return original(self, model, inputs)
+
+    methods = "direct", "direct:loss=logits", "finetune"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(SandwichTrainer, "train_batch", killed)
+        compare(**{**given, "methods": methods})
+    for fewer, stays in (((methods[0],), True), ((methods[0],), True), (methods[1:], False)):
+        compare(**{**given, "methods": fewer}, resume=True)
+        assert (tmp_path / "c" / "checkpoints").is_dir() is stays
+
+
 def test_cells_share_no_outputs_but_their_own(workplace, tmp_path, trained):
     """Over two epochs teachers' outputs are kept, and losses, depths and teachers want others."""
     own = ("", ":second_teacher=teacher", ":second_teacher=both")

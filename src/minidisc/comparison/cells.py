@@ -93,7 +93,7 @@ class _Comparison:
         self._teacher: dict[str, Any] | None = None
 
     def finish(self) -> Comparison:
-        settings, cells = self.settings, self._cells()
+        settings, cells, wanted = self.settings, self._cells(), self._wanted()
         failures: dict[str, str] = {}
         started, trained = time.monotonic(), 0
         for number, (seed, target, method) in enumerate(cells, start=1):
@@ -115,7 +115,7 @@ class _Comparison:
             # A comparison may take days: what is finished can be read.
             self._write(failures)
         self._write(failures)
-        if not settings.keep_checkpoints and not failures:
+        if not settings.keep_checkpoints and all(file.is_file() for file in wanted):
             shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
         return read_comparison(self.folder)
 
@@ -127,6 +127,16 @@ class _Comparison:
             for target in settings.target_sparsities
             for method in self.methods
         ]
+
+    def _wanted(self) -> list[Path]:
+        """Files of the cells that stages are kept for: this call's, and those of earlier ones that were cut short."""
+        names = {self._file(method, target, seed).name for seed, target, method in self._cells()}
+        # Goes when the stages do.
+        record = self.folder / "checkpoints" / "cells.json"
+        if record.is_file():
+            names.update(read_json(record))
+        write_json(record, sorted(names))
+        return [self.folder / "cells" / name for name in names]
 
     def _disk_of(self, cells: list[tuple[int, float, Method]], first: Preparation) -> int:
         """What cells take on disk, layers taken for equally important."""
