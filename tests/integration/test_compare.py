@@ -1,8 +1,10 @@
 """Comparisons of a tiny teacher's students: what is shared, what goes on after a failure, and bad input."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +12,7 @@ import minidisc
 from minidisc.cli.main import main
 from minidisc.comparison import cells, compare
 from minidisc.errors import UserError
+from minidisc.listening import LoggingListener
 from minidisc.preparation import Preparation
 from minidisc.runs import read_fingerprints
 from minidisc.trainer import SandwichTrainer
@@ -289,6 +292,22 @@ def test_checkpoints_stay_while_cells_that_were_once_asked_for_are_missing(workp
     for fewer, stays in (((methods[0],), True), ((methods[0],), True), (methods[1:], False)):
         compare(**{**given, "methods": fewer}, resume=True)
         assert (tmp_path / "c" / "checkpoints").is_dir() is stays
+
+
+def test_the_time_left_is_that_of_missing_cells(workplace, tmp_path, monkeypatch):
+    given = settings(workplace, tmp_path / "c", target_sparsities=(0.75,), max_steps=1)
+    methods = "direct", "direct:loss=logits", "finetune"
+    compare(**{**given, "methods": methods[-1:]})
+    seconds, told = itertools.count(step=10), []
+    monkeypatch.setattr(cells, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+
+    class Listening(LoggingListener):
+        def cell(self, title, number, of, seconds_left):
+            told.append((number, of, seconds_left))
+
+    compare(**{**given, "methods": methods}, resume=True, listener=Listening())
+    # The first took from 0 to 20, and the third was there.
+    assert told == [(1, 3, None), (2, 3, 20)]
 
 
 def test_cells_share_no_outputs_but_their_own(workplace, tmp_path, trained):

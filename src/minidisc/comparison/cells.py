@@ -84,7 +84,7 @@ class _Comparison:
         first = self._prepare(settings.seeds[0])
         for cell in cells:
             first.check(cell)
-        missing = [cell for cell in self._cells() if not self._file(cell[2], cell[1], cell[0]).is_file()]
+        missing = self._missing(self._cells())
         if missing:
             # What finished cells have left there is not all of use to missing ones; but rather that than a refusal.
             check_disk(self.folder, self._disk_of(missing, first), self.folder / "checkpoints")
@@ -101,7 +101,7 @@ class _Comparison:
             if file.is_file():
                 continue
             spent = time.monotonic() - started
-            left = spent / trained * (len(cells) - number + 1) if trained else None
+            left = spent / trained * len(self._missing(cells[number - 1 :])) if trained else None
             title = cell_title(method.name, target, seed)
             self.listener.cell(title, number, len(cells), left)
             try:
@@ -127,6 +127,9 @@ class _Comparison:
             for target in settings.target_sparsities
             for method in self.methods
         ]
+
+    def _missing(self, cells: list[tuple[int, float, Method]]) -> list[tuple[int, float, Method]]:
+        return [cell for cell in cells if not self._file(cell[2], cell[1], cell[0]).is_file()]
 
     def _wanted(self) -> list[Path]:
         """Files of the cells that stages are kept for: this call's, and those of earlier ones that were cut short."""
