@@ -55,9 +55,12 @@ class Recorder(Job):
 
     metrics: dict = field(default_factory=dict)
     stages: list = field(default_factory=list)
+    rates: list = field(default_factory=list)
 
-    def train(self, stage, teachers, source, candidates, number=None):
+    def train(self, stage, teachers, source, candidates, number=None, left_out=0):
         assert number == (int(stage[-1]) if stage.startswith("sandwich") else None)
+        own = self.settings.of_stage(10, number, left_out)
+        self.rates.append((own.learning_rate, own.final_learning_rate))
         self.stages.append((stage, [t.weights for t in teachers], source.weights, [c.sparsity for c in candidates]))
         return RecordedStage(stage, candidates, {**self.metrics, **self.metrics.get(stage, {})})
 
@@ -183,6 +186,19 @@ def test_two_stages_of_assistants_can_be_left_out_together():
     outcome, job = run(stages=3, no_gap="assume")
     assert job.stages[1:] == [("student", ["teacher"], "sandwich-1: 90 % with the weights of 90 %", [0.9])]
     assert not outcome.assistants
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+@pytest.mark.parametrize(
+    ("metrics", "no_gap", "stages"), [(None, "train", 3), (NO_GAP, "train", 2), (None, "assume", 2)]
+)
+def test_a_rate_that_falls_over_the_run_falls_on_where_stages_are_left_out(metrics, no_gap, stages, share):
+    given = {"no_gap": no_gap, "sandwich_share": share, "learning_rate": 3e-4, "final_learning_rate": 1e-5}
+    _, job = run(metrics, stages=3, decay_over="run", **given)
+    starts, ends = zip(*job.rates, strict=True)
+    assert len(job.rates) == stages
+    assert (starts[0], ends[-1]) == pytest.approx((3e-4, 1e-5))
+    assert starts[1:] == pytest.approx(ends[:-1])
 
 
 @pytest.mark.parametrize(("stages", "named"), [(2, (0.5,)), (3, (0.5, 0.8))])

@@ -270,12 +270,13 @@ class CompressSettings(DataSettings, TrainingSettings):
         share = self.sandwich_share
         require(share is None or 0 < share < 1, f"--sandwich-share is {share or 0:g}; allowed is between 0 and 1.")
 
-    def of_stage(self, rows: int, number: int | None = None) -> CompressSettings:
+    def of_stage(self, rows: int, number: int | None = None, left_out: int = 0) -> CompressSettings:
         """The settings of one of minidisc's stages on so many rows: its own steps, and its own learning rates.
 
         Args:
             rows: training rows.
             number: which stage it is, from 1 on; the last one, which trains the student, if not given.
+            left_out: how many stages there were not before the last one.
         """
         if self.schedule != "minidisc" or self.stages == 1:
             return self
@@ -289,8 +290,8 @@ class CompressSettings(DataSettings, TrainingSettings):
             finding, last = max(1, round(found / (self.stages - 1))), max(1, round(every - found))
             own["max_steps"] = last if is_last else finding
         if self.decay_over == "run" and self.no_gap != "stop":
-            done = before * finding, before * finding + (last if is_last else finding)
-            start, end = (step / ((self.stages - 1) * finding + last) for step in done)
+            every = (self.stages - 1) * finding + last
+            start, end = (before - left_out) * finding / every, 1.0 if is_last else (before + 1) * finding / every
             peak, final = self.learning_rate, self.final_learning_rate
             own["learning_rate"], own["final_learning_rate"] = ((1 - x) * peak + x * final for x in (start, end))
         if self.second_learning_rate is not None and is_last:

@@ -132,15 +132,16 @@ class Job:
         source: Network,
         candidates: Sequence[SubnetworkSpec],
         number: int | None = None,
+        left_out: int = 0,
     ) -> Stage:
         """Train candidates of ``source`` against ``teachers``; or take up, or read, what was trained before.
 
         The shared network is only as wide as the largest candidate, since nothing beyond it would ever be used. The
         teacher is in memory only until its outputs are stored, if they are. ``number`` says which stage it is, from
-        1 on; the last one, which trains the student, if not given.
+        1 on; the last one, which trains the student, if not given, before which so many were ``left_out``.
         """
         rows = len(self.train_rows)
-        settings = self.settings.of_stage(rows, number)
+        settings = self.settings.of_stage(rows, number, left_out)
         key = fingerprint(
             {
                 **self._made_by(settings, candidates),

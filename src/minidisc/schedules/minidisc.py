@@ -47,7 +47,7 @@ def minidisc(job: Job) -> Outcome:
     if not no_gap and job.settings.second_importance == "assistant":
         source, target = outcome.reorder(job, assistant)
         remaining = [target]
-    last = job.train("student", teachers, source, remaining)
+    last = job.train("student", teachers, source, remaining, left_out=job.settings.stages - 1 - number)
     outcome.add_stage("student", last)
     outcome.take_student(last, remaining[-1])
     return outcome
