@@ -297,6 +297,17 @@ def test_the_cost_of_trying_every_candidate(usual, pages):
     assert "Trying every one" not in pages("direct")
 
 
+@pytest.mark.parametrize("kind", ["classification", "causal-lm"])
+def test_what_cost_counts_is_said(tmp_path, no_plots, kind):
+    page = Page(render(make(schedule="direct", kind=kind), tmp_path))
+    (words,) = [part for part in page.text if part.startswith("FLOPs are counted")]
+    assert "teachers' outputs that are kept" in words
+    # `Shape.forward_flops` counts a language model's choice of tokens, and no classifier.
+    assert ("choice among all tokens" in words, "classifier" in words) == (kind == "causal-lm", kind != "causal-lm")
+    # `measured` resets the peak.
+    assert "while the stage ran" in words
+
+
 def test_widths_per_layer(usual):
     results, _, page = usual
     assistant, student = results["assistants"][0], results["student"]
