@@ -2,7 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata
+from scipy.stats import pearsonr, rankdata, spearmanr
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from minidisc.tasks import BENCHMARKS, GLUE, METRICS, Task
@@ -44,6 +44,22 @@ def test_predictions_and_labels_are_not_swapped():
     predictions, labels = np.array([1, 1, 1, 0, 2]), np.array([1, 0, 0, 0, 0])
     assert METRICS["f1"](np.minimum(predictions, 1), labels) == f1_score(labels, np.minimum(predictions, 1))
     assert METRICS["matthews"](predictions, labels) == pytest.approx(matthews_corrcoef(labels, predictions))
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_metrics_are_those_of_scikit_learn_and_scipy(classes):
+    random = np.random.default_rng(classes)
+    for rows in (3, 40, 3000):
+        predictions, labels = random.integers(0, classes, (2, rows))
+        expected = {"matthews": matthews_corrcoef(labels, predictions)}
+        if classes == 2:
+            expected["f1"] = f1_score(labels, predictions, zero_division=0)
+        # Some are equal, and so share a rank.
+        scores, truth = random.normal(size=rows).astype(np.float32), random.integers(0, 6, rows) / 2
+        expected |= {"pearson": pearsonr(scores, truth).statistic, "spearman": spearmanr(scores, truth).statistic}
+        for name, value in expected.items():
+            given = (scores, truth) if name in ("pearson", "spearman") else (predictions, labels)
+            assert METRICS[name](*given) == pytest.approx(value, rel=1e-6, abs=1e-12), (name, rows)
 
 
 def test_metric_is_the_mean():
