@@ -14,6 +14,7 @@ from minidisc.architectures import STUDENT_PREFIX
 from minidisc.arguments import ResumableArguments, trainer_arguments
 from minidisc.config import FinetuneSettings
 from minidisc.devices import moved
+from minidisc.disk import check_disk, disk_of_training
 from minidisc.errors import UserError
 from minidisc.extraction import save_model, write_small
 from minidisc.files import new_folder
@@ -22,7 +23,6 @@ from minidisc.losses import Outputs, Truth, label_loss
 from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
-from minidisc.preflight import check_disk, disk_of_training
 from minidisc.resumable import ResumableTrainer
 from minidisc.runs import check_new, in_use, open_run, remove_run, settled
 from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data

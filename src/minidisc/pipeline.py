@@ -14,12 +14,13 @@ from minidisc.card import write_card
 from minidisc.confidence import coin_toss
 from minidisc.config import CompressSettings
 from minidisc.devices import resolve_device
+from minidisc.disk import check_disk, disk_needed
 from minidisc.errors import UserError
 from minidisc.extraction import save_small
 from minidisc.files import write_json
 from minidisc.listening import Listener, LoggingListener
 from minidisc.measure import Cost, Sizes, highest_memory
-from minidisc.preflight import Estimate, check_disk, disk_needed
+from minidisc.preflight import Estimate
 from minidisc.preparation import Preparation
 from minidisc.report import write_report
 from minidisc.report.formats import assistant_name

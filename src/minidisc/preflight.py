@@ -1,12 +1,11 @@
-"""What can be known to go wrong before any training, and what the run will take."""
+"""What a run will take, known before any training."""
 
 from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,9 +19,9 @@ from transformers import Trainer
 from minidisc.architectures import Architecture
 from minidisc.arguments import ResumableArguments, is_evaluated, trainer_arguments
 from minidisc.batching import LengthGroupedOrder
-from minidisc.config import CompressSettings, TrainingSettings, sandwich_rule
-from minidisc.errors import UserError
-from minidisc.footprint import MOMENTS, Load, phases
+from minidisc.config import CompressSettings, sandwich_rule
+from minidisc.disk import disk_needed
+from minidisc.footprint import Load, phases
 from minidisc.latency import BRIEF_ROUNDS, BRIEF_SECONDS, LARGEST_TIMED
 from minidisc.layers import embedding_modules
 from minidisc.losses import WITHOUT_TEACHER
@@ -30,11 +29,7 @@ from minidisc.measure import Cost, Shape, measured
 from minidisc.memory import HOLES, release_memory, resident_memory
 from minidisc.prediction import Collate, flops_over, model_inputs
 from minidisc.probing import Probe, ProbeSettings, probe
-from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities
-from minidisc.tasks import CAUSAL_LM, Task, placeholder_names
-from minidisc.teaching import stored_bytes
-
-_BYTES = 4  # of an fp32 number
+from minidisc.subnetworks import SubnetworkSpec
 
 
 @dataclass(frozen=True)
@@ -56,41 +51,6 @@ class Estimate:
     memory: int
     phases: dict[str, int]
     disk: int
-
-
-def teacher_warnings(
-    task: Task, metric: float, labels: np.ndarray, fresh: Sequence[str], id2label: dict[int, str]
-) -> list[str]:
-    """What speaks against the teacher having been fine-tuned for this task.
-
-    Args:
-        task: the rows' task.
-        metric: the teacher's metric on the selection rows.
-        labels: labels of those rows.
-        fresh: parameters that the teacher's folder had no weights for.
-        id2label: the teacher's label names.
-    """
-    warnings = []
-    if task.named and placeholder_names(id2label.values()):
-        warnings.append(
-            f"the teacher's labels have no names; its outputs are taken to be {', '.join(task.label_names or ())}, in "
-            "this order."
-        )
-    if fresh:
-        warnings.append(
-            f"the teacher has no trained weights for {', '.join(fresh)}: it was not fine-tuned; "
-            "run 'minidisc finetune' first."
-        )
-    # Of a language model every token of a row is an answer, but the first.
-    is_text = task.kind == CAUSAL_LM
-    answers = int((labels[:, 1:] >= 0).sum()) if is_text else len(labels)
-    chance = task.chance(labels)
-    if metric <= chance + 1 / math.sqrt(answers) / 2:
-        warnings.append(
-            f"the teacher scores {metric:.3f} on {len(labels)} rows where chance is {chance:.3f}: it is not "
-            f"fine-tuned for this {'text' if is_text else 'task, or its labels are in another order'}."
-        )
-    return warnings
 
 
 def estimate(
@@ -363,94 +323,3 @@ class _Flops:
     def training(self, candidates: Sequence[SubnetworkSpec], stage: CompressSettings) -> float:
         chances = _chances(candidates, stage)
         return 3 * _trained_rows(stage, self._rows) * sum(chance * self._row(spec) for spec, chance in chances)
-
-
-def disk_needed(
-    shape: Shape, settings: CompressSettings, stages: Sequence[Sequence[SubnetworkSpec]], lengths: Sequence[int]
-) -> int:
-    """Bytes on disk while a run is at work, at the worst.
-
-    Of the largest network that is trained, the old and the new checkpoint, each of weights and moments; of every
-    stage a snapshot per candidate, each of which may be kept in ``RUN/sizes`` too, its last checkpoint, if those are
-    kept, and the network that it hands over; and the outputs of all that may teach.
-
-    Args:
-        shape: the teacher's.
-        settings: of the run, with a target.
-        stages: the sub-networks of every stage (see `minidisc.schedules.planned`).
-        lengths: tokens of the rows that teachers' outputs are stored for, if they are.
-    """
-    widest = [_widest(shape, specs) for specs in stages]
-    numbers = _checkpoints(settings, max(widest)) + sum(_snapshots(shape, specs) for specs in stages)
-    if settings.keep_sizes:
-        numbers += sum(shape.sizes(spec).all for specs in stages for spec in specs)
-    if settings.keep_checkpoints:
-        numbers += (1 + MOMENTS[settings.optimizer]) * (sum(widest) - max(widest))
-    # Of an exhaustive search's trials the best one alone hands something over.
-    numbers += sum(widest[:2] if settings.schedule == "maxidisc" else widest)
-    return numbers * _BYTES + _outputs(shape, settings, lengths)
-
-
-def disk_of_cells(
-    shape: Shape,
-    cells: Sequence[tuple[CompressSettings, Sequence[tuple[Hashable, Sequence[SubnetworkSpec]]]]],
-    lengths: Callable[[CompressSettings], Sequence[int]],
-) -> int:
-    """Bytes on disk while a comparison is at work, at the worst.
-
-    Of the largest network that is trained two checkpoints, as in `disk_needed`; of every stage a snapshot per
-    candidate; and the outputs of all that may teach.
-
-    Args:
-        shape: the teacher's.
-        cells: of each its settings, and its stages with what tells them apart; equal ones are trained once.
-        lengths: see `disk_needed`, by a cell's settings.
-    """
-    stages = {key: specs for _, own in cells for key, specs in own}
-    checkpoints = max(_checkpoints(settings, _widest(shape, specs)) for settings, own in cells for _, specs in own)
-    outputs = max(_outputs(shape, settings, lengths(settings), len(cells)) for settings, _ in cells)
-    return (checkpoints + sum(_snapshots(shape, specs) for specs in stages.values())) * _BYTES + outputs
-
-
-def disk_of_training(settings: TrainingSettings, numbers: int) -> int:
-    """Bytes on disk while one network of so many numbers is trained, at the worst: two checkpoints and a snapshot."""
-    return (_checkpoints(settings, numbers) + numbers) * _BYTES
-
-
-def _widest(shape: Shape, specs: Sequence[SubnetworkSpec]) -> int:
-    return max(shape.sizes(spec).all for spec in specs)
-
-
-def _checkpoints(settings: TrainingSettings, numbers: int) -> int:
-    """The old one and the new one, of a network of so many numbers."""
-    return 2 * (1 + MOMENTS[settings.optimizer]) * numbers
-
-
-def _snapshots(shape: Shape, specs: Sequence[SubnetworkSpec]) -> int:
-    """One for each candidate, of the whole network that they share."""
-    return len(specs) * _widest(shape, specs)
-
-
-def _outputs(shape: Shape, settings: CompressSettings, lengths: Sequence[int], runs: int = 1) -> int:
-    """Bytes that the outputs of teachers may take, of so many runs that share a folder."""
-    teachers = {
-        "minidisc": settings.stages,
-        "maxidisc": len(candidate_sparsities(settings.target_sparsity, settings.grid)),
-        "chain": 1 + len(settings.assistants or ()),
-    }.get(settings.schedule, 1)
-    own = stored_bytes(lengths, shape, settings.effective_loss, settings.teacher_top_k or 0)
-    return min(runs * teachers * own, int(settings.teacher_cache * 2**30))
-
-
-def check_disk(folder: Path, needed: int, written: Path) -> None:
-    """Refuse a run in ``folder`` that the disk has no room for; what is in ``written`` is a part of what it needs."""
-    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
-    free = shutil.disk_usage(existing).free
-    # Snapshots are second names of checkpoints' files.
-    held = {stat.st_ino: stat.st_size for file in written.rglob("*") if file.is_file() for stat in [file.stat()]}
-    needed -= sum(held.values())
-    if free < needed:
-        raise UserError(
-            f"the disk of {folder} has {free / 1e9:.1f} GB free, but the run needs about {needed / 1e9:.1f} GB; "
-            "free some, or give --output-dir on another disk."
-        )

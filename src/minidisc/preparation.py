@@ -21,8 +21,8 @@ from minidisc.measure import Cost, Shape, Sizes, processor
 from minidisc.memory import free_weights, give_weights, is_freed
 from minidisc.nested import order_by_importance
 from minidisc.prediction import predict
-from minidisc.preflight import Estimate, estimate, flops_of_all_trials, teacher_warnings
-from minidisc.refusals import check_usable
+from minidisc.preflight import Estimate, estimate, flops_of_all_trials
+from minidisc.refusals import check_usable, teacher_warnings
 from minidisc.results import ModelResult
 from minidisc.rows import Rows
 from minidisc.runs import TEXT, check_folder

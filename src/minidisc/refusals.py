@@ -1,9 +1,12 @@
-"""What a teacher, or the rows at hand, cannot be used for."""
+"""What a teacher, or the rows at hand, cannot be used for, and what speaks against it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Sequence
 from typing import Any
+
+import numpy as np
 
 from minidisc import ranks
 from minidisc.architectures import Architecture
@@ -13,7 +16,7 @@ from minidisc.layer_dropping import check_droppable
 from minidisc.losses import WITH_LABELS
 from minidisc.rows import Rows, has_labels
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid
-from minidisc.tasks import CAUSAL_LM, Task
+from minidisc.tasks import CAUSAL_LM, Task, placeholder_names
 
 
 def check_usable(
@@ -74,6 +77,41 @@ def check_usable(
             f"{missing} training rows have no label, which --schedule finetune, --loss labels and --loss pkd "
             "need; add labels, or use another."
         )
+
+
+def teacher_warnings(
+    task: Task, metric: float, labels: np.ndarray, fresh: Sequence[str], id2label: dict[int, str]
+) -> list[str]:
+    """What speaks against the teacher having been fine-tuned for this task.
+
+    Args:
+        task: the rows' task.
+        metric: the teacher's metric on the selection rows.
+        labels: labels of those rows.
+        fresh: parameters that the teacher's folder had no weights for.
+        id2label: the teacher's label names.
+    """
+    warnings = []
+    if task.named and placeholder_names(id2label.values()):
+        warnings.append(
+            f"the teacher's labels have no names; its outputs are taken to be {', '.join(task.label_names or ())}, in "
+            "this order."
+        )
+    if fresh:
+        warnings.append(
+            f"the teacher has no trained weights for {', '.join(fresh)}: it was not fine-tuned; "
+            "run 'minidisc finetune' first."
+        )
+    # Of a language model every token of a row is an answer, but the first.
+    is_text = task.kind == CAUSAL_LM
+    answers = int((labels[:, 1:] >= 0).sum()) if is_text else len(labels)
+    chance = task.chance(labels)
+    if metric <= chance + 1 / math.sqrt(answers) / 2:
+        warnings.append(
+            f"the teacher scores {metric:.3f} on {len(labels)} rows where chance is {chance:.3f}: it is not "
+            f"fine-tuned for this {'text' if is_text else 'task, or its labels are in another order'}."
+        )
+    return warnings
 
 
 def _check_for_text(settings: CompressSettings) -> None:

@@ -1,34 +1,20 @@
 from contextlib import nullcontext
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from minidisc import preflight
 from minidisc.architectures import architecture_for
-from minidisc.config import CompressSettings, DataSettings
-from minidisc.extraction import extract
+from minidisc.config import CompressSettings
 from minidisc.measure import Shape
 from minidisc.memory import HOLES
-from minidisc.preflight import disk_needed, disk_of_cells, estimate, teacher_warnings
+from minidisc.preflight import estimate
 from minidisc.probing import Probe
 from minidisc.subnetworks import even_scores, make_spec
 from minidisc.tasks import collator
-from minidisc.tasks.documents import read_documents
-from minidisc.tasks.sources import Source
 from tests.unit.families import BERT, tiny_tokenizer, training_rows
 
 SPARSITIES = (0.25, 0.5, 0.75)
-
-
-def test_few_long_texts_have_many_answers():
-    source = Source(pd.DataFrame({"text": ["a b"]}), "x", "x", {})
-    task = read_documents(DataSettings(), {"train": source})[0]
-    labels = np.full((4, 100), 7)
-    labels[:, 80:] = -100  # 4 × 79 answers, whose error is 0.056
-    assert not teacher_warnings(task, 0.04, labels, (), {})
-    (warning,) = teacher_warnings(task, 0.02, labels, (), {})
-    assert "on 4 rows where chance is 0.000: it is not fine-tuned for this text." in warning
 
 
 def estimated(lengths, sparsities=SPARSITIES, stored=True, **changes):
@@ -122,42 +108,3 @@ def test_a_candidate_costs_as_often_as_it_is_drawn(probed, rule, draws):
     expected = [estimated([9] * 16, sizes, loss="labels", candidates_per_step="all").flops for sizes in draws]
     found = estimated([9] * 16, (0.2, 0.4, 0.6, 0.8), loss="labels", candidates_per_step=rule).flops
     assert found == pytest.approx(np.mean(expected), rel=1e-9)
-
-
-def sizes():
-    """Of a tiny model its shape, sub-networks of `SPARSITIES`, and their parameters, counted."""
-    model = BERT.model()
-    shape = Shape.of(model, architecture_for("bert"))
-    specs = [make_spec(*even_scores(shape.full()), sparsity) for sparsity in SPARSITIES]
-    return shape, specs, [sum(p.numel() for p in extract(model, spec).parameters()) for spec in specs]
-
-
-@pytest.mark.parametrize(
-    ("changes", "stages", "copies"),
-    [
-        # Of the largest an old and a new checkpoint, each of weights and two moments; of both stages a snapshot for
-        # each size, all as large as the stage's largest; each size as it is kept; an assistant and a student.
-        ({}, [(0, 1, 2), (2,)], (2 * 3 + 3 + 1 + 1, 1, 1 + 2 + 1)),
-        ({"keep_sizes": False}, [(0, 1, 2), (2,)], (2 * 3 + 3 + 1, 0, 1 + 1)),
-        ({"optimizer": "adafactor"}, [(0, 1, 2), (2,)], (2 * 1 + 3 + 1 + 1, 1, 1 + 2 + 1)),
-        # And the second stage's last checkpoint.
-        ({"keep_checkpoints": True}, [(0, 1, 2), (2,)], (2 * 3 + 3 + 1 + 1, 1, 3 + 1 + 2 + 1)),
-        ({"stages": 1}, [(0, 1, 2)], (2 * 3 + 3 + 1 + 1, 1, 1)),
-        # Two trials, of which one has an assistant and a student.
-        ({"schedule": "maxidisc"}, [(0,), (2,), (1,), (2,)], (2 * 3 + 1 + 1 + 1, 1 + 1, 2 + 2 + 1)),
-    ],
-)
-def test_the_disk_holds_so_many_copies_of_each_size(changes, stages, copies):
-    shape, specs, numbers = sizes()
-    settings = CompressSettings(
-        teacher="t", output_dir="o", target_sparsity=SPARSITIES[-1], grid=SPARSITIES[:-1], **changes
-    )
-    found = disk_needed(shape, settings, [[specs[i] for i in stage] for stage in stages], [])
-    assert found == 4 * sum(times * count for times, count in zip(copies, numbers, strict=True))
-
-
-def test_the_disk_holds_a_comparisons_stages_once():
-    shape, specs, (large, _, small) = sizes()
-    settings = CompressSettings(teacher="t", output_dir="o", target_sparsity=SPARSITIES[-1])
-    cells = [(settings, [("sandwich", specs), (student, specs[-1:])]) for student in ("one", "other")]
-    assert disk_of_cells(shape, cells, lambda _: []) == 4 * ((2 * 3 + 3) * large + 2 * small)

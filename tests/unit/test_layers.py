@@ -18,6 +18,7 @@ LAYERS: list[set[str]] = [
     {"nested", "footprint"},
     {"extraction", "prediction", "outputs", "layer_dropping", "vocabulary"},
     {"selection", "resumable", "teachers", "teaching", "runs", "probing", "contrast", "tracking"},
+    {"disk"},
     {"trainer", "preflight", "confidence", "writing", "scoring", "refusals"},
     {"schedules", "report", "results", "listening"},
     {"preparation", "card"},

@@ -17,13 +17,13 @@ from minidisc.batching import LengthGroupedOrder
 from minidisc.comparison.methods import Method, in_order, parse_method
 from minidisc.comparison.table import Comparison, cell_title, markdown, of_cells, read_comparison
 from minidisc.config import CompareSettings, CompressSettings
+from minidisc.disk import check_disk, disk_of_cells
 from minidisc.errors import UserError
 from minidisc.files import new_file, read_json, write_json
 from minidisc.listening import Listener, LoggingListener
 from minidisc.losses import WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape, Sizes
 from minidisc.prediction import flops_over
-from minidisc.preflight import check_disk, disk_of_cells
 from minidisc.preparation import Preparation
 from minidisc.results import plain
 from minidisc.runs import check_folder, in_use, open_run, settled, versions
