@@ -48,8 +48,11 @@ def run(command, **changes):
     """Run a command that starts processes; a hang ends it too."""
     root = WORKER.parents[2]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{root / 'src'}:{root}", "PATH": PATH, **changes}
+    # A process that crashes says where; what the launcher and the other process say after it is longer.
+    env["PYTHONFAULTHANDLER"] = "1"
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr[-3000:]
+    crash = done.stderr.find("Fatal Python error")
+    assert done.returncode == 0, done.stderr[crash:][:5000] if crash >= 0 else done.stderr[-3000:]
 
 
 @pytest.fixture(scope="module")
