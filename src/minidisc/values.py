@@ -26,7 +26,7 @@ def known_values(cls: type, values: dict[str, Any], source: str = "settings") ->
         source: what the values came from, for error messages.
 
     Raises:
-        UserError: an unknown name, or a value of the wrong type.
+        UserError: an unknown name, a value of the wrong type, or None for what is not None by default.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}
     known = {}
@@ -34,7 +34,9 @@ def known_values(cls: type, values: dict[str, Any], source: str = "settings") ->
         name = key.replace("-", "_")
         if name not in fields:
             raise UserError(f"{source}: unknown setting {key!r}; allowed are {', '.join(sorted(fields))}.")
-        known[name] = _convert(name, value, str(fields[name].type), source)
+        # What is None by default counts as not given when it is that.
+        absent = value is None and fields[name].default is None
+        known[name] = None if absent else _convert(name, value, str(fields[name].type), source)
     return known
 
 
@@ -53,8 +55,6 @@ def fingerprint(values: Any) -> str:
 
 
 def _convert(name: str, value: Any, type_text: str, source: str) -> Any:
-    if value is None:
-        return None
     try:
         if type_text.startswith("tuple"):
             parts = value.split(",") if isinstance(value, str) else list(value)
@@ -70,7 +70,9 @@ def _convert(name: str, value: Any, type_text: str, source: str) -> Any:
             if not math.isfinite(float(value)):
                 raise ValueError
             return float(value)
-        return str(value)
+        if value is None and type_text.startswith("str"):
+            raise ValueError
+        return str(value)  # of the few that a type may allow, the class says which
     except (TypeError, ValueError, OverflowError):
         raise UserError(f"{source}: {name} is {value!r}; {type_text} is expected.") from None
 

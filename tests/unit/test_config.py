@@ -3,9 +3,11 @@ import dataclasses
 import pytest
 
 from minidisc.config import (
+    CompareSettings,
     CompressSettings,
     DataSettings,
     EvaluateSettings,
+    ExportSettings,
     FinetuneSettings,
     TrainingSettings,
     sandwich_rule,
@@ -28,6 +30,11 @@ FINETUNE = {"model": "m", "output_dir": "o"}
         (CompressSettings, {"grid": "0.5;0.7"}, "grid is '0.5;0.7'"),
         (CompressSettings, {"grid": 0.5}, "grid is 0.5"),
         (CompressSettings, {"keep_checkpoints": "yes"}, "keep_checkpoints is 'yes'; bool is expected"),
+        (CompressSettings, {"epochs": None}, "epochs is None; float is expected"),
+        (CompressSettings, {"latency_batch_size": None}, "latency_batch_size is None; int is expected"),
+        (CompressSettings, {"keep_sizes": None}, "keep_sizes is None; bool is expected"),
+        (CompressSettings, {"device": None}, "device is None; str is expected"),
+        (CompareSettings, {"seeds": None}, "seeds is None; tuple[int, ...] is expected"),
         (CompressSettings, {"teacher": None}, "--teacher is missing"),
         (CompressSettings, {"output_dir": ""}, "--output-dir is missing"),
         (CompressSettings, {"target_sparsity": 90}, "--target-sparsity is 90; "),
@@ -64,6 +71,7 @@ FINETUNE = {"model": "m", "output_dir": "o"}
         (CompressSettings, {"patience": 0}, "--patience is 0; "),
         (CompressSettings, {"seed": -1}, "--seed is -1; "),
         (CompressSettings, {"device": "tpu"}, "--device is 'tpu'; allowed are auto, cpu, cuda, mps"),
+        (CompressSettings, {"precision": None}, "--precision is 'None'; allowed are auto, fp32, bf16"),
         (CompressSettings, {"precision": "fp16"}, "--precision is 'fp16'; allowed are auto, fp32, bf16"),
         (CompressSettings, {"max_length": 3}, "--max-length is 3; "),
         (CompressSettings, {"text_columns": "a,b,c"}, "--text-columns names 3 columns; "),
@@ -72,6 +80,8 @@ FINETUNE = {"model": "m", "output_dir": "o"}
         (FinetuneSettings, {"output_dir": None}, "--output-dir is missing"),
         (FinetuneSettings, {"teacher": "x"}, "unknown setting 'teacher'"),
         (EvaluateSettings, {"output_dir": None, "model": "m"}, "unknown setting 'output_dir'"),
+        (EvaluateSettings, {"batch_size": None, "model": "m"}, "batch_size is None; int is expected"),
+        (ExportSettings, {"int8": None, "model": "m"}, "int8 is None; bool is expected"),
     ],
 )
 def test_one_line_says_what_is_wrong(cls, values, message):
