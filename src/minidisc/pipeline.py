@@ -30,7 +30,7 @@ from minidisc.schedules import SCHEDULES, Job, Outcome, planned
 from minidisc.selection import Candidate, lambda_sweeps
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.timings import timings
-from minidisc.values import settings_from
+from minidisc.values import whole_settings
 
 
 def compress(
@@ -55,15 +55,14 @@ def compress(
         output_dir: the run folder.
         resume: go on with the run that is in ``output_dir``.
         listener: is told what happens.
-        settings: all settings at once, instead of the others.
+        settings: all settings at once; then no other is given.
         options: any other field of `minidisc.config.CompressSettings`.
 
     Raises:
         UserError: something given cannot be used; nothing was trained.
     """
-    if settings is None:
-        given = {"teacher": teacher, "task": task, "target_sparsity": target_sparsity, "output_dir": output_dir}
-        settings = settings_from(CompressSettings, {**given, **options})
+    named = {"teacher": teacher, "task": task, "target_sparsity": target_sparsity, "output_dir": output_dir}
+    settings = whole_settings(CompressSettings, settings, named, options)
     ranks.join(resolve_device(settings.device).type)
     with ExitStack() as held:
         return _compress(settings, listener or LoggingListener(), resume, held)
@@ -137,14 +136,13 @@ def plan(
         teacher: folder or Hub id of the fine-tuned model.
         task: see `compress`.
         listener: is told what happens.
-        settings: all settings at once, instead of the others.
+        settings: all settings at once; then no other is given.
         options: any other field of `minidisc.config.CompressSettings`.
 
     Raises:
         UserError: something given cannot be used.
     """
-    if settings is None:
-        settings = settings_from(CompressSettings, {"teacher": teacher, "task": task, **options})
+    settings = whole_settings(CompressSettings, settings, {"teacher": teacher, "task": task}, options)
     if settings.train_text:
         raise UserError(
             "--dry-run writes nothing, and so has no text of --train-text; give --train-file, or start the run, which "

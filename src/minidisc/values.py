@@ -17,6 +17,28 @@ def settings_from(cls: type, values: dict[str, Any], source: str = "settings") -
     return cls(**known_values(cls, values, source))
 
 
+def whole_settings(cls: type, settings: Any, named: dict[str, Any], others: dict[str, Any]) -> Any:
+    """Settings as a function of the Python API takes them: all at once, or one by one.
+
+    Args:
+        cls: a dataclass of settings (see `minidisc.config`).
+        settings: all of them, if they are given so.
+        named: the function's own arguments among the settings; None where not given.
+        others: its other keyword arguments.
+
+    Raises:
+        UserError: both are given, or see `settings_from`.
+    """
+    given = {name: value for name, value in named.items() if value is not None} | others
+    if settings is None:
+        return settings_from(cls, given)
+    if given:
+        raise UserError(
+            f"settings are given, and {', '.join(given)} beside them; put all into the settings, or give no settings."
+        )
+    return settings
+
+
 def known_values(cls: type, values: dict[str, Any], source: str = "settings") -> dict[str, Any]:
     """Plain values, as YAML, JSON or keyword arguments give them, as the fields of a settings dataclass take them.
 

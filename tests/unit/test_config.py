@@ -2,6 +2,8 @@ import dataclasses
 
 import pytest
 
+from minidisc import compress, plan
+from minidisc.comparison import compare
 from minidisc.config import (
     CompareSettings,
     CompressSettings,
@@ -207,6 +209,18 @@ def test_a_share_of_nothing_or_all_is_refused(share):
 def test_every_setting_has_a_help_text(cls):
     for field in dataclasses.fields(cls):
         assert field.metadata["help"]
+
+
+@pytest.mark.parametrize("given", [{"teacher": "other"}, {"task": "glue/rte"}, {"epochs": 1, "keep_sizes": None}])
+@pytest.mark.parametrize(
+    ("function", "cls"), [(compress, CompressSettings), (plan, CompressSettings), (compare, CompareSettings)]
+)
+def test_nothing_is_given_beside_all_settings(tmp_path, function, cls, given):
+    settings = cls(teacher="./nowhere", output_dir=str(tmp_path / "run"))
+    with pytest.raises(UserError, match=rf"^settings are given, and {', '.join(given)} beside them"):
+        function(settings=settings, **given)
+    with pytest.raises(UserError, match=r"\./nowhere does not exist"):
+        function(settings=settings)
 
 
 def test_settings_survive_plain_values():

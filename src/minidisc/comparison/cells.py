@@ -28,7 +28,7 @@ from minidisc.preparation import Preparation
 from minidisc.results import plain
 from minidisc.runs import check_folder, in_use, open_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job, planned
-from minidisc.values import fingerprint, settings_from
+from minidisc.values import fingerprint, whole_settings
 
 
 def compare(
@@ -52,7 +52,7 @@ def compare(
         output_dir: folder of the comparison.
         resume: go on with the comparison that is in ``output_dir``; methods and seeds may have been added.
         listener: is told what happens.
-        settings: all settings at once, instead of the others.
+        settings: all settings at once; then no other is given.
         options: any other field of `minidisc.config.CompareSettings`.
 
     Returns:
@@ -61,10 +61,8 @@ def compare(
     Raises:
         UserError: something given cannot be used; nothing was trained.
     """
-    if settings is None:
-        settings = settings_from(
-            CompareSettings, {"teacher": teacher, "task": task, "output_dir": output_dir, **options}
-        )
+    named = {"teacher": teacher, "task": task, "output_dir": output_dir}
+    settings = whole_settings(CompareSettings, settings, named, options)
     folder = Path(settings.output_dir)
     check_folder(folder)
     with in_use(folder):
