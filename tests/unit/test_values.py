@@ -1,6 +1,17 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from minidisc.config import CompressSettings
+from minidisc.config import (
+    CompressSettings,
+    DataSettings,
+    EvaluateSettings,
+    ExportSettings,
+    FinetuneSettings,
+    TrainingSettings,
+)
 from minidisc.errors import UserError
 from minidisc.values import fingerprint, settings_from
 
@@ -36,6 +47,48 @@ def test_conversion(name, given, expected):
     value = getattr(settings, name.replace("-", "_"))
     assert value == expected
     assert type(value) is type(expected)
+
+
+def test_settings_made_in_python_are_converted_alike():
+    values = {
+        "model": Path("m"),
+        "output_dir": Path("o"),
+        "text_columns": "text",
+        "epochs": "3",
+        "batch_size": np.int64(8),
+        "seed": np.int64(1),
+        "learning_rate": np.float32(0.5),
+        "max_train_rows": 10.0,
+    }
+    expected = {
+        "model": "m",
+        "output_dir": "o",
+        "text_columns": ("text",),
+        "epochs": 3.0,
+        "batch_size": 8,
+        "seed": 1,
+        "learning_rate": 0.5,
+        "max_train_rows": 10,
+    }
+    made = dataclasses.asdict(FinetuneSettings(**values))
+    found = {name: made[name] for name in expected}
+    assert found == expected
+    assert [type(value) for value in found.values()] == [type(value) for value in expected.values()]
+
+
+@pytest.mark.parametrize(
+    ("cls", "values", "message"),
+    [
+        (FinetuneSettings, {"batch_size": [1]}, r"^settings: batch_size is \[1\]; int is expected\.$"),
+        (EvaluateSettings, {"max_length": None}, r"^settings: max_length is None; int is expected\.$"),
+        (ExportSettings, {"int8": "yes"}, r"^settings: int8 is 'yes'; bool is expected\.$"),
+        (DataSettings, {"text_columns": 3}, r"^settings: text_columns is 3; tuple"),
+        (TrainingSettings, {"epochs": "many"}, r"^settings: epochs is 'many'; float is expected\.$"),
+    ],
+)
+def test_settings_made_in_python_are_refused_alike(cls, values, message):
+    with pytest.raises(UserError, match=message):
+        cls(**values)
 
 
 def test_the_source_is_named():

@@ -166,8 +166,7 @@ class CompressSettings(DataSettings, TrainingSettings):
     keep_checkpoints: bool = option(False, "keep RUN/checkpoints after the run is complete")
 
     def __post_init__(self) -> None:
-        DataSettings.__post_init__(self)
-        TrainingSettings.__post_init__(self)
+        super().__post_init__()
         require(bool(self.teacher), "--teacher is missing; give a folder or a Hub id of a fine-tuned model.")
         require(bool(self.output_dir), "--output-dir is missing; give a folder for the run.")
         given = [name for name in TARGETS if getattr(self, name) is not None]

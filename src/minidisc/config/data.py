@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minidisc.config.options import option, require
+from minidisc.config.options import Settings, option, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSettings:
+class DataSettings(Settings):
     """Where the rows come from and how they become tokens."""
 
     task: str | None = option(
@@ -39,6 +39,7 @@ class DataSettings:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.max_length >= 4, f"--max-length is {self.max_length}; it must be at least 4.")
         if self.text_columns is not None:
             require(

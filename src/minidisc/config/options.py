@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 from minidisc.errors import UserError
+from minidisc.values import known_values
 
 SEEDS = 2**32
 """How many seeds NumPy's generators take, from 0 on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A group of settings, whose values are of their types also where Python code has others: paths, NumPy's, text."""
+
+    def __post_init__(self) -> None:
+        for name, value in known_values(type(self), vars(self)).items():
+            object.__setattr__(self, name, value)
 
 
 def option(default: Any, help: str) -> Any:

@@ -28,8 +28,7 @@ class FinetuneSettings(DataSettings, TrainingSettings):
     trust_remote_code: bool = option(False, "run code that comes with the model; only for models you trust")
 
     def __post_init__(self) -> None:
-        DataSettings.__post_init__(self)
-        TrainingSettings.__post_init__(self)
+        super().__post_init__()
         require(bool(self.model), "--model is missing; give a folder or a Hub id.")
         require(bool(self.output_dir), "--output-dir is missing; give a folder that does not exist yet.")
         choice("t5_form", self.t5_form or "encoder", get_args(T5Form))

@@ -6,14 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from minidisc.config.options import SEEDS, choice, flag, option, require
+from minidisc.config.options import SEEDS, Settings, choice, flag, option, require
 
 Precision = Literal["auto", "fp32", "bf16"]
 Optimizer = Literal["adamw", "adafactor"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
+class TrainingSettings(Settings):
     """How any network is trained, be it a teacher or a student."""
 
     epochs: float = option(3.0, "passes over the training rows (of each stage)")
@@ -43,6 +43,7 @@ class TrainingSettings:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("epochs", "batch_size", "gradient_accumulation_steps", "learning_rate", "evaluations_per_epoch"):
             value = getattr(self, name)
             require(value > 0, f"{flag(name)} is {value}; it must be greater than 0.")

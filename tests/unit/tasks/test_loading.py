@@ -1,21 +1,15 @@
 import dataclasses
 import gzip
 import json
-from dataclasses import dataclass
 
 import datasets
 import pytest
 
-from minidisc.config import DataSettings
+from minidisc.config import DataSettings, EvaluateSettings
 from minidisc.errors import UserError
 from minidisc.tasks import GLUE, load_data
 
 TEXTS = [f"text {index}" for index in range(20)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Seeded(DataSettings):
-    seed: int = 0
 
 
 def jsonl(path, **columns):
@@ -214,7 +208,8 @@ def test_max_train_rows(tmp_path):
     )
 
     def texts(**settings):
-        return load_data(Seeded(train_file=file, **settings), need_validation=False).train["text_a"][:]
+        settings = EvaluateSettings(model="m", train_file=file, **settings)
+        return load_data(settings, need_validation=False).train["text_a"][:]
 
     drawn = texts(max_train_rows=30)
     assert len(set(drawn)) == 30
