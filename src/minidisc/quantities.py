@@ -14,6 +14,11 @@ MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 SHARE = {"": 1.0, "%": 0.01}
 
 
+def millions(parameters: float) -> str:
+    """So many parameters: ``85.05 M``, and from a thousand millions on ``1.03 B``."""
+    return f"{parameters / 1e6:.2f} M" if parameters < 1e9 else f"{parameters / 1e9:.2f} B"
+
+
 def quantity(flag: str, text: str, units: Mapping[str, float], example: str) -> float:
     """The number that a text stands for, in the unit whose factor is 1.
 

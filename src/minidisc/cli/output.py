@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from minidisc import ranks
+from minidisc.quantities import millions
 
 if TYPE_CHECKING:
     from minidisc.comparison import Comparison
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 10.0
 _BROKEN = 12  # columns that are left of a name at least
+_BETWEEN = 2  # columns of a terminal between those of a table
 
 
 def quiet_libraries() -> None:
@@ -91,17 +93,16 @@ class Output:
         """Print what a run would do."""
         if self._answered(asdict(plan)):
             return
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-        for heading in ("size", "heads", "neurons", "prunable", "no emb.", "all"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for spec, sizes in plan.candidates:
-            table.add_row(
+        rows = [
+            [
                 _percent(spec.sparsity),
                 str(sum(spec.heads)),
                 str(sum(spec.neurons)),
-                *(f"{n / 1e6:.2f} M" for n in (sizes.prunable, sizes.without_embeddings, sizes.all)),
-            )
-        self.console.print(table)
+                *map(millions, (sizes.prunable, sizes.without_embeddings, sizes.all)),
+            ]
+            for spec, sizes in plan.candidates
+        ]
+        self._print_table(("size", "heads", "neurons", "prunable", "no emb.", "all"), rows)
         for number, (names, steps) in enumerate(zip(plan.stages, plan.steps, strict=True), start=1):
             self._print(f"stage {number}: {', '.join(names)}; at most {steps} steps")
         phases = (f"{name} {size / 2**30:.2f}" for name, size in plan.estimate.phases.items())
@@ -127,9 +128,9 @@ class Output:
         # Metrics, sizes and costs one below the other: side by side they are wider than a terminal.
         sizes, costs = headings.index("assistants"), headings.index("steps")
         title = "mean ± standard error over seeds, on the validation rows"
-        self._print_methods(headings[:sizes], [teacher, *(row[:sizes] for row in rows)], title)
+        self._print_table(headings[:sizes], [teacher, *(row[:sizes] for row in rows)], title)
         for part in (slice(sizes, costs), slice(costs, None)):
-            self._print_methods(headings[:2] + headings[part], [row[:2] + row[part] for row in rows])
+            self._print_table(headings[:2] + headings[part], [row[:2] + row[part] for row in rows])
         for cell, reason in comparison.failures.items():
             self._print(f"failed: {cell}: {reason}")
         self._print(f"table     {comparison.output_dir / 'compare.md'}, {comparison.output_dir / 'compare.json'}")
@@ -162,7 +163,7 @@ class Output:
             return
         self._print(
             f"extracted {_percent(model['sparsity'])}: {metrics_line(model['selection_metrics'])} on the selection "
-            f"rows; {model['sizes']['all'] / 1e6:.2f} M parameters; {model['path']}"
+            f"rows; {millions(model['sizes']['all'])} parameters; {model['path']}"
         )
 
     def exported(self, record: dict[str, Any], folder: str) -> None:
@@ -230,7 +231,7 @@ class Output:
         if self._answered(result.results):
             return
         if result.candidates:
-            self.console.print(_candidate_table(result))
+            self._print_candidates(result.candidates)
             if result.stages == 1:
                 self._print("no assistant: --stages is 1")
             else:
@@ -250,7 +251,32 @@ class Output:
         self._print(f"student   {_described(result.student)}")
         self._print(f"report    {result.report}")
 
-    def _print_methods(self, headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    def _print_candidates(self, candidates: Sequence[dict[str, Any]]) -> None:
+        """Print the candidates in one table, or their sizes in one of their own where the terminal is too narrow."""
+        headings = ["stage", "size", "metric", "95 %", "t_λ", "prob.", "prunable", "no emb.", "all"]
+        rows = [
+            [
+                str(row["stage"]),
+                ("→ " if row["chosen"] else "") + _percent(row["sparsity"]),
+                f"{row['metric']:.4f}",
+                "{:.3f}–{:.3f}".format(*row["interval"]),
+                f"{row['tradeoff']:.4f}",
+                f"{row['probability']:.2f}",
+                *(millions(row["sizes"][key]) for key in ("prunable", "without_embeddings", "all")),
+            ]
+            for row in candidates
+        ]
+        title = (
+            "candidates: metric on the selection rows and its 95 % interval, tradeoff t_λ,\n"
+            "probability of being chosen on other such rows, parameters in three ways"
+        )
+        fits = sum(_longest(headings, rows)) + _BETWEEN * (len(headings) - 1) <= self.console.width
+        end = len(headings) if fits else headings.index("prunable")
+        self._print_table(headings[:end], [row[:end] for row in rows], title)
+        if not fits:
+            self._print_table(headings[:2] + headings[end:], [row[:2] + row[end:] for row in rows])
+
+    def _print_table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
         """Print a table in which names are broken where the terminal is too narrow for them; nothing is cut."""
         table = Table(
             title=title,
@@ -261,12 +287,11 @@ class Output:
             show_edge=False,
         )
         needed = 0
-        for heading, *column in zip(headings, *rows, strict=True):
+        for heading, longest in zip(headings, _longest(headings, rows), strict=True):
             breaks = heading in ("method", "assistants") and self.console.is_terminal
             justify: Literal["left", "right"] = "left" if heading == "method" else "right"
             table.add_column(heading, justify=justify, no_wrap=not breaks, overflow="fold")
-            longest = max(map(len, (heading, *column)))
-            needed += 2 + (min(longest, _BROKEN) if breaks else longest)
+            needed += _BETWEEN + (min(longest, _BROKEN) if breaks else longest)
         for row in rows:
             table.add_row(*row)
         self.console.width = max(self.console.width, needed)
@@ -288,35 +313,6 @@ class Output:
 def metrics_line(values: dict[str, float]) -> str:
     """``accuracy 0.812, f1 0.870``."""
     return ", ".join(f"{name} {value:.3f}" for name, value in values.items() if name != "metric")
-
-
-def _candidate_table(result: CompressionResult) -> Table:
-    # Narrow enough for a terminal of 80 columns.
-    table = Table(
-        title="candidates: metric on the selection rows and its 95 % interval, tradeoff t_λ,\n"
-        "probability of being chosen on other such rows, parameters in three ways",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        show_edge=False,
-    )
-    for heading in ("stage", "size", "metric", "95 %", "t_λ", "prob.", "prunable", "no emb.", "all", ""):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in result.candidates:
-        sizes = row["sizes"]
-        low, high = row["interval"]
-        table.add_row(
-            str(row["stage"]),
-            _percent(row["sparsity"]),
-            f"{row['metric']:.4f}",
-            f"{low:.3f}–{high:.3f}",
-            f"{row['tradeoff']:.4f}",
-            f"{row['probability']:.2f}",
-            *(f"{sizes[k] / 1e6:.2f} M" for k in ("prunable", "without_embeddings", "all")),
-            "←" if row["chosen"] else "",
-        )
-    return table
 
 
 def _choices(result: CompressionResult) -> list[str]:
@@ -342,6 +338,10 @@ def _choices(result: CompressionResult) -> list[str]:
     return lines
 
 
+def _longest(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+
+
 def _percent(sparsity: float) -> str:
     return f"{100 * sparsity:g} %"
 
@@ -349,8 +349,8 @@ def _percent(sparsity: float) -> str:
 def _described(model: ModelResult) -> str:
     sizes = model.sizes
     return (
-        f"{metrics_line(model.metrics)} on validation; {sizes.prunable / 1e6:.2f} M prunable, "
-        f"{sizes.without_embeddings / 1e6:.2f} M without embeddings, {sizes.all / 1e6:.2f} M parameters; {model.path}"
+        f"{metrics_line(model.metrics)} on validation; {millions(sizes.prunable)} prunable, "
+        f"{millions(sizes.without_embeddings)} without embeddings, {millions(sizes.all)} parameters; {model.path}"
     )
 
 

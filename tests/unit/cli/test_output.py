@@ -6,6 +6,10 @@ import pytest
 
 from minidisc.cli.output import Output
 from minidisc.comparison.table import Comparison
+from minidisc.measure import Sizes
+from minidisc.pipeline import Plan
+from minidisc.preflight import Estimate
+from minidisc.subnetworks import SubnetworkSpec
 
 SIZES = {"prunable": 85_054_464, "without_embeddings": 85_648_130, "all": 109_483_778}
 METRICS = {0.5: 0.92, 0.6: 0.91, 0.7: 0.88, 0.8: 0.87, 0.9: 0.80}
@@ -49,15 +53,42 @@ def one_table(chosen, probability=0.7):
     return [row(1, s, probability if s == 0.8 else 0.05, chosen and s == 0.8) for s in METRICS]
 
 
-@pytest.mark.parametrize("width", [None, 80])
-def test_every_candidate_with_its_interval_and_probability(capsys, width):
-    text = printed(capsys, one_table(chosen=True), width=width)
+LARGE = {"prunable": 968_884_224, "without_embeddings": 968_982_528, "all": 1_034_518_528}
+FIGURES = "0.8700 0.850–0.880 1.0300 0.70"
+NEGATIVE = {"metric": -0.0123, "interval": [-0.0456, -0.0111], "tradeoff": 0.1477}
+
+
+@pytest.mark.parametrize(
+    ("width", "tables", "change", "figures", "sizes"),
+    [
+        (None, 1, {}, FIGURES, "85.05 M 85.65 M 109.48 M"),
+        (80, 1, {}, FIGURES, "85.05 M 85.65 M 109.48 M"),
+        (60, 2, {}, FIGURES, "85.05 M 85.65 M 109.48 M"),
+        (40, 2, {}, FIGURES, "85.05 M 85.65 M 109.48 M"),
+        (80, 1, {"sizes": LARGE}, FIGURES, "968.88 M 968.98 M 1.03 B"),
+        (80, 2, NEGATIVE, "-0.0123 -0.046–-0.011 0.1477 0.70", "85.05 M 85.65 M 109.48 M"),
+    ],
+)
+def test_every_candidate_with_all_its_figures_at_any_width(capsys, width, tables, change, figures, sizes):
+    rows = one_table(chosen=True)
+    rows[3] |= change
+    text = printed(capsys, rows, width=width)
     assert "…" not in text
-    lines = [line.split() for line in text.splitlines() if line.startswith("    1  ")]
-    assert [line[1] for line in lines] == ["50", "60", "70", "80", "90"]
-    expected = ["1", "80", "%", "0.8700", "0.850–0.880", "1.0300", "0.70", "85.05", "M", "85.65", "M", "109.48", "M"]
-    assert lines[3] == [*expected, "←"]
-    assert "←" not in lines[2]
+    lines = [line for line in text.splitlines() if line.startswith("    1  ")]
+    assert [line.replace("→", "").split()[1] for line in lines] == ["50", "60", "70", "80", "90"] * tables
+    assert width in (None, 40) or max(map(len, lines)) <= width
+    # The chosen one has its mark in each table.
+    marked = [" ".join(line.split()) for line in lines if "→" in line]
+    assert marked == [f"1 → 80 % {part}" for part in ([f"{figures} {sizes}"] if tables == 1 else [figures, sizes])]
+
+
+def test_of_a_plan_nothing_is_cut(capsys):
+    estimate = Estimate(seconds=1.0, cpu_seconds=1.0, flops=1.0, memory=1, phases={}, disk=1)
+    plan = Plan([(SubnetworkSpec(0.9, (12,), (13107, 131)), Sizes(**LARGE))], [["student"]], [10], estimate)
+    output = Output()
+    output.console.width = 40
+    output.plan(plan)
+    assert "90 % 12 13238 968.88 M 968.98 M 1.03 B" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
