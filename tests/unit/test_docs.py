@@ -2,11 +2,13 @@
 
 import re
 import sys
+from dataclasses import fields
 
 import pytest
 import typer
 
 from minidisc.cli.main import app
+from minidisc.config import CompressSettings, ExportSettings, FinetuneSettings
 from tests.documentation import ROOT, blocks, pages
 
 sys.path.insert(0, str(ROOT / "docs"))
@@ -74,6 +76,18 @@ def test_the_page_of_commands_has_every_option_of_the_help(name):
     flags = set(re.findall(r"^  (--[\w-]+)", help_text, flags=re.MULTILINE))
     assert flags
     assert flags <= set(re.findall(r"`(--[\w-]+)`", section)) | {"--help"}
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("compress", CompressSettings), ("finetune", FinetuneSettings), ("export", ExportSettings)],
+)
+def test_the_help_gives_the_default_of_every_switch(name, settings):
+    defaults = {field.name: field.default for field in fields(settings)}
+    switches = {p.name: p.help for p in COMMANDS[name].params if p.secondary_opts}
+    assert switches
+    for switch, text in switches.items():
+        assert text.endswith({True: " [yes]", False: " [no]"}[defaults[switch]]), switch
 
 
 @pytest.mark.parametrize("name", pictures.PICTURES)

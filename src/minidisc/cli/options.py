@@ -72,12 +72,14 @@ def _option_type(field: dataclasses.Field) -> Any:
 
 
 def _parameter(name: str, kind: Any, default: Any, help: str, shown: Any) -> inspect.Parameter:
-    if isinstance(shown, tuple):
+    if isinstance(shown, bool):
+        shown = "yes" if shown else "no"
+    elif isinstance(shown, tuple):
         shown = ",".join(map(str, shown))
     flag = "--" + name.removeprefix("as_").replace("_", "-")
     if kind == bool | None:
         flag += "/--no-" + flag.removeprefix("--")
-    elif shown is not None and not isinstance(shown, bool):
+    if shown is not None:
         help += f" [{shown}]"
     option = typer.Option(flag, help=help, show_default=False, metavar=None if kind in (bool, bool | None) else "…")
     annotation = Annotated[kind, option]
