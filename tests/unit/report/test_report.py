@@ -194,13 +194,6 @@ def usual(pages):
     return CASES["one assistant"], text, Page(text)
 
 
-@pytest.fixture
-def no_plots(monkeypatch):
-    for name in ("candidates_plot", "curves_plot"):
-        monkeypatch.setattr(content, name, lambda *_: "")
-    monkeypatch.setattr(content, "fronts", lambda *_: [])
-
-
 def test_the_page_is_well_formed_and_self_contained(case):
     _, text, page = case
     assert text.startswith("<!DOCTYPE html>")

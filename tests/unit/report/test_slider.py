@@ -41,6 +41,14 @@ document.body.append(out);
 </script>""".replace("LAMBDAS", json.dumps(LAMBDAS))
 
 
+def found_by_browser(page):
+    """What a script in the page has written into its element ``found``."""
+    profile = f"--user-data-dir={page.parent / 'profile'}"
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", profile, "--dump-dom")
+    dom = subprocess.run([BROWSER, *flags, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
+    return json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', dom, re.DOTALL)[1]))
+
+
 def ties():
     """Metrics at which t_λ of several sizes are equal, but not in floating point."""
     results = make()
@@ -57,9 +65,7 @@ def test_it_chooses_what_the_closed_form_chooses(tmp_path, results):
     page = tmp_path / "report.html"
     write_report(page, results)
     page.write_text(page.read_text().replace("</body>", MOVE + "</body>"))
-    flags = ("--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom")
-    dom = subprocess.run([BROWSER, *flags, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
-    found = json.loads(html.unescape(re.search(r'<pre id="found">(.*?)</pre>', dom, re.DOTALL)[1]))
+    found = found_by_browser(page)
     tables, sweeps = tables_of(results["candidates"]), lambda_sweeps(results["candidates"])
     pairs = enumerate(zip(tables, sweeps, strict=True), start=1)
     expected = {f"candidates-{number}-table": pair for number, pair in pairs}
