@@ -11,7 +11,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "minidisc"
 # What is called with a message, and which argument that is.
-_CALLS = {"UserError": 0, "CheckFailed": 0, "require": 1, "_fail": 0}
+_CALLS = {"UserError": 0, "ChangedError": 0, "CheckFailed": 0, "require": 1, "_fail": 0}
 
 
 def templates() -> dict[str, list[str]]:

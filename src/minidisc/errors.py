@@ -9,6 +9,10 @@ class UserError(ValueError):
     """
 
 
+class ChangedError(UserError):
+    """What a run was begun with is another by now; whatever it would train on would be a mixture of both."""
+
+
 class CheckFailed(RuntimeError):
     """Something that minidisc has made does not pass its own check, and so was not kept.
 

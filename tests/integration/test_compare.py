@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -355,6 +356,30 @@ def test_a_target_is_compared_with_its_own_candidates(workplace, tmp_path):
     found = compare(**{**given, "grid": (0.9,), "max_steps": 1, "assistants": (0.9,)})
     assert not found.failures
     assert [c["sparsity"] for c in cell(found, "minidisc", 0.95)["candidates"]] == [0.9, 0.95]
+
+
+def test_seeds_of_another_teacher_or_other_rows_do_not_share_a_table(workplace, tmp_path):
+    shutil.copytree(workplace, tmp_path / "w")
+    given = settings(tmp_path / "w", tmp_path / "c", methods=("direct",), target_sparsities=(0.75,), seeds=(0, 1))
+    given["max_steps"] = 1
+    files = tmp_path / "w" / "train.csv", tmp_path / "w" / "teacher" / "config.json"
+    before = [file.read_text() for file in files]
+
+    class Changing(LoggingListener):
+        def cell(self, title, number, of, seconds_left):
+            if number == 2:
+                files[0].write_text(before[0].replace("word1 ", "word2 "))
+                files[1].write_text(before[1] + "\n")
+
+    changed = r"comparison began \(rows was '\w+' and is now '\w+'; teacher_weights was '\w+' and is now '\w+'\)"
+    with pytest.raises(UserError, match=changed):
+        compare(**given, listener=Changing())
+    content = json.loads((tmp_path / "c" / "compare.json").read_text())
+    assert [c["seed"] for c in content["cells"]] == [0]
+    assert not content["failures"]
+    for file, text in zip(files, before, strict=True):
+        file.write_text(text)
+    assert [c["seed"] for c in compare(**given, resume=True).content["cells"]] == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from minidisc.comparison.methods import Method, in_order, parse_method
 from minidisc.comparison.table import Comparison, cell_title, markdown, of_cells, read_comparison
 from minidisc.config import CompareSettings, CompressSettings
 from minidisc.disk import check_disk, disk_of_cells
-from minidisc.errors import UserError
+from minidisc.errors import ChangedError, UserError
 from minidisc.files import new_file, read_json, write_json
 from minidisc.listening import Listener, LoggingListener
 from minidisc.losses import WITHOUT_TEACHER
@@ -28,7 +28,7 @@ from minidisc.preparation import Preparation
 from minidisc.results import plain
 from minidisc.runs import check_folder, in_use, open_run, settled, versions
 from minidisc.schedules import SCHEDULES, Job, planned
-from minidisc.values import fingerprint, whole_settings
+from minidisc.values import changes, fingerprint, whole_settings
 
 
 def compare(
@@ -60,6 +60,7 @@ def compare(
 
     Raises:
         UserError: something given cannot be used; nothing was trained.
+        ChangedError: teacher or rows have changed meanwhile; cells that were finished before stay.
     """
     named = {"teacher": teacher, "task": task, "output_dir": output_dir}
     settings = whole_settings(CompareSettings, settings, named, options)
@@ -87,7 +88,7 @@ class _Comparison:
             # What finished cells have left there is not all of use to missing ones; but rather that than a refusal.
             check_disk(self.folder, self._disk_of(missing, first), self.folder / "checkpoints")
         open_run(settings, first.fingerprints, resume, free=("methods", "seeds"))
-        self._prepared = {settings.seeds[0]: first}
+        self._prepared, self._fingerprints = {settings.seeds[0]: first}, first.fingerprints
         self._teacher: dict[str, Any] | None = None
 
     def finish(self) -> Comparison:
@@ -104,6 +105,8 @@ class _Comparison:
             self.listener.cell(title, number, len(cells), left)
             try:
                 cell = self._train(method, target, seed)
+            except ChangedError:
+                raise
             except (UserError, FloatingPointError, RuntimeError, MemoryError) as error:
                 failures[title] = str(error).strip().split("\n")[0] or type(error).__name__
                 self.listener.warn(f"{title} failed: {failures[title]}")
@@ -159,10 +162,19 @@ class _Comparison:
         return Preparation(shared, self.listener, targets, draw=settings.seed)
 
     def _ranked(self, seed: int) -> Preparation:
-        """The preparation of a seed, its teacher ordered; one at a time is kept in memory."""
+        """The preparation of a seed, its teacher ordered; one at a time is kept in memory.
+
+        Raises:
+            ChangedError: it is of another teacher, or other rows, than those of the seeds before.
+        """
         prepared = self._prepared.get(seed)
         if prepared is None:
             prepared = self._prepare(seed)
+            if changed := changes(self._fingerprints, prepared.fingerprints):
+                raise ChangedError(
+                    f"the teacher or the rows have changed since the comparison began ({'; '.join(changed)}); put the "
+                    "old ones back and go on with --resume, or begin anew in another --output-dir."
+                )
         if not prepared.ranked:
             prepared.rank(self.folder / f"importance-{seed}.safetensors")
         self._prepared = {seed: prepared}
