@@ -14,6 +14,7 @@ from minidisc.architectures import architecture_for
 from minidisc.config import CompressSettings, DataSettings, documents_to_write
 from minidisc.contrast import contrast
 from minidisc.devices import resolve_device
+from minidisc.errors import ChangedError
 from minidisc.importance import Importance
 from minidisc.listening import Listener
 from minidisc.low_rank import check_rank, factorise
@@ -172,10 +173,19 @@ class Preparation:
         return f"{processor()}, {self.device.type}{name}, torch threads {torch.get_num_threads()}"
 
     def need_teacher(self) -> None:
-        """Bring the ordered teacher back into memory, if it is not there."""
+        """Bring the ordered teacher back into memory, if it is not there.
+
+        Raises:
+            ChangedError: another one is in its place.
+        """
         if is_freed(self.loaded.model):
             settings = self.settings
             again = load_model(settings.teacher, settings.trust_remote_code, kind=self.task.kind).model
+            if fingerprint_of(settings.teacher) != self.fingerprints["teacher_weights"]:
+                raise ChangedError(
+                    f"the teacher in {settings.teacher} has changed since the run began; put the old one back and go "
+                    "on with --resume, or begin anew in another --output-dir."
+                )
             if self.settings.trim_vocabulary:
                 trim_model(again, self._kept_pieces)
             order_by_importance(again, self.architecture, self._importance_of_teacher)
