@@ -21,10 +21,14 @@ def new_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; what is written there replaces ``path`` when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    with full_disk_named(path.parent):
-        yield temporary
-        _sync(temporary)
-    os.replace(temporary, path)
+    try:
+        with full_disk_named(path.parent):
+            yield temporary
+            _sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

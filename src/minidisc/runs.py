@@ -24,6 +24,8 @@ from minidisc.values import changes
 TEXT = "text"
 """Folder in the run's of what its teacher wrote, which is there before the run is."""
 _LOCK = ".lock"
+# What may be there before a run is; the last two where making it was cut short.
+_BEFORE = (TEXT, _LOCK, ".run.yaml.tmp", f".{TEXT}.tmp")
 # Where results go and what is kept do not change what is computed.
 _FREE = ("output_dir", "keep_sizes", "keep_checkpoints", "examples", "report_to")
 
@@ -123,7 +125,7 @@ def check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"--output-dir {folder} is a file; give a folder.")
     holds_run = (folder / "run.yaml").is_file()
-    if not holds_run and folder.exists() and any(entry.name not in (TEXT, _LOCK) for entry in folder.iterdir()):
+    if not holds_run and folder.exists() and any(entry.name not in _BEFORE for entry in folder.iterdir()):
         raise UserError(f"--output-dir {folder} is not empty and holds no run; give another folder.")
     _check_writable(folder)
 
