@@ -161,3 +161,14 @@ def test_an_assistants_own_importance_orders_it_and_says_what_the_student_keeps(
     query, up = (attrgetter(path) for path in ("attention.self.query.weight", "intermediate.dense.weight"))
     assert torch.equal(query(BERT.layers_of(student)[1]), query(layers[1])[8:16])
     assert torch.equal(up(BERT.layers_of(student)[2]), up(layers[2])[[3, 6]])
+
+
+@pytest.mark.parametrize("left", [0, 0.5])
+def test_a_size_that_was_cut_short_is_written_again(tmp_path, left):
+    job = job_for(tmp_path, scored([0.9]), max_steps=1, keep_sizes=True)
+    job.train("sandwich-1", [job.teacher], job.teacher, job.candidates)
+    (file,) = (tmp_path / "sizes").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(left * len(whole))])
+    job.train("sandwich-1", [job.teacher], job.teacher, job.candidates)
+    assert file.read_bytes() == whole

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from minidisc import ranks
@@ -282,7 +283,7 @@ class Stage:
         for file in {row["file"] for row in self.kept}:
             widest = min((row for row in self.kept if row["file"] == file), key=lambda row: row["sparsity"])
             spec = SubnetworkSpec(widest["sparsity"], widest["heads"], widest["neurons"])
-            if ranks.rank() == 0 and not (run / file).is_file():
+            if ranks.rank() == 0 and not _is_whole(run / file):
                 with new_file(run / file) as temporary:
                     save_file(state_to_save(self.network(spec).model), temporary)
 
@@ -298,6 +299,15 @@ class Stage:
             job.settings.seed,
         )
         return [dataclasses.replace(row, confidence=c) for row, c in zip(rows, found, strict=True)]
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether a file of weights is there, and as long as it says that it is."""
+    try:
+        with safe_open(file, "pt"):
+            return True
+    except (FileNotFoundError, SafetensorError):
+        return False
 
 
 @dataclass
