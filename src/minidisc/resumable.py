@@ -42,7 +42,7 @@ from minidisc.distribution import (
     weights_to_save,
 )
 from minidisc.errors import UserError
-from minidisc.files import full_disk_named, read_json, write_json
+from minidisc.files import full_disk_named, new_file, read_json, write_json
 from minidisc.layers import layers_of, state_to_save, whole_state
 from minidisc.losses import Share
 from minidisc.measure import Cost, measured, peak_memory
@@ -205,9 +205,7 @@ class ResumableTrainer(Trainer):
 
     def _write_first_snapshot(self) -> None:
         for step in self._referenced():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with full_disk_named(self._folder):
-                self._write_weights(self._snapshot(step), state_to_save(cast(torch.nn.Module, self.model)))
+            self._write_weights(self._snapshot(step), state_to_save(cast(torch.nn.Module, self.model)))
 
     # What transformers' Trainer calls.
 
@@ -360,7 +358,6 @@ class ResumableTrainer(Trainer):
         assert output_dir is not None
         weights = weights_to_save(cast(torch.nn.Module, self.model), self.accelerator)
         if self.args.should_save:
-            Path(output_dir).mkdir(parents=True, exist_ok=True)
             self._write_weights(Path(output_dir) / "model.safetensors", weights)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -389,9 +386,8 @@ class ResumableTrainer(Trainer):
         return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
     def _write_weights(self, path: Path, weights: dict[str, torch.Tensor]) -> None:
-        temporary = path.with_name(f".{path.name}.tmp")
-        save_file(weights, temporary)
-        os.replace(temporary, path)
+        with new_file(path) as temporary:
+            save_file(weights, temporary)
 
     def _restore(self, checkpoint: Path) -> None:
         saved = read_json(checkpoint / "minidisc.json")
@@ -442,6 +438,5 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:
-        temporary = target.with_name(f".{target.name}.tmp")
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
+        with new_file(target) as temporary:
+            shutil.copyfile(source, temporary)

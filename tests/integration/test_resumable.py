@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 from types import SimpleNamespace
@@ -180,6 +181,20 @@ def test_killed_anywhere_in_a_save(tmp_path, whole, monkeypatch):
     assert len(images) > 3
     for image in images.values():
         assert_same(outcome(resume(image)), whole)
+
+
+def test_what_checkpoints_refer_to_is_on_the_disk_too_where_it_is_no_link(tmp_path, monkeypatch):
+    synced = set()
+
+    def refused(source, target):
+        raise OSError(errno.EPERM, "no links here", target)
+
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+    monkeypatch.setattr(os, "link", refused)
+    trainer_for(tmp_path, epochs=1, evaluations_per_epoch=1).fit()
+    files = {file.name: file.stat().st_ino for file in tmp_path.rglob("*.safetensors")}
+    assert len(files) > 2
+    assert not [name for name, inode in files.items() if inode not in synced]
 
 
 def test_what_a_dying_save_left_is_ignored(tmp_path, whole):
