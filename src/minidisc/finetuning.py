@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
 from minidisc.resumable import ResumableTrainer
-from minidisc.runs import check_new, in_use, open_run, remove_run, settled
+from minidisc.runs import check_new, in_use, open_run, remove_run, settled, trained_with
 from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
 from minidisc.teachers import (
     check_length,
@@ -116,6 +117,8 @@ def _finetune(settings: FinetuneSettings, progress: Any, resume: bool, work: Pat
         "rows": data.fingerprint,
     }
     open_run(dataclasses.replace(settings, output_dir=str(work)), fingerprints, resume)
+    for line in trained_with(work, more=True)[1]:
+        logging.getLogger("minidisc").warning(line)
     trainer = _FinetuneTrainer(
         loaded.model,
         ResumableArguments(**trainer_arguments(settings, work)),

@@ -25,7 +25,7 @@ from minidisc.preparation import Preparation
 from minidisc.report import write_report
 from minidisc.report.formats import assistant_name
 from minidisc.results import CompressionResult, ModelResult, plain, read_result
-from minidisc.runs import check_folder, in_use, open_run, remove_run, settled, versions
+from minidisc.runs import check_folder, in_use, open_run, remove_run, settled, trained_with
 from minidisc.schedules import SCHEDULES, Job, Outcome, planned
 from minidisc.selection import Candidate, lambda_sweeps
 from minidisc.subnetworks import SubnetworkSpec
@@ -94,7 +94,11 @@ def _compress(asked: CompressSettings, listener: Listener, resume: bool, held: E
             _leave_out(result.results["settings"], folder)
         return result
     try:
+        used, others = ranks.by_zero(lambda: trained_with(folder, more=True))
         prepared.rank(folder / "importance.safetensors")
+        for line in others:
+            prepared.warnings.append(line)
+            prepared.listener.warn(line)
         job, budget = budgets.aimed(prepared, settings, folder)
     except UserError:
         # What cannot be done, such as to keep a budget, may be known only after the importance.
@@ -102,7 +106,7 @@ def _compress(asked: CompressSettings, listener: Listener, resume: bool, held: E
             remove_run(folder)
         raise
     outcome = SCHEDULES[settings.schedule](job)
-    return ranks.by_zero(lambda: _save(prepared, job, outcome, folder, budget))
+    return ranks.by_zero(lambda: _save(prepared, job, outcome, folder, budget, used))
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,12 @@ def plan(
 
 
 def _save(
-    prepared: Preparation, job: Job, outcome: Outcome, folder: Path, budget: dict[str, Any] | None
+    prepared: Preparation,
+    job: Job,
+    outcome: Outcome,
+    folder: Path,
+    budget: dict[str, Any] | None,
+    used: dict[str, str],
 ) -> CompressionResult:
     settings = job.settings
     tokenizer = prepared.loaded.tokenizer
@@ -240,7 +249,7 @@ def _save(
         "machine": prepared.machine + f", {ranks.world_size()} processes" * (ranks.world_size() > 1),
         "settings": {**dataclasses.asdict(settings), "loss": settings.effective_loss},
         "fingerprints": prepared.fingerprints,
-        "versions": versions(),
+        "versions": used,
         "warnings": prepared.warnings,
     }
     for model in (*results["assistants"], results["student"]):

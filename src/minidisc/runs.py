@@ -92,12 +92,31 @@ def open_run(
         defaults = {field.name: field.default for field in dataclasses.fields(settings)}
         old["settings"] = _plain(defaults) | (old.get("settings") or {})
         _require_same(old, record, folder, (*_FREE, *free))
+        # These are of what has been trained so far; see `trained_with`.
+        record |= {name: old[name] for name in ("versions", "warnings") if name in old}
         if not free or ranks.rank() > 0:
             return folder
     folder.mkdir(parents=True, exist_ok=True)
-    with new_file(file) as temporary:
-        temporary.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
+    _write(file, record)
     return folder
+
+
+def trained_with(folder: Path, more: bool) -> tuple[dict[str, str], list[str]]:
+    """Versions that a run was last trained with, and a warning for each time that it went on with others.
+
+    Args:
+        folder: the run's.
+        more: whether it is trained further now, with the versions of now.
+    """
+    record = _read(folder / "run.yaml")
+    before, now = record.get("versions") or {}, versions()
+    changed = [name for name in now if before.get(name, now[name]) != now[name]]
+    if more and changed:
+        then, here = (", ".join(f"{name} {those[name]}" for name in changed) for those in (before, now))
+        line = f"begun with {then}, goes on with {here}; weights may differ from an uninterrupted run's."
+        record = {**record, "versions": now, "warnings": [*record.get("warnings", ()), line]}
+        _write(folder / "run.yaml", record)
+    return record.get("versions") or now, record.get("warnings") or []
 
 
 def check_new(folder: Path) -> None:
@@ -243,6 +262,11 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise _no_settings(path)
     return content
+
+
+def _write(path: Path, record: dict[str, Any]) -> None:
+    with new_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(record, sort_keys=False), encoding="utf-8")
 
 
 def _no_settings(path: Path) -> UserError:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 import minidisc
+from minidisc import runs
 from minidisc.cli.main import main
 from minidisc.comparison import cells, compare
 from minidisc.errors import UserError
@@ -379,7 +381,14 @@ def test_seeds_of_another_teacher_or_other_rows_do_not_share_a_table(workplace, 
     assert not content["failures"]
     for file, text in zip(files, before, strict=True):
         file.write_text(text)
-    assert [c["seed"] for c in compare(**given, resume=True).content["cells"]] == [0, 1]
+    record = (tmp_path / "c" / "run.yaml").read_text()
+    (tmp_path / "c" / "run.yaml").write_text(re.sub(r"(?<=  torch: ).*", "1.13.0", record))
+    content = compare(**given, resume=True).content
+    assert [c["seed"] for c in content["cells"]] == [0, 1]
+    (warning,) = content["warnings"]
+    assert warning.startswith("begun with torch 1.13.0, goes on with torch 2.")
+    assert warning in (tmp_path / "c" / "compare.md").read_text()
+    assert [c["versions"] for c in content["cells"]] == [runs.versions()] * 2
 
 
 @pytest.mark.parametrize(

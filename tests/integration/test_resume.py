@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -156,6 +157,18 @@ def test_a_finished_run_is_read_again_not_repeated(workplace, tmp_path):
     again = minidisc.compress(**settings, resume=True, keep_checkpoints=True)
     assert again == first
     assert before == {path: path.stat().st_mtime_ns for path in first.output_dir.rglob("*")}
+
+
+def test_a_run_that_goes_on_with_another_torch_says_so(workplace, tmp_path):
+    settings = tiny.settings(workplace, tmp_path / "run", schedule="direct", max_steps=1)
+    listener = LoggingListener()
+    listener.stage = lambda name: None.stop
+    with pytest.raises(AttributeError, match="stop"):
+        minidisc.compress(**settings, listener=listener)
+    file = tmp_path / "run" / "run.yaml"
+    file.write_text(re.sub(r"(?<=  torch: ).*", "1.13.0", file.read_text()))
+    (warning,) = minidisc.compress(**settings, resume=True).results["warnings"]
+    assert warning.startswith("begun with torch 1.13.0, goes on with torch 2.")
 
 
 def test_an_option_that_came_after_the_run_was_made_was_its_default(workplace, tmp_path):

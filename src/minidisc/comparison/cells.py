@@ -26,7 +26,7 @@ from minidisc.measure import Cost, Shape, Sizes
 from minidisc.prediction import flops_over
 from minidisc.preparation import Preparation
 from minidisc.results import plain
-from minidisc.runs import check_folder, in_use, open_run, settled, versions
+from minidisc.runs import check_folder, in_use, open_run, settled, trained_with
 from minidisc.schedules import SCHEDULES, Job, planned
 from minidisc.values import changes, fingerprint, whole_settings
 
@@ -88,6 +88,9 @@ class _Comparison:
             # What finished cells have left there is not all of use to missing ones; but rather that than a refusal.
             check_disk(self.folder, self._disk_of(missing, first), self.folder / "checkpoints")
         open_run(settings, first.fingerprints, resume, free=("methods", "seeds"))
+        self._versions, self._warnings = trained_with(self.folder, more=bool(missing))
+        for line in self._warnings:
+            listener.warn(line)
         self._prepared, self._fingerprints = {settings.seeds[0]: first}, first.fingerprints
         self._teacher: dict[str, Any] | None = None
 
@@ -219,6 +222,7 @@ class _Comparison:
             "cost": asdict(sum(costs.values(), Cost())),
             "stages": {name: asdict(cost) for name, cost in costs.items()},
             "machine": prepared.machine,
+            "versions": self._versions,
         }
 
     def _spent(self, method: Method, target: float, seed: int) -> float:
@@ -243,7 +247,8 @@ class _Comparison:
             **of_cells(cells, asdict(self.settings), self.settings.methods),
             "failures": failures,
             "fingerprints": prepared.fingerprints,
-            "versions": versions(),
+            "versions": self._versions,
+            "warnings": self._warnings,
         }
         with new_file(self.folder / "compare.md") as temporary:
             temporary.write_text(markdown(content), encoding="utf-8")

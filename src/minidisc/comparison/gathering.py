@@ -60,6 +60,7 @@ def gather(folders: Sequence[Path], output_dir: Path) -> Comparison:
             title: reason for each in found for title, reason in each["failures"].items() if title not in finished
         },
         "fingerprints": fingerprints[0],
+        "warnings": list(dict.fromkeys(line for content in found for line in content.get("warnings", ()))),
     }
     with new_folder(output_dir) as temporary:
         (temporary / "compare.md").write_text(markdown(content), encoding="utf-8")

@@ -170,6 +170,9 @@ def markdown(content: dict[str, Any]) -> str:
             count = sum(1 for seed in row["assistants"] if seed)
             figures = " | ".join(with_error(row["assistant_metrics"][metric]) for metric in metrics)
             lines.append(f"| its assistant | | {count} | {figures} |" + " |" * len(HEADINGS))
+    # Comparisons of older versions have none.
+    if content.get("warnings"):
+        lines += ["", "Warnings:", ""] + [f"- {line}" for line in content["warnings"]]
     if content["failures"]:
         lines += ["", "Failed:", ""] + [f"- {cell}: {reason}" for cell, reason in content["failures"].items()]
     return "\n".join(lines) + "\n"
