@@ -30,7 +30,7 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class CompressionResult:
-    """What a run has made; ``results`` is the content of ``RUN/results.json``."""
+    """What a run has made; ``results`` is the content of ``RUN/results.json``, with the paths that hold now."""
 
     output_dir: Path
     teacher: ModelResult
@@ -61,6 +61,9 @@ def read_result(folder: Path) -> CompressionResult:
         raise UserError(f"{folder} holds no finished run; give the --output-dir of 'minidisc compress'.")
     try:
         results = read_json(folder / "results.json")
+        # It says where the run was made; since then it may have been moved, or copied and another made there.
+        for model in (*results["assistants"], results["student"]):
+            model["path"] = str(folder / Path(model["path"]).name)
         return CompressionResult(
             output_dir=folder,
             teacher=_model(results["teacher"]),
