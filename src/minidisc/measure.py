@@ -176,7 +176,14 @@ def measured(cost: Cost) -> Iterator[Cost]:
 _STATUS = "/proc/self/status"
 
 
-_highest = 0  # before the last reset
+_highest = 0  # before the last reset, since `forget_memory`
+
+
+def forget_memory() -> None:
+    """Begin anew with `highest_memory`, for a run in a process that has made others (Linux)."""
+    global _highest
+    _reset_peak()
+    _highest = 0
 
 
 def _reset_peak() -> None:
@@ -198,7 +205,7 @@ def peak_memory() -> int:
 
 
 def highest_memory() -> int:
-    """Largest resident size of this process, in bytes, since it started."""
+    """Largest resident size of this process, in bytes, since `forget_memory` (Linux) or since it started."""
     return max(_highest, peak_memory())
 
 

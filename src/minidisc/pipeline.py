@@ -19,7 +19,7 @@ from minidisc.errors import UserError
 from minidisc.extraction import save_small
 from minidisc.files import write_json
 from minidisc.listening import Listener, LoggingListener
-from minidisc.measure import Cost, Sizes, highest_memory
+from minidisc.measure import Cost, Sizes, forget_memory, highest_memory
 from minidisc.preflight import Estimate
 from minidisc.preparation import Preparation
 from minidisc.report import write_report
@@ -64,6 +64,7 @@ def compress(
     named = {"teacher": teacher, "task": task, "target_sparsity": target_sparsity, "output_dir": output_dir}
     settings = whole_settings(CompressSettings, settings, named, options)
     ranks.join(resolve_device(settings.device).type)
+    forget_memory()
     with ExitStack() as held:
         return _compress(settings, listener or LoggingListener(), resume, held)
 

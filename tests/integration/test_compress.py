@@ -1,7 +1,9 @@
 """The main job on a tiny teacher: what the run folder holds, and what each option does."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -356,9 +358,14 @@ def test_the_cost_of_all_trials_is_that_of_running_them(workplace, tmp_path):
     # Nothing stops early.
     settings = tiny.settings(workplace, "", patience=99, epochs=2)
     tried = minidisc.compress(**{**settings, "output_dir": str(tmp_path / "all")}, schedule="maxidisc").cost
+    high = np.ones(2**26).nbytes
     one = minidisc.compress(**{**settings, "output_dir": str(tmp_path / "one")}).results["cost"]
     assert one["all_trials_flops"] == pytest.approx(tried.flops, rel=0.03)
     assert one["total"]["flops"] < tried.flops
+    # What the process held before is not the run's.
+    memory = Path("/proc/self/statm")
+    if memory.exists():
+        assert one["total"]["peak_memory"] < int(memory.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") + high / 2
 
 
 def test_every_network_of_a_run_is_timed(run, workplace):
