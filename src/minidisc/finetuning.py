@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shutil
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,24 @@ from minidisc.devices import moved
 from minidisc.disk import check_disk, disk_of_training
 from minidisc.errors import UserError
 from minidisc.extraction import save_model, write_small
-from minidisc.files import new_folder
+from minidisc.files import new_folder, read_json, write_json
 from minidisc.finetuned_card import write_finetuned_card
 from minidisc.losses import Outputs, Truth, label_loss
 from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
 from minidisc.resumable import ResumableTrainer
-from minidisc.runs import check_new, in_use, open_run, remove_run, settled, trained_with
+from minidisc.runs import (
+    check_new,
+    in_use,
+    open_run,
+    read_config,
+    read_fingerprints,
+    remove_run,
+    run_key,
+    settled,
+    trained_with,
+)
 from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
 from minidisc.teachers import (
     check_length,
@@ -35,7 +46,10 @@ from minidisc.teachers import (
     load_model,
     tokenizer_fingerprint,
 )
+from minidisc.values import settings_from
 
+# Beside the model: by it a resumed training is known to be finished. It names no files: models are published.
+_RECORD = "finetune.json"
 # What transformers calls the kinds of sequence classification.
 _PROBLEM_TYPES = {"classification": "single_label_classification", "regression": "regression"}
 
@@ -49,27 +63,40 @@ class FinetuneResult:
     cost: Cost
 
 
-def finetune(settings: FinetuneSettings, progress: Any = None, resume: bool = False) -> FinetuneResult:
+def finetune(
+    settings: FinetuneSettings,
+    progress: Any = None,
+    resume: bool = False,
+    note: Callable[[str], None] = lambda line: None,
+) -> FinetuneResult:
     """Fine-tune a classification or causal language model; the best evaluation's weights are kept.
 
     Args:
         settings: of the training.
         progress: see `minidisc.resumable.ResumableTrainer`.
-        resume: go on with a training for the same folder that was cut short, if there is one.
+        resume: go on with a training for the same folder that was cut short, if there is one; of one that is finished
+            the result is read again.
+        note: is told, a line at a time, what is not progress.
 
     Raises:
         UserError: if the model, the rows or the output folder cannot be used, or a training for the same folder was
             cut short and is not to be resumed.
     """
     folder = Path(settings.output_dir)
-    check_new(folder)
+    _check_new(folder, resume)
     itself = folder.resolve()  # it may be given by a link
     work = itself.with_name(f".{itself.name}.training")
     with in_use(work):
-        check_new(folder)  # another process may have just ended
+        _check_new(folder, resume)  # another process may have just ended
         if not resume:
             _check_none_cut_short(work)
-        return _finetune(settings, progress, resume, work)
+        return _finetune(settings, progress, resume, note, work)
+
+
+def _check_new(folder: Path, resume: bool) -> None:
+    """Refuse a folder that the model cannot take the place of, unless it may be the finished one that is resumed."""
+    if not (resume and (folder / _RECORD).is_file()):
+        check_new(folder)
 
 
 def _check_none_cut_short(work: Path) -> None:
@@ -81,7 +108,9 @@ def _check_none_cut_short(work: Path) -> None:
         )
 
 
-def _finetune(settings: FinetuneSettings, progress: Any, resume: bool, work: Path) -> FinetuneResult:
+def _finetune(
+    settings: FinetuneSettings, progress: Any, resume: bool, note: Callable[[str], None], work: Path
+) -> FinetuneResult:
     folder = Path(settings.output_dir)
     data = load_data(settings)
     task = data.task
@@ -101,6 +130,15 @@ def _finetune(settings: FinetuneSettings, progress: Any, resume: bool, work: Pat
         new_head=True,
         **({} if task.kind == CAUSAL_LM else head),
     )
+    fingerprints = {
+        "model_weights": fingerprint_of(settings.model),
+        "tokenizer": tokenizer_fingerprint(loaded.tokenizer),
+        "rows": data.fingerprint,
+    }
+    if (folder / _RECORD).is_file():
+        result = _finished(settings, fingerprints, work)
+        note(f"{folder} is complete already.")
+        return result
     check_length(loaded.model.config, min(settings.max_length, loaded.tokenizer.model_max_length))
     train, validation = (
         encode_for(task, rows, loaded.tokenizer, settings.max_length) for rows in (data.train, data.validation)
@@ -111,11 +149,6 @@ def _finetune(settings: FinetuneSettings, progress: Any, resume: bool, work: Pat
         remove_run(work)
     check_disk(folder, disk_of_training(settings, sum(p.numel() for p in loaded.model.parameters())), work)
     settings = settled(settings, work)
-    fingerprints = {
-        "model_weights": fingerprint_of(settings.model),
-        "tokenizer": tokenizer_fingerprint(loaded.tokenizer),
-        "rows": data.fingerprint,
-    }
     open_run(dataclasses.replace(settings, output_dir=str(work)), fingerprints, resume)
     for line in trained_with(work, more=True)[1]:
         logging.getLogger("minidisc").warning(line)
@@ -140,8 +173,41 @@ def _finetune(settings: FinetuneSettings, progress: Any, resume: bool, work: Pat
             save_model(loaded.model, temporary)
             loaded.tokenizer.save_pretrained(temporary)
         write_finetuned_card(settings, data, best.metrics, temporary)
+        record = {
+            "run": run_key(settings, fingerprints),
+            "precision": settings.precision,
+            "metrics": best.metrics,
+            "cost": asdict(trainer.cost),
+        }
+        write_json(temporary / _RECORD, record)
     shutil.rmtree(work)
     return FinetuneResult(folder, best.metrics, trainer.cost)
+
+
+def _finished(settings: FinetuneSettings, fingerprints: dict[str, str], work: Path) -> FinetuneResult:
+    """The result of the same training, which is finished; what it may have left in ``work`` is removed.
+
+    Raises:
+        UserError: the folder holds the model of another.
+    """
+    folder = Path(settings.output_dir)
+    try:
+        record = read_json(folder / _RECORD)
+        result = FinetuneResult(folder, record["metrics"], Cost(**record["cost"]))
+        if settings.precision == "auto":
+            settings = dataclasses.replace(settings, precision=record["precision"])
+        same = record["run"] == run_key(settings, fingerprints)
+    except (ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        check_new(folder)
+    left = work / "run.yaml"
+    # Rather something is left over than that a training for a folder that was put elsewhere since is lost.
+    if not left.is_file() or record["run"] == run_key(
+        settings_from(FinetuneSettings, read_config(left)), read_fingerprints(work)
+    ):
+        shutil.rmtree(work)
+    return result
 
 
 def _config(settings: FinetuneSettings, task: Task) -> Any:

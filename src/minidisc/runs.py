@@ -19,7 +19,7 @@ from minidisc import ranks
 from minidisc.config import CompressSettings, FinetuneSettings
 from minidisc.errors import UserError
 from minidisc.files import new_file
-from minidisc.values import changes
+from minidisc.values import changes, fingerprint
 
 TEXT = "text"
 """Folder in the run's of what its teacher wrote, which is there before the run is."""
@@ -117,6 +117,16 @@ def trained_with(folder: Path, more: bool) -> tuple[dict[str, str], list[str]]:
         record = {**record, "versions": now, "warnings": [*record.get("warnings", ()), line]}
         _write(folder / "run.yaml", record)
     return record.get("versions") or now, record.get("warnings") or []
+
+
+def run_key(settings: CompressSettings | FinetuneSettings, fingerprints: dict[str, str]) -> str:
+    """A hash of what makes a run, as `open_run` takes it; an option that is left at its default does not change it."""
+    given = {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(settings)
+        if field.name not in _FREE and getattr(settings, field.name) != field.default
+    }
+    return fingerprint([given, fingerprints])
 
 
 def check_new(folder: Path) -> None:

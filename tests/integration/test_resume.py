@@ -1,6 +1,8 @@
 """A run that is killed again and again ends with the very weights of one that is left alone."""
 
+import dataclasses
 import gc
+import json
 import os
 import random
 import re
@@ -145,6 +147,59 @@ def test_fine_tuning_that_was_cut_short_before_its_first_checkpoint_begins_anew(
         finetune(settings, stop)
     assert (tmp_path / ".teacher.training" / "run.yaml").is_file()
     finetune(settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
+
+
+def test_fine_tuning_that_is_finished_is_read_again_not_repeated(workplace, tmp_path, monkeypatch):
+    names = ("train_file", "validation_file", "max_length", "device")
+    values = {name: tiny.settings(workplace, "unused")[name] for name in names}
+    settings = FinetuneSettings(
+        model=str(workplace / "backbone"), output_dir=str(tmp_path / "teacher"), epochs=0.2, **values
+    )
+    remove = shutil.rmtree
+
+    def killed(folder, *arguments, **options):
+        if str(folder).endswith(".training"):
+            raise KeyboardInterrupt
+        remove(folder, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(settings, resume=True)
+    left, model = tmp_path / ".teacher.training", tmp_path / "teacher"
+    assert list(left.glob("checkpoint-*"))
+    before = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
+    # A training for a folder of that name, when the finished one was elsewhere.
+    other = yaml.safe_load((left / "run.yaml").read_text())
+    other["settings"]["learning_rate"] = 0.1
+    shutil.copytree(left, tmp_path / "same")
+    (left / "run.yaml").write_text(yaml.safe_dump(other))
+    lines = []
+    result = finetune(settings, resume=True, note=lines.append)
+    assert lines == [f"{model} is complete already."]
+    assert result.metrics["accuracy"] == tiny.accuracy(model, workplace)
+    assert (result.output_dir, result.cost.steps) == (model, 1)
+    assert list(left.glob("checkpoint-*"))
+    # Its own.
+    remove(left)
+    (tmp_path / "same").rename(left)
+    precision = json.loads((model / "finetune.json").read_text())["precision"]
+    assert finetune(dataclasses.replace(settings, precision=precision), resume=True) == result
+    assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
+    # No file's name, nor a folder's, is published with a model.
+    assert str(tmp_path) not in (text := (model / "finetune.json").read_text())
+    assert str(workplace) not in text
+
+    with pytest.raises(UserError, match="exists and is not empty"):
+        finetune(settings)
+    for change in ({"learning_rate": 0.1}, {"validation_file": str(workplace / "train.csv")}):
+        with pytest.raises(UserError, match="exists and is not empty"):
+            finetune(dataclasses.replace(settings, **change), resume=True)
+    assert before == {path: path.stat().st_mtime_ns for path in model.rglob("*")}
+    (model / "finetune.json").write_text("[1]")
+    with pytest.raises(UserError, match="exists and is not empty"):
+        finetune(settings, resume=True)
     assert [path.name for path in tmp_path.iterdir()] == ["teacher"]
 
 

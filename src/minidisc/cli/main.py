@@ -74,7 +74,7 @@ def _finetune(settings: FinetuneSettings, resume: bool, **shown: bool) -> None:
     with _output(**shown) as output:
         from minidisc.finetuning import finetune
 
-        output.finetuned(finetune(settings, output.stage("teacher"), resume))
+        output.finetuned(finetune(settings, output.stage("teacher"), resume, output.note))
 
 
 def _evaluate(settings: EvaluateSettings, **shown: bool) -> None:
@@ -108,7 +108,7 @@ app.command("finetune")(
     command_from(
         FinetuneSettings,
         _finetune,
-        resume=(bool, False, "go on with a training for --output-dir that was cut short"),
+        resume=(bool, False, "go on with a training for --output-dir that was cut short, if it is not finished"),
         **_SHOWN,
     )
 )
