@@ -11,7 +11,7 @@ from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.files import new_folder
 from minidisc.layers import attentions_of, ffns_of
 from minidisc.low_rank import student_state
-from minidisc.modeling.classes import build_narrow, build_plain, write_code_file
+from minidisc.modeling.classes import build_narrow, build_plain
 from minidisc.subnetworks import SubnetworkSpec
 
 
@@ -57,11 +57,8 @@ def save_small(model: Any, tokenizer: Any, folder: Path) -> None:
 
 def write_small(model: Any, tokenizer: Any, folder: Path) -> None:
     """The files of `save_small`, one by one into a folder that is there."""
-    plain = build_plain(model)
-    save_model(plain or model, folder)
+    save_model(build_plain(model) or model, folder)
     tokenizer.save_pretrained(folder)
-    if plain is None:
-        write_code_file(folder, model)
 
 
 def save_model(model: Any, folder: Path) -> None:

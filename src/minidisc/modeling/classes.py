@@ -50,6 +50,16 @@ def heads_of(family: str) -> dict[Any, Any]:
     }
 
 
+class _SavedWithCode:
+    """Mixed in before a small model's class: whoever gets what it has saved can load that without minidisc."""
+
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, *args: Any, **kwargs: Any) -> None:
+        """Like transformers', whose configuration names the code file."""
+        super().save_pretrained(save_directory, is_main_process, *args, **kwargs)  # type: ignore[misc]
+        if is_main_process:
+            _write_code_file(Path(save_directory), self)
+
+
 @cache
 def narrow_config_class(family: str) -> Any:
     """The configuration class of a family's small models, whatever their head; the first of them registers these."""
@@ -87,7 +97,7 @@ def narrow_model_class(family: str, head: Any) -> Any:
     config, layout = narrow_config_class(family), architecture_for(family).layout
     return types.new_class(
         _class_name(base),
-        (narrow.NarrowModel, base),
+        (_SavedWithCode, narrow.NarrowModel, base),
         exec_body=lambda namespace: namespace.update(
             __module__=__name__, config_class=config, layout=layout, _auto_class=None
         ),
@@ -177,7 +187,7 @@ def build_plain(model: Any) -> Any | None:
     if len(widths) > 1 or config.embedding_rank or not (heads and neurons and architecture.plain_if_uniform):
         return None
     base_config: Any = type(config).__bases__[0]
-    base_model: Any = type(model).__bases__[1]
+    base_model: Any = type(model).__bases__[-1]
     _, size = narrow.head_sizes(config, architecture.layout)
     queries = getattr(config, architecture.heads) // getattr(config, architecture.prunable_heads)
     values = {k: v for k, v in config.to_dict().items() if k not in _NOT_INHERITED}
@@ -211,10 +221,10 @@ _NOT_INHERITED = (
 )
 
 
-def write_code_file(folder: Path, model: Any) -> None:
+def _write_code_file(folder: Path, model: Any) -> None:
     """Put the self-contained code of a small model beside its weights."""
     model_class, config = type(model), type(model.config)
-    base_config, base_model = config.__bases__[0], model_class.__bases__[1]
+    base_config, base_model = config.__bases__[0], model_class.__bases__[-1]
     layout = "".join(f"        {key!r}: {value!r},\n" for key, value in model_class.layout.items())
     classes = f'''
 
