@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from minidisc.errors import UserError
+from minidisc.values import path_from
 
 
-def push(folder: Path, repo_id: str, private: bool = False) -> str:
+def push(folder: str | Path, repo_id: str, private: bool = False) -> str:
     """Upload a folder that minidisc has saved, in one commit.
 
     Args:
@@ -26,6 +27,7 @@ def push(folder: Path, repo_id: str, private: bool = False) -> str:
     from huggingface_hub.utils import validate_repo_id
     from yaml import YAMLError
 
+    folder = path_from("folder", folder)
     for name in ("config.json", "README.md"):
         if not (folder / name).is_file():
             raise UserError(f"{folder} holds no {name}; give the folder of a model that minidisc has saved.")

@@ -1,4 +1,4 @@
-"""Plain values, as YAML, JSON or keyword arguments give them, made into settings; and their hash."""
+"""Plain values, as YAML, JSON or keyword arguments give them, made into settings or paths; and their hash."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import dataclasses
 import hashlib
 import json
 import math
+import numbers
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from minidisc.errors import UserError
@@ -62,6 +65,18 @@ def known_values(cls: type, values: dict[str, Any], source: str = "settings") ->
     return known
 
 
+def path_from(name: str, value: Any) -> Path:
+    """A path as a caller of the Python API gives it.
+
+    Raises:
+        UserError: it is neither text nor a path.
+    """
+    try:
+        return Path(_text(value))
+    except TypeError:
+        raise UserError(f"{name} is {_shown(value)}; a path is expected.") from None
+
+
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], free: Sequence[str] = ()) -> list[str]:
     """What was otherwise before, one text a name; those in ``free`` may have changed."""
     return [
@@ -80,7 +95,7 @@ def _convert(name: str, value: Any, type_text: str, source: str) -> Any:
     try:
         if type_text.startswith("tuple"):
             parts = value.split(",") if isinstance(value, str) else list(value)
-            convert = float if "float" in type_text else _whole if "int" in type_text else str
+            convert = float if "float" in type_text else _whole if "int" in type_text else _text
             return tuple(convert(part.strip() if isinstance(part, str) else part) for part in parts)
         if type_text.startswith("bool"):
             if isinstance(value, bool):
@@ -92,11 +107,24 @@ def _convert(name: str, value: Any, type_text: str, source: str) -> Any:
             if not math.isfinite(float(value)):
                 raise ValueError
             return float(value)
-        if value is None and type_text.startswith("str"):
-            raise ValueError
-        return str(value)  # of the few that a type may allow, the class says which
+        # Of the few texts that another type allows, the class says which.
+        return _text(value) if type_text.startswith("str") else str(value)
     except (TypeError, ValueError, OverflowError):
-        raise UserError(f"{source}: {name} is {value!r}; {type_text} is expected.") from None
+        raise UserError(f"{source}: {name} is {_shown(value)}; {type_text} is expected.") from None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if not isinstance(value, (str, numbers.Real)):
+        raise TypeError
+    return str(value)
+
+
+def _shown(value: Any) -> str:
+    """A value in one line; of a large one, such as a model, the type."""
+    text = repr(value)
+    return text if len(text) <= 200 and "\n" not in text else f"a {type(value).__name__}"
 
 
 def _whole(value: Any) -> int:

@@ -1,8 +1,10 @@
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 from minidisc.config import (
     CompressSettings,
@@ -13,6 +15,9 @@ from minidisc.config import (
     TrainingSettings,
 )
 from minidisc.errors import UserError
+from minidisc.hub import push
+from minidisc.reporting import report
+from minidisc.sizes import extract_size
 from minidisc.values import fingerprint, settings_from
 
 COMPRESS = {"teacher": "t", "output_dir": "o"}
@@ -39,6 +44,9 @@ COMPRESS = {"teacher": "t", "output_dir": "o"}
         ("text-columns", " a , b ", ("a", "b")),
         ("keep_checkpoints", True, True),
         ("task", "glue/sst2", "glue/sst2"),
+        ("train_file", Path("a.csv"), "a.csv"),
+        ("output_dir", 2024, "2024"),
+        ("text_columns", [1, np.str_("b")], ("1", "b")),
         ("seed", 0, 0),
     ],
 )
@@ -89,6 +97,37 @@ def test_settings_made_in_python_are_converted_alike():
 def test_settings_made_in_python_are_refused_alike(cls, values, message):
     with pytest.raises(UserError, match=message):
         cls(**values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("teacher", nn.Sequential(nn.Linear(1, 1)), "a Sequential"),
+        ("train_file", ["a.csv", "b.csv"], "['a.csv', 'b.csv']"),
+        ("output_dir", b"run", "b'run'"),
+        ("text_columns", [["a"]], "[['a']]"),
+    ],
+)
+def test_what_is_no_text_is_refused(name, value, shown):
+    with pytest.raises(UserError, match=rf"^settings: {name} is {re.escape(shown)}; .* is expected\.$"):
+        settings_from(CompressSettings, {**COMPRESS, name: value})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [report, lambda run: report([run]), lambda run: extract_size(run, 0.5, "out"), lambda run: push(run, "me/x")],
+)
+def test_a_path_may_be_text_and_nothing_else(tmp_path, call):
+    for path in (tmp_path / "run", str(tmp_path / "run")):
+        with pytest.raises(UserError, match=f"^{path} holds no "):
+            call(path)
+    with pytest.raises(UserError, match=" is None; a path is expected"):
+        call(None)
+
+
+def test_a_report_of_no_run_is_refused():
+    with pytest.raises(UserError, match=r"^no run is given"):
+        report([])
 
 
 def test_the_source_is_named():
