@@ -6,7 +6,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 FILTERS = (
-    *("score", "signed", "percent", "lam", "count", "parameters", "times", "milliseconds"),
+    *("score", "signed", "percent", "lam", "count", "parameters", "times", "speed", "milliseconds"),
     *("flops", "duration", "size", "setting"),
 )
 
@@ -67,6 +67,12 @@ def times(larger: float, smaller: float) -> str:
         return "–"
     ratio = larger / smaller
     return f"{ratio:.3g} ×" if ratio < 100 else f"{ratio:,.0f} ×"
+
+
+def speed(ratio: float) -> str:
+    """How a network's speed compares, so many times another's: ``3.53 × faster``, ``1.04 × slower``, ``as fast``."""
+    text = times(max(ratio, 1), min(ratio, 1))
+    return "as fast" if text == "1 ×" else f"{text} {'faster' if ratio > 1 else 'slower'}"
 
 
 def flops(value: float) -> str:

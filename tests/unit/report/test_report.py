@@ -271,6 +271,22 @@ def test_every_network_stands_with_what_it_takes(case):
     assert "8 ms" in text
 
 
+@pytest.mark.parametrize(
+    ("speedup", "tile", "heading"),
+    [
+        (1.5, "1.5 × faster", "faster than the teacher"),
+        (0.8, "1.25 × slower", "as fast as the teacher"),  # a pass takes 1 / 0.8 of the teacher's time
+        (0.9999, "as fast", "as fast as the teacher"),
+    ],
+)
+def test_a_student_may_be_slower_than_its_teacher(tmp_path, no_plots, speedup, tile, heading):
+    results = make(schedule="direct")
+    results["latency"]["networks"]["student"]["speedup"] = speedup
+    text = render(results, tmp_path)
+    assert f'<dd class="small">{tile}, 1 row of 27 tokens</dd>' in text
+    assert Page(text).tables["networks"][0][-1] == heading
+
+
 def test_runs_without_times_say_so(tmp_path, no_plots):
     results = copy.deepcopy(CASES["one assistant"])
     for latency in (None, "missing"):
