@@ -43,6 +43,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        return metadata.version("minidisc")
     if name not in _HOMES:
         raise AttributeError(f"module 'minidisc' has no attribute {name!r}")
     import importlib

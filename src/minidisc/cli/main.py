@@ -24,6 +24,7 @@ from minidisc.config import (
 )
 from minidisc.errors import CheckFailed, UserError
 from minidisc.files import FULL
+from minidisc.runs import versions
 
 # typer brings its own click and does not export this base class of typer.BadParameter and of unknown options.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -57,6 +58,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_versions(asked: bool) -> None:
+    if asked:
+        for package, version in sorted(versions().items(), key=lambda item: item[0] != "minidisc"):
+            typer.echo(f"{package} {version}")
+        raise typer.Exit
+
+
+_VERSION = typer.Option("--version", callback=_print_versions, is_eager=True, help="print versions, and end")
+
+
+@app.callback()
+def _minidisc(version: Annotated[bool, _VERSION] = False) -> None:
+    pass
 
 
 def _compress(settings: CompressSettings, resume: bool, dry_run: bool, **shown: bool) -> None:
