@@ -6,14 +6,20 @@ import errno
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from minidisc.errors import UserError
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says where nothing more can be written."""
 _NO_ROOM = 2**20  # bytes that may be left beside what could not be written
+_DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, EOFError)
 
 
 @contextmanager
@@ -87,9 +93,40 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, folder: Path | None = None) -> Any:
+    """Read a JSON file; see `damage_named`."""
+    with damage_named(path, folder):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+@contextmanager
+def damage_named(file: Path, folder: Path | None = None) -> Iterator[None]:
+    """Turn what libraries raise when a file of a run is cut short, as by a power cut, into one line that names it.
+
+    Args:
+        file: what is read in the block.
+        folder: what has to be deleted for it to be made anew, if not the file alone.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        yield
+    except _DAMAGED:
+        raise UserError(
+            f"{file} is damaged; delete {folder or 'it'} and go on with --resume, which makes it anew."
+        ) from None
+
+
+def check_saved(file: Path, folder: Path) -> None:
+    """Refuse what torch has saved if it is cut short, for which torch itself has ever other errors.
+
+    Raises:
+        UserError: see `damage_named`.
+    """
+    with damage_named(file, folder):
+        if not zipfile.is_zipfile(file):
+            raise EOFError
 
 
 def _sync(path: Path) -> None:

@@ -42,7 +42,7 @@ from minidisc.distribution import (
     weights_to_save,
 )
 from minidisc.errors import UserError
-from minidisc.files import full_disk_named, new_file, read_json, write_json
+from minidisc.files import check_saved, damage_named, full_disk_named, new_file, read_json, write_json
 from minidisc.layers import layers_of, state_to_save, whole_state
 from minidisc.losses import Share
 from minidisc.measure import Cost, measured, peak_memory
@@ -138,7 +138,7 @@ class ResumableTrainer(Trainer):
     def finished(self) -> bool:
         """Whether the newest checkpoint in ``output_dir`` is that of a training's end."""
         checkpoints = self._checkpoints()
-        return bool(checkpoints) and read_json(checkpoints[-1] / "minidisc.json")["finished"]
+        return bool(checkpoints) and read_json(checkpoints[-1] / "minidisc.json", self._folder)["finished"]
 
     def _records(self) -> bool:
         """Whether steps are recorded: those of one process on a GPU, of layers as they are."""
@@ -184,7 +184,7 @@ class ResumableTrainer(Trainer):
         """The weights with which a tracked network reached its best metric."""
         best = self.best[network]
         assert best is not None
-        return whole_state(cast(torch.nn.Module, self.model), load_file(self._snapshot(best.step)))
+        return whole_state(cast(torch.nn.Module, self.model), self._read_weights(self._snapshot(best.step)))
 
     def keep_snapshots_only(self) -> None:
         """Once finished, drop what only further training would need; the best weights and the figures stay."""
@@ -363,7 +363,7 @@ class ResumableTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # transformers would miss, and say so, the second names of weights that have two.
         model = self.model if model is None else model
-        load_weights(model, load_file(Path(resume_from_checkpoint) / "model.safetensors"))
+        load_weights(model, self._read_weights(Path(resume_from_checkpoint) / "model.safetensors"))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with partial_moments() if self.is_fsdp_enabled else nullcontext():
@@ -389,8 +389,12 @@ class ResumableTrainer(Trainer):
         with new_file(path) as temporary:
             save_file(weights, temporary)
 
+    def _read_weights(self, path: Path) -> dict[str, torch.Tensor]:
+        with damage_named(path, self._folder):
+            return load_file(path)
+
     def _restore(self, checkpoint: Path) -> None:
-        saved = read_json(checkpoint / "minidisc.json")
+        saved = read_json(checkpoint / "minidisc.json", self._folder)
         begun_under = saved.get("engine", self._engine)
         if begun_under != self._engine and not saved["finished"]:
             # Elsewhere its moments and learning rate would be lost in silence, or a file be missing.
@@ -398,13 +402,15 @@ class ResumableTrainer(Trainer):
                 f"{self._folder} was trained under {begun_under or 'no FSDP or DeepSpeed'} so far, and cannot go on "
                 f"under {self._engine or 'none'}; start it as before, or give another --output-dir."
             )
+        for file in checkpoint.glob("*.pt*"):
+            check_saved(file, self._folder)
         self.best = [best and Best(**best) for best in saved["best"]]
         self._stale, self.history = saved["stale"], saved["history"]
         self._restore_cost(saved)
         # A finished stage may have kept its snapshots only.
         if (checkpoint / "model.safetensors").is_file():
             self._load_from_checkpoint(str(checkpoint))
-        state = read_json(checkpoint / "trainer_state.json")
+        state = read_json(checkpoint / "trainer_state.json", self._folder)
         self.state.global_step, self.state.total_flos = state["global_step"], state["total_flos"]
 
     def _restore_cost(self, saved: dict[str, Any]) -> None:

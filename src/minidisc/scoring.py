@@ -17,6 +17,7 @@ from safetensors import safe_open
 from minidisc import ranks
 from minidisc.architectures import Architecture
 from minidisc.config import CompressSettings
+from minidisc.files import damage_named
 from minidisc.importance import Importance, compute_importance
 from minidisc.losses import of_classes, task_loss
 from minidisc.measure import Cost, Shape, measured
@@ -59,7 +60,7 @@ class Scorer:
 
     def _importance(self, model: Any, spec: SubnetworkSpec, file: Path) -> tuple[Importance, Cost]:
         if file.is_file():
-            with safe_open(file, "pt") as stored:
+            with damage_named(file), safe_open(file, "pt") as stored:
                 return Importance.load(file), Cost(**json.loads(stored.metadata()["cost"]))
         self.note(f"importance of heads and neurons on {len(self.rows)} rows")
         # Forward, and backward to the activations alone.

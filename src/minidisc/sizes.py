@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
@@ -43,13 +44,17 @@ def extract_size(run: str | Path, sparsity: float, output_dir: str | Path) -> di
     row = _row(run, results.get("kept", []), sparsity)
     check_new(output_dir)
     file = run / row["file"]
-    if not file.is_file():
-        raise UserError(f"{file} is gone, which holds the weights of {100 * row['sparsity']:g} %; give another size.")
+    try:
+        weights = load_file(file)
+    except (FileNotFoundError, SafetensorError):
+        raise UserError(
+            f"{file} is gone or damaged, which holds the weights of {100 * row['sparsity']:g} %; give another size."
+        ) from None
     spec = SubnetworkSpec(row["sparsity"], tuple(row["heads"]), tuple(row["neurons"]))
     student = load_model(str(run / "student"))
     if "head_order" in row:
         student.model.config.head_order = row["head_order"]
-    model = extract(student.model, spec, whole_state(student.model, load_file(file)))
+    model = extract(student.model, spec, whole_state(student.model, weights))
     architecture = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
     prunable = Shape.of(model, architecture).prunable(spec)
     entry = {

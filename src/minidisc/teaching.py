@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minidisc.devices import moved
-from minidisc.files import new_folder, read_json, write_json
+from minidisc.files import damage_named, new_folder, read_json, write_json
 from minidisc.losses import WITH_RELATIONS, WITH_STATES, LargestLogits, Outputs, distilled_layers
 from minidisc.measure import Cost, Shape, measured
 from minidisc.prediction import Collate, batches_by_length, flops_over, model_inputs
@@ -181,12 +181,14 @@ class StoredOutputs:
     """
 
     def __init__(self, folder: Path, lengths: Sequence[int]) -> None:
-        layout = read_json(folder / "layout.json")
+        self._folder = folder
+        layout = read_json(folder / "layout.json", folder)
         self._groups: list[list[int]] = layout["widths"]
         self._dtype = np.dtype(layout["dtype"])
         self._of_tokens = layout["of_tokens"]
         self._kept = layout["kept"]
-        self._logits = None if self._kept else load_file(folder / "logits")["logits"]
+        with damage_named(folder / "logits", folder):
+            self._logits = None if self._kept else load_file(folder / "logits")["logits"]
         self._starts = [0, *np.cumsum(lengths).tolist()]
         # Read, not mapped: the pages of a mapped file would count as this process's memory.
         self._files = [(folder / name).open("rb") for name in _FILES]
@@ -229,8 +231,9 @@ class StoredOutputs:
         for row, length in zip(rows, lengths, strict=True):
             file.seek(self._starts[row] * width * dtype.itemsize)
             own = memory[:length]
-            if file.readinto(own) != own.nbytes:
-                raise OSError(f"{file.name} ends within row {row}")
+            with damage_named(Path(file.name), self._folder):
+                if file.readinto(own) != own.nbytes:
+                    raise EOFError
             yield torch.from_numpy(own)
 
 

@@ -140,6 +140,9 @@ def test_what_cannot_be_had_is_refused(run, tmp_path, capsys):
     assert "no finished run" in _refused(capsys, tmp_path / "nowhere", "0.5", tmp_path / "model")
     assert "a valid number" in _refused(capsys, run.output_dir, "much", tmp_path / "model")
     shutil.copytree(run.output_dir, tmp_path / "run")
+    for file in (tmp_path / "run" / "sizes").iterdir():
+        file.write_bytes(file.read_bytes()[:1000])
+    assert "is gone or damaged" in _refused(capsys, tmp_path / "run", "0.5", tmp_path / "model")
     shutil.rmtree(tmp_path / "run" / "sizes")
     assert "is gone" in _refused(capsys, tmp_path / "run", "0.5", tmp_path / "model")
     assert not (tmp_path / "model").exists()

@@ -231,6 +231,24 @@ def test_what_one_engine_has_begun_another_does_not_take_up(tmp_path, whole, beg
     assert_same(outcome(resume(tmp_path)), whole)
 
 
+def test_what_a_power_cut_has_halved_is_named(tmp_path, undisturbed):
+    begun = tmp_path / "begun"
+    with pytest.raises(Killed):
+        trainer_for(begun, killed_at((3, False))).fit()
+    names = ("minidisc.json", "trainer_state.json", "model.safetensors", "optimizer.pt", "rng_state.pth")
+    for name in (*names, "snapshot-4.safetensors"):
+        folder = tmp_path / name
+        shutil.copytree(begun if name in names else undisturbed[0], folder)
+        (file,) = folder.rglob(name)
+        # Else the snapshot of the same step would be halved too.
+        whole = file.read_bytes()
+        file.unlink()
+        file.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(UserError) as caught:
+            resume(folder).best_state(2)
+        assert str(caught.value).startswith(f"{file} is damaged; delete {folder} and go on with --resume"), name
+
+
 def test_a_finished_training_is_not_trained_further(tmp_path, undisturbed):
     def progress(*values):
         raise AssertionError(f"there is nothing to do: {values}")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from minidisc.architectures import architecture_for
+from minidisc.errors import UserError
 from minidisc.extraction import extract
 from minidisc.losses import LOSSES, Outputs, Truth, largest_logit_loss, logit_loss
 from minidisc.measure import Shape
@@ -64,6 +65,16 @@ def test_what_is_read_is_what_the_network_makes(family, tokens, tmp_path):
             assert not value[~mask].any()
     logits = (found.logits[mask], expected.logits[mask]) if tokens else (found.logits, expected.logits)
     torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["layout.json", "logits", "states"])
+def test_outputs_that_a_power_cut_has_halved_are_named(name, tmp_path):
+    rows = training_rows(BERT, LENGTHS)
+    made = store(tmp_path / "one", OutputReader(BERT.model(), architecture_for("bert"), [0], relations=False), rows)
+    file, last = tmp_path / "one" / name, len(LENGTHS) - 1
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(UserError, match=f"{file} is damaged; delete {file.parent} and go on"):
+        made.read(rows["length"])([last], batch_of(rows, [last])["attention_mask"])
 
 
 @pytest.mark.parametrize("largest", [0, 3])

@@ -4,9 +4,12 @@ import os
 import shutil
 
 import pytest
+import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from minidisc.files import new_file, new_folder, read_json, write_json
+from minidisc.errors import UserError
+from minidisc.files import check_saved, damage_named, new_file, new_folder, read_json, write_json
 
 
 def contents(folder):
@@ -141,3 +144,30 @@ def test_a_full_disk_is_the_systems_own_error(tmp_path, monkeypatch, block, erro
         assert (caught.value.errno, caught.value.filename) == (code, str(tmp_path))
     else:
         assert caught.value is error
+
+
+def read_weights(file, folder):
+    with damage_named(file, folder):
+        load_file(file)
+
+
+@pytest.mark.parametrize("left", ["half", "zeros", "nothing"])
+@pytest.mark.parametrize(
+    ("write", "read"),
+    [
+        (write_json, read_json),
+        (lambda file, value: save_file(value, file), read_weights),
+        (lambda file, value: torch.save(value, file), check_saved),
+    ],
+    ids=["json", "safetensors", "torch"],
+)
+def test_a_damaged_file_is_named(tmp_path, write, read, left):
+    file = tmp_path / "name"
+    write(file, {"weights": [1.0] * 99} if write is write_json else {"weights": torch.ones(99)})
+    read(file, tmp_path)
+    whole = file.read_bytes()
+    file.write_bytes({"half": whole[: len(whole) // 2], "zeros": bytes(len(whole)), "nothing": b""}[left])
+    for folder, what in ((None, "it"), (tmp_path, str(tmp_path))):
+        with pytest.raises(UserError) as caught:
+            read(file, folder)
+        assert str(caught.value).startswith(f"{file} is damaged; delete {what} and go on with --resume")

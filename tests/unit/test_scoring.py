@@ -7,6 +7,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from minidisc.architectures import architecture_for
+from minidisc.errors import UserError
 from minidisc.measure import Shape
 from minidisc.scoring import Scorer
 from minidisc.tasks import Task, collator
@@ -41,6 +42,14 @@ def test_with_checkpointing_layers_run_again(tmp_path, checkpointing, runs):
     layer.attention.self.query.register_forward_hook(lambda *_: seen.append(1))
     scorer.importance(model, scorer.shape.full(), tmp_path / "importance.safetensors")
     assert len(seen) == runs
+
+
+def test_a_damaged_file_of_scores_is_named(tmp_path):
+    model, file = BERT.model(), tmp_path / "importance.safetensors"
+    file.write_bytes(b"half")
+    scorer = scorer_of(model, training_rows(BERT, [5, 9, 3]), importance_on="labels")
+    with pytest.raises(UserError, match=f"{file} is damaged; delete it and go on"):
+        scorer.importance(model, scorer.shape.full(), file)
 
 
 def network():
