@@ -36,6 +36,7 @@ from minidisc.runs import (
     run_key,
     settled,
     trained_with,
+    training_folder,
 )
 from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
 from minidisc.teachers import (
@@ -84,8 +85,7 @@ def finetune(
     """
     folder = Path(settings.output_dir)
     _check_new(folder, resume)
-    itself = folder.resolve()  # it may be given by a link
-    work = itself.with_name(f".{itself.name}.training")
+    work = training_folder(folder)
     with in_use(work):
         _check_new(folder, resume)  # another process may have just ended
         if not resume:
@@ -149,7 +149,7 @@ def _finetune(
         remove_run(work)
     check_disk(folder, disk_of_training(settings, sum(p.numel() for p in loaded.model.parameters())), work)
     settings = settled(settings, work)
-    open_run(dataclasses.replace(settings, output_dir=str(work)), fingerprints, resume)
+    open_run(settings, fingerprints, resume, folder=work)
     for line in trained_with(work, more=True)[1]:
         logging.getLogger("minidisc").warning(line)
     trainer = _FinetuneTrainer(

@@ -26,6 +26,7 @@ TEXT = "text"
 _LOCK = ".lock"
 # What may be there before a run is; the last two where making it was cut short.
 _BEFORE = (TEXT, _LOCK, ".run.yaml.tmp", f".{TEXT}.tmp")
+_TRAINING = ".training"
 # Where results go and what is kept do not change what is computed.
 _FREE = ("output_dir", "keep_sizes", "keep_checkpoints", "examples", "report_to")
 
@@ -62,19 +63,21 @@ def open_run(
     fingerprints: dict[str, str],
     resume: bool,
     free: Sequence[str] = (),
+    folder: Path | None = None,
 ) -> Path:
     """Make the run folder and its ``run.yaml``, or check that it is the same run's.
 
     Args:
-        settings: resolved settings; ``output_dir`` is the folder.
+        settings: resolved settings.
         fingerprints: hashes of what the settings only name: a model's weights, its tokenizer and the rows.
         resume: whether an existing folder may be gone on with.
         free: settings that may have changed since.
+        folder: the run's; the settings' ``output_dir`` if not given.
 
     Raises:
         UserError: the folder holds something else, another run, or a run that was not to be resumed.
     """
-    folder = Path(settings.output_dir)
+    folder = folder or Path(settings.output_dir)
     file = folder / "run.yaml"
     record = {
         "settings": _plain(dataclasses.asdict(settings)),
@@ -218,8 +221,24 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
 
+def training_folder(folder: Path) -> Path:
+    """Where `minidisc finetune` trains the model that is then put into ``folder``."""
+    itself = folder.resolve()  # it may be given by a link
+    return itself.with_name(f".{itself.name}{_TRAINING}")
+
+
+def _made_in(folder: Path) -> Path:
+    """The ``output_dir`` of the run whose ``run.yaml`` is in ``folder``."""
+    itself = folder.resolve()
+    if itself.name.startswith(".") and itself.name.endswith(_TRAINING):
+        return itself.with_name(itself.name[1:].removesuffix(_TRAINING))
+    return folder
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Settings from a YAML file: either a plain mapping, or a run folder's ``run.yaml``.
+
+    Those of a run's own file have the run's folder as their ``output_dir``, wherever it has been moved or copied to.
 
     Raises:
         UserError: missing, or not a mapping.
@@ -230,6 +249,8 @@ def read_config(path: Path) -> dict[str, Any]:
     settings = content.get("settings", content)
     if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
         raise _no_settings(path)
+    if path.name == "run.yaml" and "fingerprints" in content:
+        return {**settings, "output_dir": str(_made_in(path.parent))}
     return dict(settings)
 
 

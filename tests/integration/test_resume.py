@@ -172,6 +172,7 @@ def test_fine_tuning_that_is_finished_is_read_again_not_repeated(workplace, tmp_
     before = {path: path.stat().st_mtime_ns for path in model.rglob("*")}
     # A training for a folder of that name, when the finished one was elsewhere.
     other = yaml.safe_load((left / "run.yaml").read_text())
+    assert other["settings"]["output_dir"] == str(model)
     other["settings"]["learning_rate"] = 0.1
     shutil.copytree(left, tmp_path / "same")
     (left / "run.yaml").write_text(yaml.safe_dump(other))

@@ -1,9 +1,13 @@
+import shutil
+
 import pytest
+import yaml
 
 from minidisc import runs
-from minidisc.config import CompareSettings
+from minidisc.config import CompareSettings, CompressSettings, FinetuneSettings
 from minidisc.errors import UserError
-from minidisc.runs import check_folder, open_run, trained_with
+from minidisc.runs import check_folder, open_run, read_config, trained_with, training_folder
+from minidisc.values import settings_from
 
 
 def test_a_start_that_was_cut_short_can_be_repeated(tmp_path):
@@ -34,3 +38,41 @@ def test_a_run_that_goes_on_with_other_versions_says_so(tmp_path, monkeypatch):
     assert goes_on("2.1") == ("2.1", [first])
     back = f"begun with minidisc 1, torch 2.1, goes on with minidisc 2, torch 2.0{end}"
     assert goes_on("2.0", minidisc="2") == ("2.0", [first, back])
+
+
+@pytest.mark.parametrize("kind", [CompressSettings, CompareSettings])
+@pytest.mark.parametrize("put", [shutil.move, shutil.copytree])
+def test_a_run_whose_file_is_given_is_the_one_in_that_folder(tmp_path, monkeypatch, kind, put):
+    monkeypatch.chdir(tmp_path)
+    open_run(kind(teacher="t", task="glue/rte", output_dir="old"), {}, resume=False)
+    put("old", "new")
+    again = settings_from(kind, read_config(tmp_path / "new" / "run.yaml"))
+    assert again.output_dir == str(tmp_path / "new")
+    assert open_run(again, {}, resume=True) == tmp_path / "new"
+
+
+def test_a_fine_tuning_whose_file_is_given_is_the_one_beside_its_model(tmp_path, monkeypatch):
+    (tmp_path / "old").mkdir()
+    monkeypatch.chdir(tmp_path / "old")
+    asked = FinetuneSettings(model="m", task="glue/rte", output_dir="teacher")
+    file = open_run(asked, {}, resume=False, folder=training_folder(tmp_path / "old" / "teacher")) / "run.yaml"
+    assert yaml.safe_load(file.read_text())["settings"]["output_dir"] == "teacher"
+    with pytest.raises(UserError, match="learning_rate") as caught:
+        changed = FinetuneSettings(model="m", task="glue/rte", output_dir="teacher", learning_rate=1.0)
+        open_run(changed, {}, resume=True, folder=file.parent)
+    assert "--config RUN/run.yaml" in str(caught.value)
+    for parent in ("old", "new"):
+        (tmp_path / "old").rename(tmp_path / parent)
+        work = tmp_path / parent / ".teacher.training"
+        again = settings_from(FinetuneSettings, read_config(work / "run.yaml"))
+        assert training_folder(tmp_path / parent / again.output_dir) == work
+
+
+def test_a_file_of_settings_says_where_results_go(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("settings: {output_dir: there}\n")
+    assert read_config(file) == {"output_dir": "there"}
+    # Copied out of a run, to repeat it.
+    other = tmp_path / "mine.yaml"
+    other.write_text("settings: {output_dir: there}\nfingerprints: {}\n")
+    assert read_config(other) == {"output_dir": "there"}
