@@ -51,7 +51,7 @@ def save_small(model: Any, tokenizer: Any, folder: Path) -> None:
 
     It is saved as a model of transformers' own if it can be one (see `build_plain`), else with its code file.
     """
-    with new_folder(folder) as temporary:
+    with new_folder(folder, replaces=True) as temporary:
         write_small(model, tokenizer, temporary)
 
 

@@ -18,6 +18,8 @@ from minidisc.errors import UserError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says where nothing more can be written."""
+# What it says where a folder cannot take a place that is not an empty folder's.
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 _NO_ROOM = 2**20  # bytes that may be left beside what could not be written
 _DAMAGED = (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, EOFError)
 
@@ -38,10 +40,15 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, replaces: bool = False) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path`` that takes the place of ``path`` when the block ends well.
 
-    If ``path`` is a link, that of the folder to which it leads.
+    Args:
+        path: if it is a link, the folder to which it leads is meant.
+        replaces: whether a folder that is there and not empty gives way.
+
+    Raises:
+        UserError: it does not give way, and what was made is left under its temporary name.
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,8 +64,17 @@ def new_folder(path: Path) -> Iterator[Path]:
     for file in temporary.rglob("*"):
         if file.is_file():
             _sync(file)
-    shutil.rmtree(path, ignore_errors=True)
-    os.replace(temporary, path)
+    if replaces:
+        shutil.rmtree(path, ignore_errors=True)
+    try:
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        raise UserError(
+            f"{path} was made or filled while this was at work, and is left alone; what was to be there is in "
+            f"{temporary}; move either of them."
+        ) from None
 
 
 @contextmanager

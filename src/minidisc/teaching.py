@@ -130,7 +130,7 @@ class OutputStore:
         logits: dict[int, Tensor] = {}
         layout: dict[str, Any] = {}
         with (
-            new_folder(self._folder) as folder,
+            new_folder(self._folder, replaces=True) as folder,
             (folder / "states").open("wb") as file,
             (folder / "largest").open("wb") as largest,
         ):

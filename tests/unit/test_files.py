@@ -57,12 +57,31 @@ def test_new_folder(tmp_path, old):
         path.mkdir(parents=True)
         (path / "a").write_text("old a")
         (path / "b").write_text("old b")
-    with new_folder(path) as temporary:
+    with new_folder(path, replaces=old) as temporary:
         (temporary / "a").write_text("new a")
         (temporary / "sub").mkdir()
         (temporary / "sub" / "c").write_text("new c")
         assert path.exists() == old
     assert contents(tmp_path) == {"deep/folder/a": "new a", "deep/folder/sub/c": "new c"}
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_was_put_in_a_new_folders_place_meanwhile_is_left_alone(tmp_path, folder):
+    path, theirs = tmp_path / "name", tmp_path / "name" / "notes.txt" if folder else tmp_path / "name"
+    words = r"name was made or filled .* is in .*/\.name\.tmp; move"
+    with pytest.raises(UserError, match=words) as caught, new_folder(path) as temporary:
+        (temporary / "a").write_text("hours of work")
+        theirs.parent.mkdir(exist_ok=True)
+        theirs.write_text("days of work")
+    assert "\n" not in str(caught.value)
+    assert contents(tmp_path) == {str(theirs.relative_to(tmp_path)): "days of work", ".name.tmp/a": "hours of work"}
+
+
+def test_a_new_folder_takes_an_empty_ones_place(tmp_path):
+    with new_folder(tmp_path / "folder") as temporary:
+        (tmp_path / "folder").mkdir()
+        (temporary / "a").write_text("new a")
+    assert contents(tmp_path) == {"folder/a": "new a"}
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -95,7 +114,7 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path, old):
         fail()
     assert path.exists() == old
     assert not old or contents(path) == {"a": "old a"}
-    with new_folder(path) as temporary:
+    with new_folder(path, replaces=True) as temporary:
         assert not list(temporary.iterdir())
         (temporary / "a").write_text("new a")
     assert contents(tmp_path) == {"folder/a": "new a"}
