@@ -55,7 +55,7 @@ def _seconds(linear: nn.Linear, inputs: torch.Tensor, half: bool) -> float:
     """Of a pass through the map and back; on a CPU those of the processor, which other work leaves alone."""
     clock = time.process_time if inputs.device.type == "cpu" else time.perf_counter
     begin = clock()
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=half):
+    with torch.enable_grad(), torch.autocast(inputs.device.type, torch.bfloat16, enabled=half):
         gradient = torch.autograd.grad(linear(inputs).sum(), linear.weight)[0]
     gradient[0, 0].item()  # waits for the device
     return clock() - begin

@@ -162,7 +162,8 @@ def _finetune(
     )
     trainer.task = task
     trainer.validation_rows = validation
-    trainer.fit()
+    with torch.enable_grad():
+        trainer.fit()
     loaded.model.load_state_dict(trainer.best_state(0))
     best = trainer.best[0]
     assert best is not None

@@ -65,6 +65,7 @@ class Probe:
         return np.array([np.interp(sparsity, self.sparsities, column) for column in np.transpose(values)])
 
 
+@torch.enable_grad()
 def probe(
     teacher: Any,
     architecture: Architecture,

@@ -268,6 +268,25 @@ def test_a_student_that_is_fine_tuned_keeps_its_code(workplace, tmp_path):
     assert "trust_remote_code=True" in (folder / "README.md").read_text()
 
 
+@pytest.mark.usefixtures("measured")
+def test_a_notebook_may_have_gradients_off(workplace, tmp_path):
+    from minidisc.config import FinetuneSettings
+    from minidisc.finetuning import finetune
+
+    rows = {f"{name}_file": str(workplace / f"{name}.csv") for name in ("train", "validation")}
+    settings = tiny.settings(workplace, "", schedule="direct", max_steps=2, keep_checkpoints=True, precision="fp32")
+    for name in ("on", "off"):
+        with torch.set_grad_enabled(name == "on"):
+            tuned = tmp_path / f"tuned-{name}"
+            model = str(workplace / "backbone")
+            finetune(FinetuneSettings(model=model, output_dir=str(tuned), max_steps=1, device="cpu", **rows))
+            minidisc.compress(**{**settings, "output_dir": str(tmp_path / name)})
+            assert torch.is_grad_enabled() == (name == "on")
+    assert tiny.weights(tmp_path / "on") == tiny.weights(tmp_path / "off")
+    on, off = (tmp_path / f"tuned-{name}" / "model.safetensors" for name in ("on", "off"))
+    assert on.read_bytes() == off.read_bytes()
+
+
 def test_regression(workplace, tmp_path):
     from minidisc.config import FinetuneSettings
     from minidisc.finetuning import finetune

@@ -53,6 +53,9 @@ def test_the_map_runs_in_the_precision_that_is_timed():
     for half in (False, True):
         assert devices._seconds(Noting(4, 8), torch.ones(2, 4), half) > 0
     assert seen == [torch.float32, torch.bfloat16]
+    # Else that would be taken for a device without bf16.
+    with torch.no_grad():
+        assert devices._seconds(Noting(4, 8), torch.ones(2, 4), True) > 0
 
 
 def test_a_run_goes_on_in_the_precision_it_began_with(monkeypatch, tmp_path):
