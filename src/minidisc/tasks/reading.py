@@ -89,6 +89,7 @@ def _parse_csv(text: str, separator: str, path: Path) -> pd.DataFrame:
     quoting = csv.QUOTE_NONE if separator == "\t" and _quotes_are_text(text) else csv.QUOTE_MINIMAL
     # Else a carriage return within a field would end its row too.
     end = "\n" if "\n" in text else None
+    _check_records(text.replace("\r", " " if end else "\n"), separator, quoting, path)
     try:
         table = pd.read_csv(
             io.StringIO(text), sep=separator, dtype=str, keep_default_na=False, quoting=quoting, lineterminator=end
@@ -102,11 +103,34 @@ def _parse_csv(text: str, separator: str, path: Path) -> pd.DataFrame:
         raise UserError(f"{path}: its rows have more fields than its header; quote the fields that hold separators.")
     if separator == "\t":
         _check_quotes(table, path)
-    table = table.rename(columns=str.strip)
-    twice = sorted({*table.columns[table.columns.duplicated()]})
-    if twice:
-        raise UserError(f"{path}: two columns of its header are called {twice[0]!r}; give each a name of its own.")
-    return table
+    return table.rename(columns=str.strip)
+
+
+def _check_records(text: str, separator: str, quoting: int, path: Path) -> None:
+    """Refuse what pandas would read without a word: a quote mark without its other, and two columns of one name.
+
+    The one would make a field of all rows up to some later quote mark; of the other the second would be renamed.
+    """
+    reader = csv.reader(io.StringIO(text), delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
+    line = 1
+    limit = csv.field_size_limit(len(text))
+    try:
+        header = next((record for record in reader if any(map(str.strip, record))), [])
+        names = [name.strip() for name in header]
+        twice = next((name for name in names if name and names.count(name) > 1), None)
+        if twice:
+            raise UserError(f"{path}: two columns of its header are called {twice!r}; give each a name of its own.")
+        line = reader.line_num + 1
+        if quoting != csv.QUOTE_NONE:
+            for _ in reader:
+                line = reader.line_num + 1
+    except csv.Error:
+        raise UserError(
+            f"{path} cannot be parsed: a quoted field of the row at line {line} does not end as it should (line "
+            f"{reader.line_num}); write a quote mark that belongs to the text twice, or write the file as .jsonl."
+        ) from None
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _check_quotes(table: pd.DataFrame, path: Path) -> None:

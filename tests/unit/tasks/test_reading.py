@@ -1,4 +1,5 @@
 import bz2
+import csv
 import gzip
 import io
 import itertools
@@ -80,7 +81,7 @@ def test_tsv_whose_quotes_are_text_loses_no_rows(tmp_path):
 
 def test_tsv_whose_quotes_may_be_text_or_not(tmp_path):
     path = tmp_path / "rows.tsv"
-    path.write_text('text\tlabel\n"open\t1\nplain\t0\n"a" b\t1\nunlabelled\n')
+    path.write_text('text\tlabel\n"open\t1\nplain\t0\nclosed"\t1\nunlabelled\n')
     with pytest.raises(UserError, match=r"row 1 has a field with both a tab and a line break.*\.jsonl"):
         read_table(path)
 
@@ -97,6 +98,17 @@ def test_lines_that_end_in_carriage_returns_alone(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes(b"text,label\rone,1\rother,0\r")
     assert read_table(path).to_numpy().tolist() == [["one", "1"], ["other", "0"]]
+
+
+@pytest.mark.parametrize(("suffix", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_quoted_fields_of_any_length_may_hold_quote_marks_and_line_breaks(tmp_path, suffix, separator):
+    rows = [['a "b",\n\rc' * 50_000, "1"], ['"', '""'], ["\n\n", "NA"], ['open "quote', f'a"b"{separator}']]
+    path = tmp_path / f"rows.{suffix}"
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=separator, quoting=csv.QUOTE_ALL).writerows([["text", "label"], *rows])
+    limit = csv.field_size_limit()
+    assert read_table(path).to_numpy().tolist() == rows
+    assert csv.field_size_limit() == limit
 
 
 def test_tsv_with_quoted_tabs_and_line_breaks(tmp_path):
@@ -121,7 +133,12 @@ def test_tsv_with_quoted_tabs_and_line_breaks(tmp_path):
         ("rows.json", b"[]", "has no rows"),
         ("rows.csv", b"text,label\na,1\nb,2,3\n", "Expected 2 fields in line 3, saw 3"),
         ("rows.csv", b"text,label\na,b,1\nc,d,2\n", "more fields than its header"),
-        ("rows.csv", b'text,label\n"a,1\n', "cannot be parsed"),
+        ("rows.csv", b'text,label\n"a,1\n', "row at line 2 does not end as it should (line 2); write a quote mark"),
+        ("rows.csv", b'text,label\nb,0\n"a,1\nb,0\n"c" d,1\n', "row at line 3 does not end as it should (line 5)"),
+        ("rows.csv", b'text,label\n"a\n",1\n"says \\"a\\", b",0\n', "row at line 4 does not end"),
+        ("rows.tsv", b'text\tlabel\n"a"\t1\n"b\t0\n"c" d\n', "row at line 3 does not end as it should (line 4)"),
+        ("rows.csv", b"\ntext,label,label\na,1,0\n", "two columns of its header are called 'label'; give each"),
+        ("rows.tsv", b'text\ttext\n"a\t1\n', "two columns of its header are called 'text'; give each"),
         ("rows.csv", b"text, text,label\na,b,1\n", "two columns of its header are called 'text'; give each"),
         ("rows.jsonl", b'{"text": "a"}\n{"text": \n', "line 2"),
         ("rows.jsonl", b'{"text": "a"}\n3\n', "row 2 is not a JSON object"),
