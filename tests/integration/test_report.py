@@ -23,16 +23,17 @@ def runs(workplace, tmp_path_factory):
 
 def test_a_report_is_rebuilt_as_it_was(runs, tmp_path, capsys):
     run = shutil.copytree(runs / "one", tmp_path / "run")
-    before = (run / "report.html").read_bytes()
+    # Of a copy, whose models are its own.
+    before = (run / "report.html").read_text().replace(str(runs / "one" / "student"), str(run / "student"))
     (run / "report.html").unlink()
     main(["report", str(run)])
     assert capsys.readouterr().out.strip().endswith("report.html")
-    assert (run / "report.html").read_bytes() == before
+    assert (run / "report.html").read_text() == before
     main(["report", str(run), "--output", str(tmp_path / "other.html"), "--no-examples"])
     text = (tmp_path / "other.html").read_text()
     examples = json.loads((run / "results.json").read_text())["contrast"]["examples"]
     assert examples
-    assert all(example["text"] in before.decode() and example["text"] not in text for example in examples)
+    assert all(example["text"] in before and example["text"] not in text for example in examples)
 
 
 def test_no_text_is_kept_if_not_wanted(runs, workplace):
