@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 import torch
+from torch import nn
 
 from minidisc.extraction import extract
 from minidisc.subnetworks import SubnetworkSpec
@@ -82,6 +83,20 @@ def test_students_can_be_pickled_and_copied(family):
         assert [type(part) for part in again.modules()] == [type(part) for part in small.modules()]
         with torch.no_grad():
             assert torch.equal(again(**family.inputs()).logits, small(**family.inputs()).logits)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_students_with_empty_layers_can_be_quantised(family):
+    small, inputs = extract(family.model(), family.fit(SMALL)), family.inputs()
+    linears = {name: part for name, part in small.named_modules() if isinstance(part, nn.Linear)}
+    with_inputs = {name for name, linear in linears.items() if linear.in_features}
+    expected, quantised = (torch.ao.quantization.quantize_dynamic(small, x) for x in (with_inputs, {nn.Linear}))
+    with torch.no_grad():
+        logits = expected(**inputs).logits
+        assert (logits - small(**inputs).logits).abs().max() < 0.2 * logits.abs().max()
+        # What is read where nothing was written is another thing each time.
+        for _ in range(5):
+            assert torch.equal(quantised(**inputs).logits, logits)
 
 
 def test_token_classifiers(family):

@@ -80,6 +80,13 @@ def thin_embeddings(model: Any, rank: int) -> None:
     model.base_model.set_input_embeddings(new.to(old.weight.device, old.weight.dtype))
 
 
+class EmptyLinear(nn.Linear):
+    """An ``nn.Linear`` without inputs, which torch's dynamic quantisation, looking for that very class, leaves alone.
+
+    Its kernels would hand back whatever memory happens to hold.
+    """
+
+
 class TransposedLinear(Conv1D):
     """transformers' ``Conv1D``, a linear map whose weights are (inputs, outputs), that may have no inputs."""
 
@@ -321,11 +328,12 @@ def _replace(part: Any, path: str, inputs: int | None = None, outputs: int | Non
     old = getattr(owner, name)
     now_out, now_in = outputs_first(old, old.weight).shape
     new_out, new_in = now_out if outputs is None else outputs, now_in if inputs is None else inputs
+    kind = nn.Linear if new_in else EmptyLinear
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Initializing zero-element tensors")
         new = (
             TransposedLinear(new_out, new_in)
             if isinstance(old, Conv1D)
-            else nn.Linear(new_in, new_out, bias=old.bias is not None)
+            else kind(new_in, new_out, bias=old.bias is not None)
         )
     setattr(owner, name, new.to(old.weight.device, old.weight.dtype))
