@@ -201,7 +201,32 @@ def _renumber_config(config: Any, new: dict[int, int], size: int) -> None:
         if name == "vocab_size":
             setattr(config, name, size)
         elif name.endswith("_token_id") and isinstance(value, list):
-            setattr(config, name, [new[number] for number in value if number in new])
+            setattr(config, name, _pieces(value, new))
         elif name.endswith("_token_id") and isinstance(value, int):
             # The last piece is -1, and is kept.
             setattr(config, name, new.get(value, value if value < 0 else None))
+        elif name in _WORDS and value:
+            # What has a dropped piece in it can no longer be written; nothing at all is None, and not an empty list.
+            setattr(config, name, _WORDS[name](value, new) or None)
+
+
+def _without_dropped(words: Iterable[Sequence[int]], new: dict[int, int]) -> list[list[int]]:
+    return [[new[number] for number in word] for word in words if new.keys() >= {*word}]
+
+
+def _biases(biases: Any, new: dict[int, int]) -> list[list[Any]]:
+    pairs = biases.items() if isinstance(biases, dict) else biases
+    return [[word, bias] for pieces, bias in pairs for word in _without_dropped([pieces], new)]
+
+
+def _pieces(pieces: Iterable[int], new: dict[int, int]) -> list[int]:
+    return [new[number] for number in pieces if number in new]
+
+
+_WORDS: dict[str, Callable[[Any, dict[int, int]], list[Any]]] = {
+    "suppress_tokens": _pieces,
+    "begin_suppress_tokens": _pieces,
+    "bad_words_ids": _without_dropped,
+    "sequence_bias": _biases,
+}
+"""What says that some pieces, or some in a row, are not to be generated, or less or more so; and it renumbered."""

@@ -155,6 +155,42 @@ def test_special_tokens_of_the_configuration_are_renumbered():
     assert (model.config.pad_token_id, model.config.eos_token_id) == (1, [1, 2])
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("suppress_tokens", lambda first, second: [5, first]),
+        ("begin_suppress_tokens", lambda first, second: [first, 5]),
+        ("bad_words_ids", lambda first, second: [[5], [first, second], [first, 5]]),
+        ("sequence_bias", lambda first, second: [[[5], 99.0], [[first], -99.0]]),
+        ("sequence_bias", lambda first, second: {(5,): 99.0, (first, second): -99.0}),
+    ],
+)
+def test_generation_forbids_the_same_pieces(name, value):
+    kept = sorted({*range(PAD + 5), *range(7, VOCABULARY, 3)})
+    model = LLAMA.causal_model()
+
+    def written(pieces, allowed):
+        ids = torch.tensor([pieces])
+        new = model.generate(ids, do_sample=False, max_new_tokens=5, prefix_allowed_tokens_fn=lambda *_: allowed)
+        return new[0, len(pieces) :].tolist()
+
+    free = written([7, 10, 16], kept[5:])
+    setattr(model.generation_config, name, value(*free[:2]))
+    expected = written([7, 10, 16], kept[5:])
+    assert expected != free
+    trim_model(model, kept)
+    found = written([kept.index(number) for number in (7, 10, 16)], [*range(5, len(kept))])
+    assert [kept[number] for number in found] == expected
+
+
+@pytest.mark.parametrize(("name", "value"), [("bad_words_ids", [[5]]), ("sequence_bias", [[[5], 1.0]])])
+def test_generation_of_a_model_that_forbade_dropped_pieces_alone(name, value):
+    model = LLAMA.causal_model()
+    setattr(model.generation_config, name, value)
+    trim_model(model, [0, 1, 2, 7, 9])
+    assert model.generate(torch.tensor([[3, 4]]), do_sample=False, max_new_tokens=2).max() < 5
+
+
 def test_a_generation_configuration_that_is_saved_only_as_it_was_read(tmp_path):
     odd = {"temperature": 0.6, "eos_token_id": 9}  # without do_sample
     (tmp_path / "generation_config.json").write_text(json.dumps(odd))
