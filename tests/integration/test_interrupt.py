@@ -67,3 +67,11 @@ def test_what_each_command_says(monkeypatch, capsys, arguments, line):
         main(arguments)
     assert stopped.value.code == 130
     assert capsys.readouterr().err.strip().endswith(line)
+
+
+def test_of_several_processes_the_launcher_has_to_be_started_again(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    test_what_each_command_says(
+        monkeypatch, capsys, ["compress"], "minidisc: interrupted; start it again as before, with --resume"
+    )

@@ -260,6 +260,9 @@ def _how_to_go_on(arguments: list[str]) -> str:
     """The command that takes up again what an interrupted one has done, where there is one."""
     if arguments[0] not in (*_RESUMABLE, "demo"):
         return ""
+    if ranks.world_size() > 1:
+        # What a launcher was told is not known here.
+        return "; start it again as before, with --resume"
     flag = [] if arguments[0] == "demo" or "--resume" in arguments else ["--resume"]
     return f"; go on with: {shlex.join(['minidisc', *arguments, *flag])}"
 
