@@ -25,7 +25,7 @@ from minidisc.preparation import Preparation
 from minidisc.report import write_report
 from minidisc.report.formats import assistant_name
 from minidisc.results import CompressionResult, ModelResult, plain, read_result
-from minidisc.runs import check_folder, in_use, open_run, remove_run, settled, trained_with
+from minidisc.runs import check_folder, check_shared, in_use, open_run, remove_run, settled, trained_with
 from minidisc.schedules import SCHEDULES, Job, Outcome, planned
 from minidisc.selection import Candidate, lambda_sweeps
 from minidisc.subnetworks import SubnetworkSpec
@@ -88,6 +88,7 @@ def _compress(asked: CompressSettings, listener: Listener, resume: bool, held: E
         free = ("max_drop",) if settings.max_drop and not (folder / budgets.FILE).is_file() else ()
         # Only what has passed every check above gets a folder. Ranks other than 0 find it made.
         folder = open_run(settings, prepared.fingerprints, resume or ranks.rank() > 0, free)
+    check_shared(folder)
     if (folder / "results.json").is_file():
         listener.note(f"{folder} is complete already.")
         result = read_result(folder)

@@ -7,6 +7,8 @@ import fcntl
 import os
 import platform
 import shutil
+import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
@@ -27,6 +29,7 @@ _LOCK = ".lock"
 # What may be there before a run is; the last two where making it was cut short.
 _BEFORE = (TEXT, _LOCK, ".run.yaml.tmp", f".{TEXT}.tmp")
 _TRAINING = ".training"
+_LATE = 60  # seconds until what another machine has written is shown at the latest
 # Where results go and what is kept do not change what is computed.
 _FREE = ("output_dir", "keep_sizes", "keep_checkpoints", "examples", "report_to")
 
@@ -75,7 +78,8 @@ def open_run(
         folder: the run's; the settings' ``output_dir`` if not given.
 
     Raises:
-        UserError: the folder holds something else, another run, or a run that was not to be resumed.
+        UserError: the folder holds something else, another run, or a run that was not to be resumed; in ranks other
+            than 0, it holds no run.
     """
     folder = folder or Path(settings.output_dir)
     file = folder / "run.yaml"
@@ -84,6 +88,8 @@ def open_run(
         "fingerprints": fingerprints,
         "versions": versions(),
     }
+    if ranks.rank() > 0 and not _is_shown(file):
+        raise _not_shared(folder)
     check_folder(folder)
     if file.is_file():
         if not resume:
@@ -130,6 +136,25 @@ def run_key(settings: CompressSettings | FinetuneSettings, fingerprints: dict[st
         if field.name not in _FREE and getattr(settings, field.name) != field.default
     }
     return fingerprint([given, fingerprints])
+
+
+def check_shared(folder: Path) -> None:
+    """Refuse a run folder that is not the same one for all processes, as on machines with disks of their own.
+
+    Raises:
+        UserError: a process does not find there what rank 0 has just written.
+    """
+    if ranks.world_size() == 1:
+        return
+    file = folder / ".shared"
+    token = ranks.by_zero(lambda: _new_token(file))
+    try:
+        with ranks.zero_first():
+            if not _is_shown(file, token):
+                raise _not_shared(folder)
+    finally:
+        if ranks.rank() == 0:
+            file.unlink(missing_ok=True)
 
 
 def check_new(folder: Path) -> None:
@@ -302,6 +327,32 @@ def _write(path: Path, record: dict[str, Any]) -> None:
 
 def _no_settings(path: Path) -> UserError:
     return UserError(f"{path} is not a YAML mapping of settings; write lines such as 'target-sparsity: 0.9'.")
+
+
+def _new_token(file: Path) -> str:
+    token = uuid.uuid4().hex
+    file.write_text(token)
+    return token
+
+
+def _is_shown(file: Path, text: str | None = None) -> bool:
+    """Whether a file is there, with this text if one is given; file systems of a network may show it late."""
+    end = time.monotonic() + _LATE
+    while True:
+        with suppress(OSError):
+            os.listdir(file.parent)  # else what was last known of the folder might be taken for true
+            if file.is_file() and text in (None, file.read_text()):
+                return True
+        if time.monotonic() >= end:
+            return False
+        time.sleep(1)
+
+
+def _not_shared(folder: Path) -> UserError:
+    return UserError(
+        f"--output-dir {folder} is not the folder of rank 0; all processes need one that they share, also those of "
+        "other machines."
+    )
 
 
 def _require_same(old: dict[str, Any], new: dict[str, Any], folder: Path, free: Sequence[str]) -> None:

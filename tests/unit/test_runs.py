@@ -1,12 +1,13 @@
 import shutil
+from contextlib import nullcontext
 
 import pytest
 import yaml
 
-from minidisc import runs
+from minidisc import ranks, runs
 from minidisc.config import CompareSettings, CompressSettings, FinetuneSettings
 from minidisc.errors import UserError
-from minidisc.runs import check_folder, open_run, read_config, trained_with, training_folder
+from minidisc.runs import check_folder, check_shared, open_run, read_config, trained_with, training_folder
 from minidisc.values import settings_from
 
 
@@ -76,3 +77,51 @@ def test_a_file_of_settings_says_where_results_go(tmp_path):
     other = tmp_path / "mine.yaml"
     other.write_text("settings: {output_dir: there}\nfingerprints: {}\n")
     assert read_config(other) == {"output_dir": "there"}
+
+
+@pytest.fixture
+def second_process(monkeypatch):
+    """This one is rank 1; rank 0 has written what the test puts into the folder, and says that it is ``token``."""
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ranks, "by_zero", lambda make: "token")
+    monkeypatch.setattr(ranks, "zero_first", nullcontext)
+    monkeypatch.setattr(runs, "_LATE", 0)
+
+
+def test_ranks_other_than_0_make_no_run(second_process, tmp_path):
+    settings = CompressSettings(teacher="teacher", output_dir=str(tmp_path / "run"))
+    with pytest.raises(UserError, match="is not the folder of rank 0"):
+        open_run(settings, {}, resume=True)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("found", [None, "of another run"])
+def test_a_folder_of_another_machine_is_refused(second_process, tmp_path, found):
+    if found:
+        (tmp_path / ".shared").write_text(found)
+    with pytest.raises(UserError, match="is not the folder of rank 0"):
+        check_shared(tmp_path)
+
+
+def test_a_folder_that_all_share(second_process, monkeypatch, tmp_path):
+    (tmp_path / ".shared").write_text("token")
+    check_shared(tmp_path)
+    # Rank 0 itself leaves nothing behind.
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(ranks, "by_zero", lambda make: make())
+    check_shared(tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_file_that_is_shown_late_is_waited_for(second_process, monkeypatch, tmp_path):
+    settings = CompressSettings(teacher="teacher", output_dir=str(tmp_path / "run"))
+    monkeypatch.setattr(runs, "_LATE", 9)
+
+    def sleep(seconds):
+        monkeypatch.setenv("RANK", "0")
+        open_run(settings, {}, resume=False)
+        monkeypatch.setenv("RANK", "1")
+
+    monkeypatch.setattr(runs.time, "sleep", sleep)
+    assert open_run(settings, {}, resume=True) == tmp_path / "run"
