@@ -14,7 +14,7 @@ import onnx
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, BertConfig, BertForTokenClassification, PreTrainedTokenizerFast
@@ -206,6 +206,7 @@ def words_as_in_qwen():
         ]
     )
     letters = pre_tokenizers.ByteLevel.alphabet()
+    core.decoder = decoders.ByteLevel()
     core.train_from_iterator(["dull unheard fine"] * 9, BpeTrainer(vocab_size=300, initial_alphabet=letters))
     return PreTrainedTokenizerFast(tokenizer_object=core)
 
@@ -229,13 +230,14 @@ def changed(**settings):
     ],
     ids=["usual", "without padding", "cut on the left", "special tokens as text", "words", "words with their space"],
 )
-def test_the_example_makes_the_tokens_that_the_model_was_trained_on(tmp_path, monkeypatch, tokenizer, kind):
+def test_the_example_reads_the_tokens_that_the_model_was_trained_on(tmp_path, monkeypatch, capsys, tokenizer, kind):
     task = Task("t", kind, ("text",), "label", ("a", "b"), True, ("accuracy",))
-    text = "dull [SEP] fine warm word3 cold"
+    text = "dull 31 [SEP] fine warm word3 cold"
     columns = {"words": [text.split()]} if kind == "token-classification" else {"text_a": [text]}
     rows = encode(datasets.Dataset.from_dict(columns), tokenizer, 6)
     tokenizer.save_pretrained(tmp_path)
-    loaded = SimpleNamespace(tokenizer=tokenizer, model=SimpleNamespace(config=SimpleNamespace(id2label={0: "a"})))
+    config = SimpleNamespace(id2label=dict(enumerate("abcdef")))
+    loaded = SimpleNamespace(tokenizer=tokenizer, model=SimpleNamespace(config=config))
     settings = SimpleNamespace(format="onnx", max_length=6)
     evaluation = SimpleNamespace(loaded=loaded, task=task, rows=rows)
     MODULE._write_example(settings, evaluation, {"onnx": tmp_path / "model.onnx"}, tmp_path)
@@ -247,12 +249,15 @@ def test_the_example_makes_the_tokens_that_the_model_was_trained_on(tmp_path, mo
 
         def run(self, _, inputs):
             given.append(inputs)
-            return [np.zeros((*inputs["input_ids"].shape, 1) if "words" in columns else (1, 1))]
+            return [np.eye(inputs["input_ids"].size)[None] if "words" in columns else np.zeros((1, 1))]
 
     monkeypatch.setitem(sys.modules, "onnxruntime", SimpleNamespace(InferenceSession=Session))
     monkeypatch.setattr(sys, "argv", ["example.py", text])
     runpy.run_path(str(tmp_path / "example.py"))
     assert given[0]["input_ids"].tolist() == rows["input_ids"][:]
+    if "words" in columns:  # of every token another label
+        first = zip(text.split(), rows["first_tokens"][0], strict=True)
+        assert capsys.readouterr().out == f"{[(word, 'abcdef'[i]) for word, i in first if i >= 0]}\n"
 
 
 def cheap(monkeypatch, exported):

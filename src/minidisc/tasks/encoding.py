@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import datasets
@@ -37,7 +38,8 @@ def encode(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
     Returns:
         What the tokenizer produces (``input_ids``, ``attention_mask``, perhaps ``token_type_ids``), ``label`` if
         ``rows`` has it, and ``length``, the number of tokens. Rows of words have ``first_tokens`` too: for every word
-        the position of its first token, or -1 for a word that was cut off or that the tokenizer makes nothing of.
+        the position of its first token, which is one of blanks alone only where it has no other, or -1 for a word that
+        was cut off or that the tokenizer makes nothing of.
 
     Raises:
         UserError: if the tokenizer cannot tell which word a token is of.
@@ -156,7 +158,11 @@ def _encode_words(words: list[list[str]], tokenizer: PreTrainedTokenizerBase, li
         )
     given = [[*row[:1], *(f" {word}" for word in row[1:])] for row in words] if joins_words(tokenizer) else words
     encoded = tokenizer(given, is_split_into_words=True, truncation=True, max_length=limit)
-    first = [_first_tokens(encoded.word_ids(row), len(words[row])) for row in range(len(words))]
+    is_blank = cache(lambda token: not str(tokenizer.decode([token])).strip())
+    first = [
+        _first_tokens(encoded.word_ids(row), tokens, len(words[row]), is_blank)
+        for row, tokens in enumerate(encoded["input_ids"])
+    ]
     return {**encoded, "first_tokens": first}
 
 
@@ -169,11 +175,14 @@ def joins_words(tokenizer: PreTrainedTokenizerBase) -> bool:
     return apart != spaced and spaced == tokenizer("a b")["input_ids"]
 
 
-def _first_tokens(word_ids: Sequence[int | None], words: int) -> list[int]:
+def _first_tokens(
+    word_ids: Sequence[int | None], tokens: Sequence[int], words: int, is_blank: Callable[[int], bool]
+) -> list[int]:
     first = [-1] * words
-    for token, word in reversed(list(enumerate(word_ids))):
-        if word is not None:
-            first[word] = token
+    for position, word in reversed(list(enumerate(word_ids))):
+        # Where the space before a number is a token of its own, a decoder has not seen the number there.
+        if word is not None and (first[word] < 0 or not is_blank(tokens[position])):
+            first[word] = position
     return first
 
 

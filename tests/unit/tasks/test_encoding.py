@@ -258,3 +258,31 @@ def test_words_are_encoded_as_a_text_of_them_where_the_tokenizer_splits_before_i
     assert encoded["input_ids"][:] == ours(["bc a bc", "a", ""])["input_ids"]
     assert ours.convert_ids_to_tokens(encoded["input_ids"][0]) == ["bc", "\u0120a", "\u0120bc"]
     assert encoded["first_tokens"][:] == [[0, 1, 2], [0], []]
+
+
+def splits_off_numbers(kind):
+    """A tokenizer for which a digit is a token of its own, and so is the space before one."""
+    if kind == "byte-level":
+        core = byte_level().backend_tokenizer
+        split = pre_tokenizers.Split(Regex(r"\s?\p{L}+|\p{N}|\s+"), behavior="isolated")
+        bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        core.pre_tokenizer, core.post_processor = pre_tokenizers.Sequence([split, bytes_]), processors.ByteLevel()
+        core.decoder = decoders.ByteLevel()
+    else:
+        pieces = ["<pad>", "\u2581", *"abc91", "\u2581a"]
+        merges = [("\u2581", "a")]
+        core = Tokenizer(models.BPE({piece: i for i, piece in enumerate(pieces)}, merges))
+        core.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+        core.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>")
+
+
+@pytest.mark.parametrize("kind", ["byte-level", "sentencepiece"])
+def test_a_words_label_stands_behind_a_space_that_is_a_token_of_its_own(kind):
+    ours = splits_off_numbers(kind)
+    encoded = encode(datasets.Dataset.from_dict({"words": [["a", "91", "a", " ", "19"], ["91"]]}), ours, 128)
+    for row, first in zip(encoded, [["a", "9", "a", "_", "1"], ["9"]], strict=True):
+        pieces = ours.convert_ids_to_tokens(row["input_ids"])
+        pieces = [piece.replace("\u2581", "_").replace("\u0120", "_") for piece in pieces]
+        assert [pieces[token].lstrip("_") or "_" for token in row["first_tokens"]] == first
+        assert all(pieces[token - 1] == "_" for token in row["first_tokens"][1:] if pieces[token] in "91")
