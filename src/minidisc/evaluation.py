@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from minidisc.config import EvaluateSettings, ExportSettings
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.prediction import predict
-from minidisc.tasks import Task, collator, encode_for, label_array, load_data, model_outputs
+from minidisc.tasks import Task, collator, encode_for, label_array, load_data, model_outputs, unnamed_warning
 from minidisc.teachers import Loaded, check_kind, check_length, check_tokens, kind_of, load_config, load_model
 
 
@@ -39,6 +40,8 @@ class Evaluation:
         data = load_data(settings, kind=kind_of(config), model_names=config.id2label.values(), need_train=False)
         check_kind(config, data.task.kind)
         outputs = model_outputs(data.task, config)
+        if unnamed := unnamed_warning(data.task, config.id2label):
+            logging.getLogger("minidisc").warning(unnamed)
         loaded = load_model(settings.model, settings.trust_remote_code, kind=data.task.kind)
         check_length(config, min(settings.max_length, loaded.tokenizer.model_max_length))
         _check_trained(settings.model, loaded)

@@ -16,7 +16,7 @@ from minidisc.layer_dropping import check_droppable
 from minidisc.losses import WITH_LABELS
 from minidisc.rows import Rows, has_labels
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid
-from minidisc.tasks import CAUSAL_LM, Task, placeholder_names
+from minidisc.tasks import CAUSAL_LM, Task, unnamed_warning
 
 
 def check_usable(
@@ -92,11 +92,8 @@ def teacher_warnings(
         id2label: the teacher's label names.
     """
     warnings = []
-    if task.named and placeholder_names(id2label.values()):
-        warnings.append(
-            f"the teacher's labels have no names; its outputs are taken to be {', '.join(task.label_names or ())}, in "
-            "this order."
-        )
+    if unnamed := unnamed_warning(task, id2label):
+        warnings.append(unnamed)
     if fresh:
         warnings.append(
             f"the teacher has no trained weights for {', '.join(fresh)}: it was not fine-tuned; "

@@ -286,6 +286,17 @@ def test_a_class_that_no_row_has_can_be_guessed_wrongly(tmp_path, capsys, names,
         assert json.loads(run(capsys, "evaluate", *flags, "--json"))["metrics"]["accuracy"] == accuracy, labels
 
 
+def test_evaluate_says_what_it_takes_outputs_without_names_for(tmp_path, caplog):
+    tiny.backbone(num_labels=2, num_hidden_layers=1).save_pretrained(tmp_path / "model")
+    tiny.tokenizer().save_pretrained(tmp_path / "model")
+    flags = ("--model", str(tmp_path / "model"), "--validation-file", str(tmp_path / "rows.csv"))
+    for labels, said in (("pro", "contra"), True), (("0", "1"), False):
+        (tmp_path / "rows.csv").write_text("text,label\n" + "".join(f"fine,{label}\n" for label in labels))
+        caplog.clear()
+        main(["evaluate", *flags])
+        assert ("no names; its outputs are taken to be contra, pro, in this order." in caplog.text) is said
+
+
 def test_classes_that_are_numbers_in_another_order(tmp_path, capsys):
     model = tiny.backbone(num_labels=2, id2label={0: "1", 1: "0"})
     with torch.no_grad():

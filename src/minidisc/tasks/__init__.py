@@ -1,11 +1,10 @@
 """Rows to batches, and the metric: sequence and token classification, regression, causal language modelling."""
 
 from minidisc.tasks.benchmarks import BENCHMARKS
-from minidisc.tasks.classes import placeholder_names
 from minidisc.tasks.documents import CAUSAL_LM
 from minidisc.tasks.encoding import collator, encode, encode_for, label_array, no_padding, pack
 from minidisc.tasks.glue import GLUE
-from minidisc.tasks.labels import align_labels, model_outputs
+from minidisc.tasks.labels import align_labels, model_outputs, unnamed_warning
 from minidisc.tasks.loading import MINIMUM_TRAIN_ROWS, TaskData, load_data
 from minidisc.tasks.metrics import METRICS
 from minidisc.tasks.reading import read_table
@@ -31,6 +30,6 @@ __all__ = [
     "model_outputs",
     "no_padding",
     "pack",
-    "placeholder_names",
     "read_table",
+    "unnamed_warning",
 ]

@@ -81,3 +81,13 @@ def align_labels(task: Task, id2label: Mapping[int, str], num_labels: int) -> li
         f"the data's classes ({shorten(names)}) are not among the teacher's ({shorten(list(id2label.values()))}); "
         "rename the labels in the data, or correct id2label in the teacher's config.json."
     )
+
+
+def unnamed_warning(task: Task, id2label: Mapping[int, str]) -> str | None:
+    """What there is to say of a model whose labels have no names, of data whose labels do; None if nothing."""
+    if not task.named or not placeholder_names(id2label.values()):
+        return None
+    return (
+        f"the model's labels have no names; its outputs are taken to be {', '.join(task.label_names or ())}, in this "
+        "order."
+    )

@@ -1,7 +1,8 @@
 import pytest
 
 from minidisc.errors import UserError
-from minidisc.tasks import BENCHMARKS, GLUE, Task, align_labels, placeholder_names
+from minidisc.tasks import BENCHMARKS, GLUE, Task, align_labels, unnamed_warning
+from minidisc.tasks.classes import placeholder_names
 
 
 def task(*names, named=True):
@@ -99,3 +100,10 @@ def test_names_that_differ_in_a_sign_alone():
     task = Task("t", "classification", ("text",), "label", ("-1", "0", "1"), True, ("accuracy",))
     assert align_labels(task, {0: "-1", 1: "0", 2: "1"}, 3) == [0, 1, 2]
     assert align_labels(task, {0: "1", 1: "-1", 2: "0"}, 3) == [1, 2, 0]
+
+
+def test_what_is_said_of_outputs_without_names():
+    warning = unnamed_warning(task("contra", "pro", "so"), PLACEHOLDERS)
+    assert warning == "the model's labels have no names; its outputs are taken to be contra, pro, so, in this order."
+    assert unnamed_warning(task("contra", "pro"), names("pro", "contra")) is None
+    assert unnamed_warning(task("LABEL_0", "LABEL_1", named=False), PLACEHOLDERS) is None
