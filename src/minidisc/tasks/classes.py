@@ -23,7 +23,7 @@ def unify(labels: Mapping[str, list[RawLabel]], regression: bool = False) -> dic
     """Make the labels of all splits numbers if every one is, or text that reads as, a number; else make them text.
 
     Whole numbers that are written otherwise than numbers are, such as 007 or 1e3, are text too, being names, unless
-    it is known that they are for regression.
+    it is known that they are for regression; then only what does not read as a number is text.
     """
     values = [label for column in labels.values() for label in column if label is not None]
     if values and not all(isinstance(label, bool) for label in values):
@@ -31,7 +31,11 @@ def unify(labels: Mapping[str, list[RawLabel]], regression: bool = False) -> dic
             # Not float(): it would take "1_0" for a number.
             pd.to_numeric(pd.Series(values, dtype=object))
         except (ValueError, TypeError):
-            pass
+            if regression:
+                return {
+                    split: [label if _is_word(label) else _number(label) for label in column]  # type: ignore[misc]
+                    for split, column in labels.items()
+                }
         else:
             numbers: dict[str, Labels] = {
                 split: [_number(label) for label in column] for split, column in labels.items()
@@ -46,6 +50,25 @@ def infer_kind(labels: Mapping[str, Labels]) -> Kind:
     values = [label for column in labels.values() for label in column]
     fractional = any(isinstance(label, float) and not label.is_integer() for label in values)
     return "regression" if fractional else "classification"
+
+
+def check_unmixed(labels: Mapping[str, Labels], sources: Mapping[str, Source]) -> None:
+    """Refuse numbers with fractions beside labels that are no numbers.
+
+    Raises:
+        UserError: a label of some split has a fraction, and one of some split does not read as a number.
+    """
+    texts = {label for column in labels.values() for label in column if isinstance(label, str)}
+    words = {text for text in texts if _is_word(text)}
+    if not words or not any(math.isfinite(number) and not number.is_integer() for number in map(float, texts - words)):
+        return
+    for split, column in labels.items():
+        bad = [row for row, label in enumerate(column, start=1) if label in words]
+        if bad:
+            raise UserError(
+                f"{sources[split].name}: {count_rows(bad)} a label that is no number ({column[bad[0] - 1]!r}) among "
+                "numbers with fractions; mend or remove them, or use --task classification."
+            )
 
 
 def check_clear(labels: Labels, source: Source, model_names: tuple[str, ...]) -> None:
@@ -198,12 +221,18 @@ def _number(label: RawLabel) -> float | None:
     return None if label is None or math.isnan(label) else float(label)
 
 
+def _is_word(label: RawLabel) -> bool:
+    """Whether a label does not read as a number."""
+    try:
+        pd.to_numeric(label)
+    except (ValueError, TypeError):
+        return True
+    return False
+
+
 def _is_plain(label: RawLabel) -> bool:
     """Whether a label that reads as a number can be told from all others by its value."""
-    return (
-        not isinstance(label, str)
-        or re.fullmatch(r"(0|-?[1-9]\d{0,14})(\.0*)?|nan", label.strip().lower()) is not None
-    )
+    return not isinstance(label, str) or re.fullmatch(r"(0|-?[1-9]\d{0,14})(\.0*)?|nan", label.lower()) is not None
 
 
 def _text(label: RawLabel) -> str:

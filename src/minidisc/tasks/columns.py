@@ -80,7 +80,7 @@ def read_texts(source: Source, column: str) -> list[str]:
 
 
 def read_labels(source: Source, column: str) -> list[RawLabel]:
-    """The labels of a column as bool, float or text; None where there is none.
+    """The labels of a column as bool, float or text without blanks around it; None where there is none.
 
     Raises:
         UserError: if it holds lists or other structures.
@@ -109,7 +109,7 @@ def count_rows(rows: list[int]) -> str:
 
 def _raw_label(value: Any, row: int, source: Source, column: str) -> RawLabel:
     if isinstance(value, str):
-        return value if value.strip() else None
+        return value.strip() or None
     if not isinstance(value, (list, dict, np.ndarray)):
         if pd.isna(value):
             return None

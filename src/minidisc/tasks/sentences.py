@@ -11,7 +11,15 @@ import datasets
 from minidisc.config import DataSettings
 from minidisc.errors import UserError
 from minidisc.tasks.benchmarks import BENCHMARKS
-from minidisc.tasks.classes import check_clear, class_indices, infer_kind, infer_names, regression_labels, unify
+from minidisc.tasks.classes import (
+    check_clear,
+    check_unmixed,
+    class_indices,
+    infer_kind,
+    infer_names,
+    regression_labels,
+    unify,
+)
 from minidisc.tasks.columns import (
     RawLabel,
     choose_label_column,
@@ -102,6 +110,7 @@ def _labels(
             kind = settings.task  # type: ignore[assignment]
         unified = unify(raw, kind == "regression")
         if kind is None:
+            check_unmixed(unified, sources)
             kind = infer_kind(unified)
             first = next(iter(sources))
             if kind == "classification":

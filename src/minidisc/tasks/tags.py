@@ -85,7 +85,7 @@ def read_words(source: Source, column: str) -> list[list[str]]:
 
 
 def read_tags(source: Source, column: str, words: Sequence[Sequence[str]]) -> list[Tags]:
-    """The tags of every row as text or integers.
+    """The tags of every row as text, without blanks around it, or integers.
 
     Args:
         source: the table.
@@ -110,7 +110,7 @@ def read_tags(source: Source, column: str, words: Sequence[Sequence[str]]) -> li
             raise UserError(
                 f'{source.name}: row {row} has {complaint}; give one tag a word, such as ["B-LOC", "O", "O"].'
             )
-    return rows
+    return [tags and [tag.strip() if isinstance(tag, str) else tag for tag in tags] for tags in rows]
 
 
 def infer_tag_names(tags: Mapping[str, list[Tags]], split: str, model_names: Iterable[str]) -> tuple[str, ...]:

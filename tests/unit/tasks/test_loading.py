@@ -261,6 +261,18 @@ def test_fingerprint(tmp_path):
         ({"text": TEXTS, "label": cycle(0.5, 1, float("nan"))}, {}, {}, ["6 rows (the first is row 3) have no label"]),
         ({"text": TEXTS, "label": cycle(0.5, 1, float("inf"))}, {}, {}, ["6 rows (the first is row 3)", "(inf)"]),
         ({"text": TEXTS, "label": cycle(0.5, "x")}, {"task": "regression"}, {}, ["not a finite number", "--task cl"]),
+        (
+            {"text": TEXTS, "label": ["0.5", "1", "2", "n/a", *cycle("1", "2", count=16)]},
+            {"task": "regression"},
+            {"need_labels": False},
+            ["1 row (row 4) has a label that is not a finite number ('n/a')"],
+        ),
+        (
+            {"text": TEXTS, "label": ["0.5", "1.5", "2", "n/a", "n/a", *cycle("1", "2", count=15)]},
+            {},
+            {},
+            ["2 rows (the first is row 4) have a label that is no number ('n/a') among", "--task classification"],
+        ),
         ({"text": TEXTS, "label": cycle(0.5, 1)}, {"task": "classification"}, {}, ["no class (0.5)", "--task regr"]),
         ({"text": TEXTS, "label": cycle([0], [1])}, {}, {}, ["holds something else than text or a number in row 1"]),
         ({"text": TEXTS, "label": cycle("a")}, {}, {}, ["all labels are the same ('a')", "at least two"]),
@@ -285,6 +297,19 @@ def test_errors_of_a_training_file(tmp_path, columns, settings, load, messages):
     assert "\n" not in str(caught.value)
 
 
+def test_numbers_among_names_are_names(tmp_path):
+    labels = cycle("1.0", "2.0", "inf", "n/a")
+    assert own(tmp_path, labels).task.label_names == ("1.0", "2.0", "inf", "n/a")
+    fractions = own(tmp_path, cycle("3.11", "3.x"), task="classification")
+    assert fractions.task.label_names == ("3.11", "3.x")
+
+
+def test_blanks_around_a_label_do_not_count(tmp_path):
+    data = own(tmp_path, cycle("pos", "neg ", " pos", "neg"))
+    assert data.task.label_names == ("neg", "pos")
+    assert data.train["label"][:4] == [1, 0, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("labels", "validation_labels", "messages"),
     [
@@ -296,6 +321,7 @@ def test_errors_of_a_training_file(tmp_path, columns, settings, load, messages):
         (cycle(0, 1), [0, 1, 2], ["1 row (row 3)", "'2'", "'0', '1'", "--task regression"]),
         (cycle(-1, 1), [0, 1], ["1 row (row 1)", "'0'", "'-1', '1'"]),
         (cycle(0, 1), ["0", "x"], ["dev.jsonl", "1 row (row 2)", "'x'"]),
+        (cycle(0.5, 1), ["0.5", "x"], ["dev.jsonl", "1 row (row 2) has a label that is no number ('x')"]),
         (cycle(0, 1), [0, None], ["dev.jsonl", "1 row (row 2) has no label"]),
         (cycle(0, 1), [1, 1], ["dev.jsonl", "all labels are the same ('LABEL_1')"]),
     ],

@@ -131,6 +131,12 @@ def test_the_models_names_are_the_tasks_if_they_hold_all_tags(tmp_path):
         assert load(tmp_path, load={"model_names": other}).task.label_names == tuple(INDICES)
 
 
+def test_blanks_around_a_tag_do_not_count(tmp_path):
+    data = load(tmp_path, {"tokens": WORDS, "ner_tags": [["B-PER", " O", "B-LOC ", "O\t"]] * 20})
+    assert data.task.label_names == tuple(INDICES)
+    assert names_of(data) == TAGS
+
+
 def test_validation_may_have_a_tag_whose_type_train_has(tmp_path):
     validation = {"tokens": WORDS, "ner_tags": [["B-PER", "I-PER", "I-LOC", "O"]] * 20}
     assert names_of(load(tmp_path, None, validation), "validation")[0] == ["B-PER", "I-PER", "I-LOC", "O"]
