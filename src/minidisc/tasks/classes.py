@@ -114,7 +114,7 @@ def infer_names(labels: Labels, source: Source, model_names: tuple[str, ...] = (
         if 0 not in values:
             _warn_of_outputs(source, values, len(model_names))
         return tuple(f"LABEL_{index}" for index in range(len(model_names))), False
-    if names := _respelt(values, model_names):
+    if names := respelt(values, model_names):
         return names, True
     if values == list(range(len(values))):
         return tuple(f"LABEL_{index}" for index in range(len(values))), False
@@ -131,21 +131,21 @@ def normal(name: str) -> str:
     return re.sub("[-_ ]", "", name).lower()
 
 
-def _are_outputs(labels: Set[float | str], model_names: tuple[str, ...]) -> bool:
-    """Whether labels can be nothing but numbers of a model's outputs."""
-    if not labels <= {*range(len(model_names))}:
-        return False
-    # Where outputs have names, numbers from 1 on may count them from 1, and a number that is a name is no output's.
-    return placeholder_names(model_names) or (0 in labels and not {_text(label) for label in labels} & {*model_names})
-
-
-def _respelt(labels: Sequence[float | str], model_names: tuple[str, ...]) -> tuple[str, ...] | None:
+def respelt(labels: Sequence[float | str], model_names: tuple[str, ...]) -> tuple[str, ...] | None:
     """The model's names, as the labels spell those that they are, if each is one of them."""
     texts = {normal(label): label for label in labels if isinstance(label, str)}
     known = {normal(name) for name in model_names}
     if len(texts) < len(labels) or len(known) < len(model_names) or not {*texts} <= known:
         return None
     return tuple(texts.get(normal(name), name) for name in model_names)
+
+
+def _are_outputs(labels: Set[float | str], model_names: tuple[str, ...]) -> bool:
+    """Whether labels can be nothing but numbers of a model's outputs."""
+    if not labels <= {*range(len(model_names))}:
+        return False
+    # Where outputs have names, numbers from 1 on may count them from 1, and a number that is a name is no output's.
+    return placeholder_names(model_names) or (0 in labels and not {_text(label) for label in labels} & {*model_names})
 
 
 def _warn_of_outputs(source: Source, labels: Sequence[float | str], outputs: int) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from minidisc.errors import UserError
-from minidisc.tasks.classes import shorten
+from minidisc.tasks.classes import respelt, shorten
 from minidisc.tasks.columns import count_rows, list_columns, missing_column
 from minidisc.tasks.sources import Source
 
@@ -121,13 +121,28 @@ def infer_tag_names(tags: Mapping[str, list[Tags]], split: str, model_names: Ite
         split: the one whose types count.
         model_names: class names of the model that is to predict the tags, if there is one. If every tag is among
             them, they are the names: a model must not be kept from a wrong guess only because no row has that tag.
+            So it is with tags that are spelt otherwise.
     """
     known = tuple(name for name in model_names if is_tag(name))
     found = {name: {tag for row in rows if row for tag in row} for name, rows in tags.items()}
-    if "O" in known and set().union(*found.values()) <= set(known):
-        return known
+    present = set().union(*found.values())
+    for names in (known, _respelt(present, known)):
+        if "O" in known and names and present <= {*names}:
+            return names
     types = sorted({tag[2:] for tag in found[split] if isinstance(tag, str) and is_tag(tag) and tag != "O"})
     return ("O", *(f"{prefix}-{type_}" for type_ in types for prefix in "BI"))
+
+
+def _respelt(present: Iterable[RawTag], known: Sequence[str]) -> tuple[str, ...] | None:
+    """The model's names, their types spelt as in the tags that are present, if each type is one of the model's."""
+    types = list(dict.fromkeys(name[2:] for name in known if name != "O"))
+    found = sorted({tag[2:] for tag in present if isinstance(tag, str) and is_tag(tag) and tag != "O"})
+    # A type at a time: B-per and I-PER would be of two entities.
+    spelt = respelt(found, tuple(types))
+    if spelt is None:
+        return None
+    as_found = dict(zip(types, spelt, strict=True))
+    return tuple(name if name == "O" else f"{name[:2]}{as_found[name[2:]]}" for name in known)
 
 
 def tag_indices(

@@ -7,7 +7,7 @@ import pytest
 
 from minidisc.config import DataSettings
 from minidisc.errors import UserError
-from minidisc.tasks import BENCHMARKS, load_data
+from minidisc.tasks import BENCHMARKS, align_labels, load_data
 from tests.unit.tasks.test_loading import hub, jsonl
 
 WORDS = [["Bo", "saw", f"Town{i}", "."] for i in range(20)]
@@ -129,6 +129,15 @@ def test_the_models_names_are_the_tasks_if_they_hold_all_tags(tmp_path):
     assert names_of(data) == TAGS
     for other in (("O", "B-PER", "I-PER"), ("LABEL_0", "LABEL_1"), ("B-PER", "B-LOC")):
         assert load(tmp_path, load={"model_names": other}).task.label_names == tuple(INDICES)
+
+
+def test_tags_that_are_spelt_otherwise_than_the_models(tmp_path):
+    model = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG")
+    rows = {"tokens": WORDS, "ner_tags": [["B-per", "O", "B-Loc", "O"]] * 20}
+    data = load(tmp_path, rows, rows, load={"model_names": model})
+    assert data.task.label_names == ("O", "B-per", "I-per", "B-Loc", "I-Loc", "B-ORG", "I-ORG")
+    assert names_of(data) == rows["ner_tags"]
+    assert align_labels(data.task, dict(enumerate(model)), 7) == [*range(7)]
 
 
 def test_blanks_around_a_tag_do_not_count(tmp_path):
