@@ -16,20 +16,24 @@ _DOCUMENT = "-DOCSTART-"
 def parse_conll(text: str, path: Path) -> list[dict[str, Any]]:
     """The sentences of a file: each its ``tokens`` and its ``ner_tags``, in IOB2 whichever IOB the file has.
 
-    Columns are separated by blanks or tabs; the first holds the word, the last the tag. A file of one column has no
-    tags. Lines that start with ``-DOCSTART-`` are left out.
+    Columns are separated by blanks or tabs, or by tabs alone if the first line of words has one; the first holds the
+    word, the last the tag. A file of one column has no tags. Lines that start with ``-DOCSTART-`` are left out.
 
     Raises:
         UserError: if a line has another number of columns than the first.
     """
     sentences: list[list[list[str]]] = [[]]
     columns = 0
+    # Not split(): a no-break space can be a word, or a part of one.
+    separator = "[ \t]+"
     for number, line in enumerate(text.split("\n"), start=1):
-        # Not split(): a no-break space can be a word, or a part of one.
-        fields = re.split("[ \t]+", line.strip(" \t\r"))
-        if fields == [""] or fields[0] == _DOCUMENT:
+        line = line.strip(" \t\r")
+        if not line or re.split("[ \t]", line)[0] == _DOCUMENT:
             sentences.append([])
             continue
+        if not columns and "\t" in line:
+            separator = " *\t[ \t]*"
+        fields = re.split(separator, line)
         columns = columns or len(fields)
         if len(fields) != columns:
             raise UserError(

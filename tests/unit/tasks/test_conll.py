@@ -37,6 +37,14 @@ def test_columns(tmp_path, packed, text):
     assert table["ner_tags"].tolist() == [["B-PER", "I-PER", "B-PER", "O", "B-ORG"], ["O", "B-LOC", "B-ORG"]]
 
 
+def test_between_tabs_a_word_may_have_blanks(tmp_path):
+    path = tmp_path / "rows.conll"
+    path.write_text("-DOCSTART- O\n\nNew York\tNNP\tB-LOC\nis \t\tVB\t O\n\n-DOCSTART-\tO\n\nso\tRB\tO\n")
+    table = read_table(path)
+    assert table["tokens"].tolist() == [["New York", "is"], ["so"]]
+    assert table["ner_tags"].tolist() == [["B-LOC", "O"], ["O"]]
+
+
 def test_a_no_break_space_is_a_word_and_no_separator(tmp_path):
     path = tmp_path / "rows.conll"
     path.write_text("10\u00a0km O\n\u00a0 O\n")
