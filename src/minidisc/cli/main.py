@@ -234,7 +234,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="replace")
     try:
         _check_launcher(arguments)
-        _check_text(arguments)
         # typer turns Ctrl-C into this exit code, which it returns; older ones into Abort.
         if app(arguments, standalone_mode=False) == _INTERRUPTED:
             raise KeyboardInterrupt
@@ -270,15 +269,6 @@ def _how_to_go_on(arguments: list[str]) -> str:
 def _check_launcher(arguments: list[str]) -> None:
     if ranks.world_size() > 1 and (arguments[0] != "compress" or "--dry-run" in arguments):
         raise UserError("only 'minidisc compress' runs on several processes; start other commands without a launcher.")
-
-
-def _check_text(arguments: list[str]) -> None:
-    """Refuse bytes that Python could not decode: libraries take text alone, and would call sound files broken."""
-    for argument in arguments:
-        if argument != argument.encode(errors="ignore").decode():
-            raise UserError(
-                f"{argument!a} is not text in this locale; set PYTHONUTF8=1 or a UTF-8 locale, or give another name."
-            )
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
