@@ -57,3 +57,12 @@ def iob2(tags: Sequence[str]) -> list[str]:
         begins = tag.startswith("I-") and previous[1:] != tag[1:]
         result.append(f"B{tag[1:]}" if begins else tag)
     return result
+
+
+def iob1(tags: Sequence[str]) -> list[str]:
+    """IOB2 tags as IOB1 tags, of which most words have only ``I-`` and ``O``."""
+    result = []
+    for previous, tag in zip(["O", *tags], tags, strict=False):
+        stands_alone = tag.startswith("B-") and previous[1:] != tag[1:]
+        result.append(f"I{tag[1:]}" if stands_alone else tag)
+    return result

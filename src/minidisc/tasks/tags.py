@@ -12,6 +12,7 @@ import pandas as pd
 from minidisc.errors import UserError
 from minidisc.tasks.classes import respelt, shorten
 from minidisc.tasks.columns import count_rows, list_columns, missing_column
+from minidisc.tasks.conll import iob1
 from minidisc.tasks.sources import Source
 
 RawTag = str | int
@@ -113,6 +114,33 @@ def read_tags(source: Source, column: str, words: Sequence[Sequence[str]]) -> li
     return [tags and [tag.strip() if isinstance(tag, str) else tag for tag in tags] for tags in rows]
 
 
+def in_iob1(
+    tags: Mapping[str, list[Tags]], declared: Sequence[str] | None, model_names: Iterable[str]
+) -> dict[str, list[Tags]] | None:
+    """The tags of all splits in IOB1, if the model that is to predict them knows nothing else; entities are the same.
+
+    Of a type that never stood beside itself such a model has no ``B-``.
+
+    Args:
+        tags: as `read_tags` gives them.
+        declared: the names of tags that are integers, if they are known.
+        model_names: class names of the model.
+    """
+    known = {name for name in model_names if is_tag(name)}
+    if all(f"B{name[1:]}" in known for name in known - {"O"}):
+        return None
+    names = dict(enumerate(declared or ()))
+
+    def text(tag: RawTag) -> str:
+        return names.get(tag, "") if isinstance(tag, int) else tag
+
+    converted: dict[str, list[Tags]] = {
+        split: [None if row is None else [*iob1([text(tag) for tag in row])] for row in rows]
+        for split, rows in tags.items()
+    }
+    return converted if _present(converted) <= known else None
+
+
 def infer_tag_names(tags: Mapping[str, list[Tags]], split: str, model_names: Iterable[str]) -> tuple[str, ...]:
     """The names of own data's tags: ``O``, then ``B-`` and ``I-`` of each type in a split.
 
@@ -124,13 +152,17 @@ def infer_tag_names(tags: Mapping[str, list[Tags]], split: str, model_names: Ite
             So it is with tags that are spelt otherwise.
     """
     known = tuple(name for name in model_names if is_tag(name))
-    found = {name: {tag for row in rows if row for tag in row} for name, rows in tags.items()}
-    present = set().union(*found.values())
+    present = _present(tags)
     for names in (known, _respelt(present, known)):
         if "O" in known and names and present <= {*names}:
             return names
-    types = sorted({tag[2:] for tag in found[split] if isinstance(tag, str) and is_tag(tag) and tag != "O"})
+    found = _present({split: tags[split]})
+    types = sorted({tag[2:] for tag in found if isinstance(tag, str) and is_tag(tag) and tag != "O"})
     return ("O", *(f"{prefix}-{type_}" for type_ in types for prefix in "BI"))
+
+
+def _present(tags: Mapping[str, list[Tags]]) -> set[RawTag]:
+    return {tag for rows in tags.values() for row in rows if row for tag in row}
 
 
 def _respelt(present: Iterable[RawTag], known: Sequence[str]) -> tuple[str, ...] | None:

@@ -16,6 +16,7 @@ from minidisc.tasks.tags import (
     Tags,
     choose_tag_column,
     choose_word_column,
+    in_iob1,
     infer_tag_names,
     is_tag,
     read_tags,
@@ -75,6 +76,9 @@ def read_tagged(
         )
     tag_column = next((column for column in tag_columns.values() if column is not None), "ner_tags")
     declared = known.label_names if known else _declared_names(sources, tag_column)
+    model_names = tuple(model_names)
+    if converted := in_iob1(tags, declared, model_names):
+        tags, declared = converted, None
     names = declared or infer_tag_names(tags, split, model_names)
     task = Task(
         name=settings.task or "token-classification",

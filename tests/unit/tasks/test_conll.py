@@ -5,7 +5,7 @@ import pytest
 
 from minidisc.errors import UserError
 from minidisc.tasks import read_table
-from minidisc.tasks.conll import iob2
+from minidisc.tasks.conll import iob1, iob2
 
 # The format of CoNLL-2003, IOB1: "Bo Ek Li" are two people beside each other, "ABC" needs no B.
 TEXT = """\
@@ -91,3 +91,19 @@ def test_iob1_to_iob2(iob1, expected):
     once = iob2(iob1.split())
     assert once == expected.split()
     assert iob2(once) == once
+
+
+@pytest.mark.parametrize(
+    ("iob2_tags", "expected"),
+    [
+        ("B-A I-A O B-A", "I-A I-A O I-A"),
+        ("B-A B-A I-A", "I-A B-A I-A"),
+        ("B-A B-B I-B", "I-A I-B I-B"),
+        ("B-A I-A B-A", "I-A I-A B-A"),
+    ],
+)
+def test_iob2_to_iob1(iob2_tags, expected):
+    tags = iob2_tags.split()
+    assert iob1(tags) == expected.split()
+    assert iob2(iob1(tags)) == tags
+    assert iob1(iob1(tags)) == iob1(tags)

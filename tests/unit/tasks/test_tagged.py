@@ -140,6 +140,31 @@ def test_tags_that_are_spelt_otherwise_than_the_models(tmp_path):
     assert align_labels(data.task, dict(enumerate(model)), 7) == [*range(7)]
 
 
+@pytest.mark.parametrize("tags", [["B-PER", "B-PER", "O", "B-LOC"], ["I-PER", "B-PER", "O", "I-LOC"]])
+def test_a_model_of_iob1_is_given_its_own_tags(tmp_path, tags):
+    model = ("O", "B-PER", "I-LOC", "I-PER")  # two places never stood beside each other
+    rows = {"tokens": WORDS, "ner_tags": [tags] * 20}
+    files = {name: tmp_path / f"{name}.conll" for name in ("train", "validation")}
+    for file in files.values():
+        file.write_text("\n\n".join("\n".join(map(" ".join, zip(row, tags, strict=True))) for row in WORDS))
+    own = {f"{name}_file": str(file) for name, file in files.items()}
+    # In files of columns either kind is known for what it is; elsewhere tags are taken as they stand.
+    for given in (own, *([{}] if tags[0] == "B-PER" else [])):
+        data = load(tmp_path, rows, rows, load={"model_names": model}, **given)
+        assert data.task.label_names == model
+        assert names_of(data) == [["I-PER", "B-PER", "O", "I-LOC"]] * 20
+        assert align_labels(data.task, dict(enumerate(model)), 4) == [*range(4)]
+    if tags[0] == "B-PER":
+        numbers = {"tokens": WORDS, "ner_tags": [[1, 1, 0, 5]] * 20}
+        data = load(tmp_path, numbers, numbers, load={"model_names": model}, task="conll2003")
+        assert data.task.label_names == model
+        assert names_of(data) == [["I-PER", "B-PER", "O", "I-LOC"]] * 20
+    # One of IOB2 is not, and one that cannot tell them apart neither.
+    for other in ((*model, "B-LOC"), ("O", "I-LOC", "I-PER")):
+        data = load(tmp_path, rows, rows, load={"model_names": other}, **own)
+        assert names_of(data) == [["B-PER", "B-PER", "O", "B-LOC"]] * 20
+
+
 def test_blanks_around_a_tag_do_not_count(tmp_path):
     data = load(tmp_path, {"tokens": WORDS, "ner_tags": [["B-PER", " O", "B-LOC ", "O\t"]] * 20})
     assert data.task.label_names == tuple(INDICES)
