@@ -162,8 +162,7 @@ def _finetune(
     )
     trainer.task = task
     trainer.validation_rows = validation
-    with torch.enable_grad():
-        trainer.fit()
+    trainer.fit()
     loaded.model.load_state_dict(trainer.best_state(0))
     best = trainer.best[0]
     assert best is not None

@@ -124,6 +124,7 @@ class ResumableTrainer(Trainer):
             model: Any = self.model
             with (
                 measured(self.cost),
+                torch.enable_grad(),  # a notebook may have turned gradients off
                 attention_kernels(),
                 checkpointed(model, self._family, self._arguments.checkpointed),
             ):

@@ -142,9 +142,7 @@ class SandwichTrainer(ResumableTrainer):
     def fit(self) -> None:
         """Train to the end, from the newest checkpoint in ``output_dir`` if there is one."""
         try:
-            # A notebook may have turned gradients off.
-            with torch.enable_grad():
-                super().fit()
+            super().fit()
             if isinstance(self.model, FSDPModule) or self.is_deepspeed_enabled:
                 # What is done with it from here on needs it whole, and whatever is wanted of it is in its files.
                 self._hold_alone(extract(self.model, self._width, self.best_state(0)).to(self.args.device))

@@ -52,17 +52,18 @@ def parse_conll(text: str, path: Path) -> list[dict[str, Any]]:
 
 def iob2(tags: Sequence[str]) -> list[str]:
     """IOB1 tags, in which ``B-`` stands only between two entities of a type, as IOB2 tags; IOB2 stays as it is."""
-    result = []
-    for previous, tag in zip(["O", *tags], tags, strict=False):
-        begins = tag.startswith("I-") and previous[1:] != tag[1:]
-        result.append(f"B{tag[1:]}" if begins else tag)
-    return result
+    return _begun(tags, "I", "B")
 
 
 def iob1(tags: Sequence[str]) -> list[str]:
     """IOB2 tags as IOB1 tags, of which most words have only ``I-`` and ``O``."""
+    return _begun(tags, "B", "I")
+
+
+def _begun(tags: Sequence[str], old: str, new: str) -> list[str]:
+    """Tags, with another letter where one begins an entity that stands behind none of its type."""
     result = []
     for previous, tag in zip(["O", *tags], tags, strict=False):
-        stands_alone = tag.startswith("B-") and previous[1:] != tag[1:]
-        result.append(f"I{tag[1:]}" if stands_alone else tag)
+        begins = tag.startswith(f"{old}-") and previous[1:] != tag[1:]
+        result.append(f"{new}{tag[1:]}" if begins else tag)
     return result
