@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from evidence import ABLATION, CHEAPEST, NO_ASSISTANT, SANDWICH, STOP, Plan, direct, long
+from evidence import ABLATION, CHEAPEST, FIFTH, NO_ASSISTANT, SANDWICH, STOP, Plan, direct, long
 from scipy import stats
 
 from minidisc.comparison.table import mean_and_error
@@ -237,6 +237,7 @@ def against_none(evidence: Evidence, target: float) -> dict[str, Any]:
         STOP,
         SANDWICH,
         NO_ASSISTANT,
+        FIFTH,
         evidence.short,
         evidence.long,
         long(evidence.task),

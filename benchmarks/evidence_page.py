@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from evidence import ABLATION, CHEAPEST, NO_ASSISTANT, SANDWICH
+from evidence import ABLATION, CHEAPEST, FIFTH, NO_ASSISTANT, SANDWICH
 from evidence_figures import (
     LAMBDAS,
     Evidence,
@@ -149,7 +149,7 @@ def _choice(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
 
 
 def _search(all_tasks: Sequence[Evidence], figures: Figures) -> list[str]:
-    found = {trial: _pairs(all_tasks, partial(against_all, trial=trial)) for trial in ("minidisc", CHEAPEST)}
+    found = {trial: _pairs(all_tasks, partial(against_all, trial=trial)) for trial in ("minidisc", CHEAPEST, FIFTH)}
     lines = [
         "## One trial against all",
         "",
