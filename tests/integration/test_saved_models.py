@@ -4,10 +4,14 @@ import dataclasses
 import json
 import shutil
 import sys
+from unittest.mock import create_autospec
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
+import transformers
+from huggingface_hub import ModelCard
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from minidisc.architectures import architecture_for
@@ -209,6 +213,22 @@ def test_files(folder, models):
         weights = 4 * sum(p.numel() for p in models[case].parameters())
         size = (path / "model.safetensors").stat().st_size
         assert weights <= size < weights + 64 * 1024
+
+
+def test_a_model_pushed_as_it_is_saved_takes_its_code_file_along(models, tmp_path, monkeypatch):
+    api = create_autospec(huggingface_hub.HfApi, instance=True)
+    api.create_repo.return_value = huggingface_hub.RepoUrl("https://huggingface.co/me/student")
+    monkeypatch.setattr(transformers.utils.hub, "hf_api", lambda: api)
+    monkeypatch.setattr(transformers.modeling_utils, "hf_api", lambda: api)
+    monkeypatch.setattr(transformers.utils.hub, "create_and_tag_model_card", lambda *_, **__: ModelCard("a card"))
+    monkeypatch.setattr(transformers.modeling_utils, "create_and_tag_model_card", lambda *_, **__: ModelCard("a card"))
+    model = next(iter(models.values()))
+    model.save_pretrained(tmp_path / "student", push_to_hub=True, repo_id="me/student")
+    model.push_to_hub("me/student")
+    for call in api.create_commit.call_args_list:
+        sent = {operation.path_in_repo for operation in call.kwargs["operations"]}
+        assert {"config.json", "model.safetensors", "modeling_minidisc.py"} <= sent
+    assert api.create_commit.call_count == 2
 
 
 def test_the_code_file_needs_only_torch_and_transformers(folder):

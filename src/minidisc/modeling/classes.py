@@ -59,6 +59,11 @@ class _SavedWithCode:
         if is_main_process:
             _write_code_file(Path(save_directory), self)
 
+    def _upload_modified_files(self, working_dir: Any, *args: Any, **kwargs: Any) -> Any:
+        # What transformers' save_pretrained does last if it is asked to push.
+        _write_code_file(Path(working_dir), self)
+        return super()._upload_modified_files(working_dir, *args, **kwargs)  # type: ignore[misc]
+
 
 @cache
 def narrow_config_class(family: str) -> Any:
