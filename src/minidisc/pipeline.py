@@ -44,12 +44,12 @@ def compress(
     settings: CompressSettings | None = None,
     **options: Any,
 ) -> CompressionResult:
-    """Compress a fine-tuned sequence or token classification model through the best teacher assistant.
+    """Compress a fine-tuned classifier, tagger or language model through the best teacher assistant.
 
     Args:
         teacher: folder or Hub id of the fine-tuned model.
         task: ``glue/NAME``, ``conll2003``, a Hub dataset id, or None for own files (``train_file``,
-            ``validation_file``).
+            ``validation_file``); ``causal-lm`` for a language model.
         target_sparsity: fraction of attention heads and FFN neurons to remove, in (0, 1); 0.9 if there is no budget
             (``target_params`` and others) among the options.
         output_dir: the run folder.
@@ -136,14 +136,14 @@ def plan(
     settings: CompressSettings | None = None,
     **options: Any,
 ) -> Plan:
-    """What `compress` would do and take, from a few steps of some layers; trains nothing and writes nothing.
+    """What `compress` would do and take, from a few steps of some layers; it finishes no stage and writes nothing.
 
     Args:
         teacher: folder or Hub id of the fine-tuned model.
         task: see `compress`.
         listener: is told what happens.
         settings: all settings at once; then no other is given.
-        options: any other field of `minidisc.config.CompressSettings`.
+        options: any other field of `minidisc.config.CompressSettings`; ``output_dir`` is needed, for its disk.
 
     Raises:
         UserError: something given cannot be used.

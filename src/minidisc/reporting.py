@@ -8,7 +8,7 @@ from pathlib import Path
 from minidisc.errors import UserError
 from minidisc.report import write_comparison, write_report
 from minidisc.results import read_result
-from minidisc.values import path_from
+from minidisc.values import path_from, paths_from
 
 
 def report(runs: str | Path | Iterable[str | Path], output: str | Path | None = None, examples: bool = True) -> Path:
@@ -25,8 +25,7 @@ def report(runs: str | Path | Iterable[str | Path], output: str | Path | None = 
     Raises:
         UserError: no run is given, or one twice; a folder is no finished run; or there is no place for the page.
     """
-    given = [runs] if isinstance(runs, str) or not isinstance(runs, Iterable) else runs
-    folders = [path_from("run", run) for run in given]
+    folders = paths_from("run", runs)
     output = None if output is None else path_from("output", output)
     if not folders:
         raise UserError("no run is given; give the folder of a finished one.")

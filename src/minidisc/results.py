@@ -14,7 +14,15 @@ from minidisc.subnetworks import SubnetworkSpec
 
 @dataclass(frozen=True)
 class ModelResult:
-    """A final model: its folder, its size three ways, and its metrics on the validation rows."""
+    """A final model.
+
+    Attributes:
+        path: its folder, or what the teacher was loaded from.
+        spec: what is left in each layer.
+        sizes: its size, three ways.
+        metrics: on the validation rows, in [0, 1], higher is better.
+        selection_metrics: likewise on the rows that chose the assistant.
+    """
 
     path: Path
     spec: SubnetworkSpec

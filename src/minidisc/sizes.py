@@ -20,10 +20,10 @@ from minidisc.results import read_result
 from minidisc.runs import check_new
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.teachers import load_model
-from minidisc.values import path_from
+from minidisc.values import number_from, path_from
 
 
-def extract_size(run: str | Path, sparsity: float, output_dir: str | Path) -> dict[str, Any]:
+def extract_size(run: str | Path, sparsity: float | str, output_dir: str | Path) -> dict[str, Any]:
     """Take a size out of a finished run, as a model folder like ``RUN/student``.
 
     Args:
@@ -40,6 +40,7 @@ def extract_size(run: str | Path, sparsity: float, output_dir: str | Path) -> di
         UserError: the run is not finished or has kept no weights, the size was not trained, or the folder is in use.
     """
     run, output_dir = path_from("run", run), path_from("output_dir", output_dir)
+    sparsity = number_from("sparsity", sparsity)
     results = read_result(run).results
     row = _row(run, results.get("kept", []), sparsity)
     check_new(output_dir)

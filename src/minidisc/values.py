@@ -8,7 +8,7 @@ import json
 import math
 import numbers
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def whole_settings(cls: type, settings: Any, named: dict[str, Any], others: dict
         others: its other keyword arguments.
 
     Raises:
-        UserError: both are given, or see `settings_from`.
+        UserError: both are given, they are none of that class, or see `settings_from`.
     """
     given = {name: value for name, value in named.items() if value is not None} | others
     if settings is None:
@@ -39,6 +39,8 @@ def whole_settings(cls: type, settings: Any, named: dict[str, Any], others: dict
         raise UserError(
             f"settings are given, and {', '.join(given)} beside them; put all into the settings, or give no settings."
         )
+    if not isinstance(settings, cls):
+        raise UserError(f"settings is {_shown(settings)}; a {cls.__name__} is expected.")
     return settings
 
 
@@ -75,6 +77,24 @@ def path_from(name: str, value: Any) -> Path:
         return Path(_text(value))
     except TypeError:
         raise UserError(f"{name} is {_shown(value)}; a path is expected.") from None
+
+
+def paths_from(name: str, values: Any) -> list[Path]:
+    """One path or several, each as `path_from` has it; ``name`` is that of one."""
+    given = [values] if isinstance(values, str) or not isinstance(values, Iterable) else values
+    return [path_from(name, value) for value in given]
+
+
+def number_from(name: str, value: Any) -> float:
+    """A number as a caller of the Python API gives it, or the text of one.
+
+    Raises:
+        UserError: it is neither.
+    """
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{name} is {_shown(value)}; a number is expected.") from None
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], free: Sequence[str] = ()) -> list[str]:

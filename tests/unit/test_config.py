@@ -111,7 +111,17 @@ def test_sandwich_rule(text, expected):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "All", "largest", "largest+1", "largest+smallest", "largest+smallest+", "largest+smallest+-1", "smallest"],
+    [
+        "",
+        "All",
+        "largest",
+        "largest+1",
+        "largest+smallest",
+        "largest+smallest+",
+        "largest+smallest+-1",
+        "smallest",
+        "smallest+²",
+    ],
 )
 def test_other_rules_are_refused(text):
     with pytest.raises(UserError, match="candidates-per-step"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from torch import nn
 
+from minidisc.comparison import gather
 from minidisc.config import (
     CompressSettings,
     DataSettings,
@@ -16,6 +17,7 @@ from minidisc.config import (
 )
 from minidisc.errors import UserError
 from minidisc.hub import push
+from minidisc.pipeline import compress
 from minidisc.reporting import report
 from minidisc.sizes import extract_size
 from minidisc.values import fingerprint, settings_from
@@ -115,7 +117,13 @@ def test_what_is_no_text_is_refused(name, value, shown):
 
 @pytest.mark.parametrize(
     "call",
-    [report, lambda run: report([run]), lambda run: extract_size(run, 0.5, "out"), lambda run: push(run, "me/x")],
+    [
+        report,
+        lambda run: report([run]),
+        lambda run: extract_size(run, "0.5", "out"),
+        lambda run: push(run, "me/x"),
+        lambda folder: gather([folder], "out"),
+    ],
 )
 def test_a_path_may_be_text_and_nothing_else(tmp_path, call):
     for path in (tmp_path / "run", str(tmp_path / "run")):
@@ -123,6 +131,17 @@ def test_a_path_may_be_text_and_nothing_else(tmp_path, call):
             call(path)
     with pytest.raises(UserError, match=" is None; a path is expected"):
         call(None)
+
+
+def test_a_size_is_a_number_or_the_text_of_one(tmp_path):
+    with pytest.raises(UserError, match=r"^sparsity is 'half'; a number is expected\.$"):
+        extract_size(tmp_path, "half", tmp_path / "out")
+
+
+@pytest.mark.parametrize("settings", [COMPRESS, ExportSettings(model="model", output_dir="out")])
+def test_settings_at_once_are_of_their_class(settings):
+    with pytest.raises(UserError, match=r"^settings is .*; a CompressSettings is expected\.$"):
+        compress(settings=settings)
 
 
 def test_a_report_of_no_run_is_refused():

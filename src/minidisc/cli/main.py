@@ -162,7 +162,7 @@ def _gather(
     with _output(quiet, as_json) as output:
         from minidisc.comparison import gather
 
-        output.comparison(gather([Path(folder) for folder in folders], Path(output_dir)))
+        output.comparison(gather(folders, output_dir))
 
 
 @app.command("extract")

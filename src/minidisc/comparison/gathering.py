@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ from minidisc.comparison.table import Comparison, cell_title, markdown, of_cells
 from minidisc.errors import UserError
 from minidisc.files import new_folder, write_json
 from minidisc.runs import read_fingerprints
+from minidisc.values import path_from, paths_from
 
 # What may be another in each of them, and where it ran.
 _OWN = ("seeds", "methods", "target_sparsities", "output_dir", "device", "keep_checkpoints")
 
 
-def gather(folders: Sequence[Path], output_dir: Path) -> Comparison:
+def gather(folders: Iterable[str | Path], output_dir: str | Path) -> Comparison:
     """Put the cells of several comparisons into one.
 
     Args:
@@ -25,8 +26,11 @@ def gather(folders: Sequence[Path], output_dir: Path) -> Comparison:
         output_dir: where ``compare.json`` and ``compare.md`` are put.
 
     Raises:
-        UserError: they do not go together, or the folder is there already.
+        UserError: none is given, they do not go together, or the folder is there already.
     """
+    folders, output_dir = paths_from("folder", folders), path_from("output_dir", output_dir)
+    if not folders:
+        raise UserError("no comparison is given; give the --output-dir of each.")
     if output_dir.exists():
         raise UserError(f"--output-dir {output_dir} exists; give a folder that does not exist yet.")
     found = [read_comparison(folder).content for folder in folders]

@@ -356,7 +356,7 @@ def sandwich_rule(candidates_per_step: str) -> tuple[bool, int | None]:
     if candidates_per_step == "all":
         return True, None
     prefix, _, count = candidates_per_step.rpartition("+")
-    if prefix in ("largest+smallest", "smallest") and count.isdigit():
+    if prefix in ("largest+smallest", "smallest") and count.isdecimal():
         return prefix != "smallest", int(count)
     raise UserError(
         f"--candidates-per-step is {candidates_per_step!r}; allowed are 'all', 'largest+smallest+K' and 'smallest+K', "

@@ -122,6 +122,8 @@ def test_folders_without_a_comparison_and_those_that_are_there(tmp_path):
         gather([tmp_path], tmp_path / "all")
     with pytest.raises(UserError, match="exists; give a folder"):
         gather(folders(tmp_path), tmp_path)
+    with pytest.raises(UserError, match="no comparison is given"):
+        gather([], str(tmp_path / "all"))
 
 
 def test_what_failed_here_and_was_finished_there(tmp_path):
