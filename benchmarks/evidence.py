@@ -63,11 +63,12 @@ CHEAPER = (
 )
 STEPS = 600
 """Of a stage."""
-_TWICE = f"direct:max_steps={2 * STEPS}"
-RATES = ("minidisc:second_learning_rate=1e-4", f"{_TWICE}:learning_rate=1e-4")
+TWICE = f"direct:max_steps={2 * STEPS}"
+"""No assistant, with the steps of both stages."""
+RATES = ("minidisc:second_learning_rate=1e-4", f"{TWICE}:learning_rate=1e-4")
 """A third of what all stages have otherwise."""
 DECAY = ("minidisc:decay_over=run", f"{CHEAPEST}:decay_over=run")
-PEAK = ("minidisc:learning_rate=1e-4", f"{_TWICE}:learning_rate=1e-3")
+PEAK = ("minidisc:learning_rate=1e-4", f"{TWICE}:learning_rate=1e-3")
 
 _THROUGH = "minidisc:assistants=0.7"
 # Importance on the teacher's own predictions, which needs no labels: a comparison of its own, since all that follows
@@ -85,7 +86,7 @@ ABLATION: dict[str, tuple[str, ...]] = {
     ),
     "minidisc": (*CHEAPER, RATES[0], DECAY[0], PEAK[0]),
     CHEAPEST: (DECAY[1],),
-    _TWICE: (RATES[1], PEAK[1]),
+    TWICE: (RATES[1], PEAK[1]),
     SANDWICH: (
         f"{SANDWICH}:candidates_per_step=all",
         f"{SANDWICH}:candidates_per_step=largest+smallest+2",
