@@ -147,13 +147,16 @@ def markdown(content: dict[str, Any]) -> str:
     metrics, rows, settings = content["task"]["metrics"], content["rows"], content["settings"]
     teacher = content["teacher"]
     steps = f"{settings['max_steps']} steps" if settings["max_steps"] else f"{settings['epochs']:g} epochs"
+    # Settings of older versions do not have it.
+    batches = settings.get("gradient_accumulation_steps", 1)
+    batch = f"{settings['batch_size']}" + (f" × {batches}" if batches != 1 else "")
     machines = sorted({cell["machine"] for cell in content["cells"]})
     lines = [
         f"# {content['task']['name']}",
         "",
         f"{rows['train']['count']} training rows, {rows['selection']['count']} for selection; metrics on "
         f"{rows['validation']['count']} rows of {rows['validation']['source']}, mean ± standard error over seeds. "
-        f"Batch {settings['batch_size']}, learning rate {settings['learning_rate']:g}, {steps} a stage. What cells "
+        f"Batch {batch}, learning rate {settings['learning_rate']:g}, {steps} a stage. What cells "
         f"share, such as one sandwich with all targets' sizes, counts for each of them. {'; '.join(machines)}.",
         "",
         "| method | target | seeds | " + " | ".join((*metrics, *HEADINGS)) + " |",

@@ -65,6 +65,11 @@ def test_the_page_holds_every_figure():
         "settings": {"max_steps": 300, "epochs": 5, "batch_size": 16, "learning_rate": 1e-4},
     }
     page = markdown(content)
+    assert "Batch 16, learning rate" in page
+    content["settings"]["gradient_accumulation_steps"] = 1
+    assert markdown(content) == page
+    content["settings"]["gradient_accumulation_steps"] = 2
+    assert "Batch 16 × 2, learning rate" in markdown(content)
     rows = [[part.strip() for part in line.split("|")] for line in page.splitlines() if line.startswith("|")]
     assert len({len(row) for row in rows}) == 1
     assert "0.730 ± 0.021" in page
