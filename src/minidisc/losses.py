@@ -175,6 +175,9 @@ def pkd_loss(student: Outputs, teacher: Outputs, truth: Truth) -> Tensor:
     (1 − α) · task loss + α · logit loss + β · Σ over states ‖s/‖s‖ − t/‖t‖‖² / width (arXiv 1908.09355, equations 6 to
     8; the mean over the width is that of its authors' code), with α = 0.5, β = 100 and temperature 10, the middle of
     the values that the paper searches.
+
+    The states are those of `distilled_layers`, the embeddings' output and the last layer's among them. The paper
+    compares layers in between alone: the last one feeds the classifier, which the logits' loss covers.
     """
     pairs = zip(student.states, teacher.states, strict=True)
     token = _last_tokens(truth.mask) if truth.at_last else (slice(None), 0)
