@@ -30,8 +30,8 @@ _LOCK = ".lock"
 _BEFORE = (TEXT, _LOCK, ".run.yaml.tmp", f".{TEXT}.tmp")
 _TRAINING = ".training"
 _LATE = 60  # seconds until what another machine has written is shown at the latest
-# Where results go and what is kept do not change what is computed.
-_FREE = ("output_dir", "keep_sizes", "keep_checkpoints", "examples", "report_to")
+FREE = ("output_dir", "keep_sizes", "keep_checkpoints", "examples", "report_to")
+"""Settings that do not change what is computed: where results go, and what is kept."""
 
 
 @contextmanager
@@ -97,10 +97,8 @@ def open_run(
                 f"--output-dir {folder} already holds a run; add --resume to go on with it, or give another."
             )
         old = _read(file)
-        # An option that minidisc did not have yet was what it is by default now.
-        defaults = {field.name: field.default for field in dataclasses.fields(settings)}
-        old["settings"] = _plain(defaults) | (old.get("settings") or {})
-        _require_same(old, record, folder, (*_FREE, *free))
+        old["settings"] = with_defaults(type(settings), old.get("settings") or {})
+        _require_same(old, record, folder, (*FREE, *free))
         # These are of what has been trained so far; see `trained_with`.
         record |= {name: old[name] for name in ("versions", "warnings") if name in old}
         if not free or ranks.rank() > 0:
@@ -108,6 +106,11 @@ def open_run(
     folder.mkdir(parents=True, exist_ok=True)
     _write(file, record)
     return folder
+
+
+def with_defaults(cls: type, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a class as a file has them, older ones too: an option that was not there yet had its default."""
+    return _plain({field.name: field.default for field in dataclasses.fields(cls)}) | settings
 
 
 def trained_with(folder: Path, more: bool) -> tuple[dict[str, str], list[str]]:
@@ -133,7 +136,7 @@ def run_key(settings: CompressSettings | FinetuneSettings, fingerprints: dict[st
     given = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(settings)
-        if field.name not in _FREE and getattr(settings, field.name) != field.default
+        if field.name not in FREE and getattr(settings, field.name) != field.default
     }
     return fingerprint([given, fingerprints])
 

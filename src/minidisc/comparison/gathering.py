@@ -8,13 +8,14 @@ from typing import Any
 
 from minidisc.comparison.methods import parse_method
 from minidisc.comparison.table import Comparison, cell_title, markdown, of_cells, read_comparison
+from minidisc.config import CompareSettings
 from minidisc.errors import UserError
 from minidisc.files import new_folder, write_json
-from minidisc.runs import read_fingerprints
+from minidisc.runs import FREE, read_fingerprints, with_defaults
 from minidisc.values import path_from, paths_from
 
 # What may be another in each of them, and where it ran.
-_OWN = ("seeds", "methods", "target_sparsities", "output_dir", "device", "keep_checkpoints")
+_OWN = ("seeds", "methods", "target_sparsities", "device", *FREE)
 
 
 def gather(folders: Iterable[str | Path], output_dir: str | Path) -> Comparison:
@@ -39,7 +40,8 @@ def gather(folders: Iterable[str | Path], output_dir: str | Path) -> Comparison:
     first = found[0]
     cells: dict[Any, dict[str, Any]] = {}
     for folder, content, identity in zip(folders, found, identities, strict=True):
-        differing = [name for name, value in identity.items() if value != identities[0].get(name)]
+        names = dict.fromkeys([*identity, *identities[0]])
+        differing = [name for name in names if identity.get(name) != identities[0].get(name)]
         if differing:
             raise UserError(
                 f"{folder} differs from {folders[0]} in {', '.join(differing)}; only comparisons of the same teacher, "
@@ -91,8 +93,9 @@ def _check_targets(cells: dict[Any, dict[str, Any]]) -> None:
 
 def _identity(content: dict[str, Any]) -> dict[str, Any]:
     """What has to be the same in all comparisons that are gathered, beside teacher and rows."""
-    settings = {name: value for name, value in content["settings"].items() if name not in _OWN}
-    return {**settings, "metrics": content["task"]["metrics"]}
+    settings = with_defaults(CompareSettings, content["settings"])
+    shared = {name: value for name, value in settings.items() if name not in _OWN}
+    return {**shared, "metrics": content["task"]["metrics"]}
 
 
 def _fingerprints(folder: Path, content: dict[str, Any]) -> dict[str, str]:

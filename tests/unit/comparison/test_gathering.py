@@ -64,6 +64,26 @@ def test_what_was_gathered_is_gathered_with_more(tmp_path):
         gather([tmp_path / "some", other], tmp_path / "both")
 
 
+@pytest.mark.parametrize("older_first", [True, False])
+@pytest.mark.parametrize(("value", "together"), [(None, True), (["text", "more"], False)])
+def test_a_setting_that_an_older_version_did_not_have_had_its_default(tmp_path, value, together, older_first):
+    older = write(tmp_path / "older", [cell("direct", 0.9, 0, 0.6)])
+    newer = write(tmp_path / "newer", [cell("direct", 0.9, 1, 0.8)], text_columns=value, latency_batch_size=1)
+    given = [older, newer] if older_first else [newer, older]
+    if together:
+        assert gather(given, tmp_path / "all").rows[0]["metrics"]["accuracy"][0] == pytest.approx(0.7)
+        return
+    with pytest.raises(UserError, match=r"differs from .* in text_columns; only"):
+        gather(given, tmp_path / "all")
+
+
+def test_what_changes_no_figure_may_differ(tmp_path):
+    one = write(tmp_path / "one", [cell("direct", 0.9, 0, 0.6)], report_to=["tensorboard"], examples=True)
+    free = {"report_to": None, "examples": False, "keep_sizes": False, "keep_checkpoints": True}
+    other = write(tmp_path / "other", [cell("direct", 0.9, 1, 0.8)], **free)
+    assert gather([one, other], tmp_path / "all").rows[0]["seeds"] == [0, 1]
+
+
 @pytest.mark.parametrize("left", [None, {}])
 def test_a_comparison_that_does_not_say_what_it_is_of(tmp_path, left):
     made = folders(tmp_path)
