@@ -14,6 +14,7 @@ import minidisc
 from minidisc import runs
 from minidisc.cli.main import main
 from minidisc.comparison import cells, compare
+from minidisc.comparison.methods import UNREAD, read_method
 from minidisc.errors import UserError
 from minidisc.listening import LoggingListener
 from minidisc.preparation import Preparation
@@ -243,6 +244,40 @@ def test_what_is_finished_is_not_trained_again_and_methods_can_be_added(workplac
     fewer = compare(**{**given, "methods": ("minidisc",), "seeds": (1,)}, resume=True)
     assert all(fewer.content["cells"].count(c) == 1 for c in more.content["cells"])
     assert [row["method"] for row in fewer.rows] == ["minidisc", "direct"] * 2
+
+
+def test_what_methods_cannot_be_given_would_change_nothing(workplace, tmp_path, trained, monkeypatch):
+    """Each value is none that others of the same comparison have, and no stage is trained for it."""
+    values = {
+        "candidates_per_step": "all",
+        "decay_over": "run",
+        "loss": "pkd",
+        "no_gap": "stop",
+        "sandwich_share": "0.1",
+        "second_importance": "assistant",
+        "second_learning_rate": "0.1",
+        "second_stage": "sandwich",
+        "second_teacher": "both",
+        "stages": "4",
+        "tradeoff_lambda": "1",
+    }
+    plain = {"chain": "chain:assistants=0.25"}
+    methods = {
+        schedule: [plain.get(schedule, schedule)]
+        + [f"{plain.get(schedule, schedule)}:{name}={values[name]}" for name in names]
+        for schedule, names in UNREAD.items()
+    }
+    monkeypatch.setattr(cells, "parse_method", read_method)
+    names = [*itertools.chain(*methods.values())]
+    given = settings(workplace, tmp_path / "c", methods=names, target_sparsities=(0.75,))
+    start = len(trained)
+    found = compare(**{**given, "max_steps": 1})
+    assert not found.failures
+    # The search's assistants, of which the chain has one, and a student through each; those without an assistant.
+    assert len(trained[start:]) == 2 + 2 + 2
+    for own in methods.values():
+        first, *others = ({**cell(found, name), "method": ""} for name in own)
+        assert all(other == first for other in others)
 
 
 def test_a_cell_that_fails_is_reported_and_the_rest_goes_on(workplace, tmp_path, monkeypatch, capsys):

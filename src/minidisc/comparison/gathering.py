@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from minidisc.comparison.methods import parse_method
+from minidisc.comparison.methods import read_method
 from minidisc.comparison.table import Comparison, cell_title, markdown, of_cells, read_comparison
 from minidisc.config import CompareSettings
 from minidisc.errors import UserError
@@ -83,7 +83,7 @@ def _check_targets(cells: dict[Any, dict[str, Any]]) -> None:
     first: dict[Any, dict[str, Any]] = {}
     for (name, target, seed), cell in cells.items():
         other = first.setdefault((name, target), cell)
-        if cell["targets"] != other["targets"] and parse_method(name).shares_targets:
+        if cell["targets"] != other["targets"] and read_method(name).shares_targets:
             there, here = (", ".join(f"{100 * t:g}" for t in each["targets"]) for each in (other, cell))
             raise UserError(
                 f"{name} at {100 * target:g} % is of a sandwich for {there} % with seed {other['seed']}, and of one "

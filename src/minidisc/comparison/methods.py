@@ -38,6 +38,24 @@ _OWN = (
     "weight_decay",
 )
 _REFERENCE = "flops_of"
+_OF_ASSISTANTS = ("second_importance", "second_teacher")
+_OF_MINIDISC = (
+    "candidates_per_step",
+    "decay_over",
+    "no_gap",
+    "sandwich_share",
+    "second_learning_rate",
+    "second_stage",
+    "stages",
+    "tradeoff_lambda",
+)
+UNREAD = {
+    "direct": (*_OF_MINIDISC, *_OF_ASSISTANTS),
+    "finetune": (*_OF_MINIDISC, *_OF_ASSISTANTS, "loss"),
+    "maxidisc": _OF_MINIDISC,
+    "chain": _OF_MINIDISC,
+}
+"""What no figure of a schedule depends on; settings that go with some schedules alone say so themselves."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +71,7 @@ class Method:
     def shares_targets(self) -> bool:
         """Whether a cell depends on the comparison's other targets: its sandwich trains their sizes too."""
         if self.flops_of is not None:
-            return parse_method(self.flops_of).shares_targets
+            return read_method(self.flops_of).shares_targets
         return self.schedule == "minidisc"
 
     def settings(self, common: CompareSettings, target: float, seed: int) -> CompressSettings:
@@ -63,6 +81,8 @@ class Method:
             UserError: values that do not go together.
         """
         values = {f.name: getattr(common, f.name) for f in dataclasses.fields(CompressSettings)}
+        if "epochs" in self.changes:
+            values["max_steps"] = None  # the comparison's, which would count before them
         cell = {**values, "schedule": self.schedule, "target_sparsity": target, "seed": seed, **self.changes}
         try:
             return settings_from(CompressSettings, cell, f"--methods {self.name}")
@@ -72,6 +92,23 @@ class Method:
 
 def parse_method(text: str) -> Method:
     """Read ``SCHEDULE[:SETTING=VALUE]…[:flops_of=METHOD]``; ``/`` stands for the comma in a list of values.
+
+    Raises:
+        UserError: an unknown schedule, a setting that methods cannot differ in, or one that would change nothing.
+    """
+    method = read_method(text)
+    for name in method.changes:
+        if method.flops_of is not None and name in ("epochs", "max_steps"):
+            raise UserError(
+                f"--methods holds {text!r}: {_REFERENCE} says how long it is trained, and {name} too; leave one out."
+            )
+        if name in UNREAD.get(method.schedule, ()):
+            raise UserError(f"--methods holds {text!r}: {name} changes nothing for {method.schedule}; leave it out.")
+    return method
+
+
+def read_method(text: str) -> Method:
+    """Read a method that a comparison already has: older versions took settings that would change nothing.
 
     Raises:
         UserError: an unknown schedule, or a setting that methods cannot differ in.

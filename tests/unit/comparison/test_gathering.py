@@ -84,6 +84,13 @@ def test_what_changes_no_figure_may_differ(tmp_path):
     assert gather([one, other], tmp_path / "all").rows[0]["seeds"] == [0, 1]
 
 
+def test_methods_that_are_refused_now_are_still_gathered(tmp_path):
+    name = "minidisc:epochs=2:flops_of=finetune:loss=pkd"
+    one, other = (write(tmp_path / str(seed), [cell(name, 0.9, seed, 0.6)]) for seed in (0, 1))
+    more = write(tmp_path / "more", [cell(name, 0.9, 2, 0.6)], target_sparsities=[0.9, 0.95])
+    assert gather([one, other, more], tmp_path / "all").rows[0]["seeds"] == [0, 1, 2]
+
+
 @pytest.mark.parametrize("left", [None, {}])
 def test_a_comparison_that_does_not_say_what_it_is_of(tmp_path, left):
     made = folders(tmp_path)

@@ -1,6 +1,8 @@
+import dataclasses
+
 import pytest
 
-from minidisc.comparison.methods import in_order, parse_method
+from minidisc.comparison.methods import in_order, parse_method, read_method
 from minidisc.config import CompareSettings
 from minidisc.errors import UserError
 
@@ -22,6 +24,34 @@ def test_a_method_changes_what_it_names():
 
 def test_a_slash_is_the_comma_of_a_list():
     assert parse_method("chain:assistants=0.5/0.7").settings(COMMON, 0.9, 0).assistants == (0.5, 0.7)
+
+
+def test_epochs_of_its_own_stand_above_the_comparisons_steps():
+    common = dataclasses.replace(COMMON, max_steps=600)
+    found = [
+        parse_method(f"direct{own}").settings(common, 0.9, 0) for own in ("", ":epochs=10", ":max_steps=7:epochs=10")
+    ]
+    assert [(settings.max_steps, settings.epochs) for settings in found] == [(600, 2), (None, 10), (7, 10)]
+    assert [settings.steps(320) for settings in found] == [600, 100, 7]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("direct:epochs=3:flops_of=minidisc", "flops_of says how long it is trained, and epochs too"),
+        ("finetune:max-steps=3:flops_of=minidisc", "flops_of says how long it is trained, and max_steps too"),
+        ("finetune:loss=pkd", "loss changes nothing for finetune"),
+        ("direct:second_teacher=both", "second_teacher changes nothing for direct"),
+        ("chain:assistants=0.5:sandwich_share=0.1", "sandwich_share changes nothing for chain"),
+        ("maxidisc:second_stage=sandwich:stages=4", "second_stage changes nothing for maxidisc"),
+    ],
+)
+def test_settings_that_would_change_nothing(text, words):
+    with pytest.raises(UserError, match=words) as caught:
+        parse_method(text)
+    assert repr(text) in str(caught.value)
+    # Of a comparison that has it.
+    assert read_method(text).name == text
 
 
 @pytest.mark.parametrize(
