@@ -22,6 +22,7 @@ from minidisc.listening import Listener, LoggingListener
 from minidisc.measure import Cost, Sizes, forget_memory, highest_memory
 from minidisc.preflight import Estimate
 from minidisc.preparation import Preparation
+from minidisc.refusals import student_warnings
 from minidisc.report import write_report
 from minidisc.report.formats import assistant_name
 from minidisc.results import CompressionResult, ModelResult, plain, read_result
@@ -29,6 +30,7 @@ from minidisc.runs import check_folder, check_shared, in_use, open_run, remove_r
 from minidisc.schedules import SCHEDULES, Job, Outcome, planned
 from minidisc.selection import Candidate, lambda_sweeps
 from minidisc.subnetworks import SubnetworkSpec
+from minidisc.tasks import label_array
 from minidisc.timings import timings
 from minidisc.values import whole_settings
 
@@ -92,6 +94,8 @@ def _compress(asked: CompressSettings, listener: Listener, resume: bool, held: E
     if (folder / "results.json").is_file():
         listener.note(f"{folder} is complete already.")
         result = read_result(folder)
+        for line in result.results["warnings"]:
+            listener.warn(line)
         if ranks.rank() == 0:
             _leave_out(result.results["settings"], folder)
         return result
@@ -212,6 +216,9 @@ def _save(
         prepared.evaluate(outcome.student, "validation"),
         outcome.selection_metrics,
     )
+    for line in student_warnings(prepared.task, student.metrics["metric"], label_array(prepared.rows["validation"])):
+        prepared.warnings.append(line)
+        prepared.listener.warn(line)
     teacher = prepared.teacher_result()
     prepared.listener.note("timing them, and the candidates, on one thread")
     sizes = dict.fromkeys(candidate.spec for table in outcome.candidates[:1] for candidate in table)

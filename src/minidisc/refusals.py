@@ -99,16 +99,41 @@ def teacher_warnings(
             f"the teacher has no trained weights for {', '.join(fresh)}: it was not fine-tuned; "
             "run 'minidisc finetune' first."
         )
-    # Of a language model every token of a row is an answer, but the first.
     is_text = task.kind == CAUSAL_LM
-    answers = int((labels[:, 1:] >= 0).sum()) if is_text else len(labels)
-    chance = task.chance(labels)
-    if metric <= chance + 1 / math.sqrt(answers) / 2:
+    if (chance := _hardly_better_than(task, metric, labels)) is not None:
         warnings.append(
             f"the teacher scores {metric:.3f} on {len(labels)} rows where chance is {chance:.3f}: it is not "
             f"fine-tuned for this {'text' if is_text else 'task, or its labels are in another order'}."
         )
     return warnings
+
+
+def student_warnings(task: Task, metric: float, labels: np.ndarray) -> list[str]:
+    """What speaks against a student having learnt anything.
+
+    Args:
+        task: the rows' task.
+        metric: the student's on the validation rows.
+        labels: of those rows.
+    """
+    if (chance := _hardly_better_than(task, metric, labels)) is None:
+        return []
+    return [
+        f"the student scores {metric:.3f} on {len(labels)} rows where chance is {chance:.3f}: it may give one answer "
+        "to everything."
+    ]
+
+
+def _hardly_better_than(task: Task, metric: float, labels: np.ndarray) -> float | None:
+    """What chance scores on these rows, if a model of this metric is at most its standard error above it."""
+    # Of a language model every token of a row is an answer, but the first.
+    answers = int((labels[:, 1:] >= 0).sum()) if task.kind == CAUSAL_LM else len(labels)
+    chance = task.chance(labels)
+    # Of what is no share of right answers the error is not known; it is taken for the largest that a share has.
+    spread = math.sqrt(chance * (1 - chance)) if "accuracy" in task.metrics else 0.5
+    # A perfect model is never in doubt, however little room there is above chance.
+    margin = min(spread / math.sqrt(answers), (1 - chance) / 2)
+    return chance if metric <= chance + margin and metric < 1 else None
 
 
 def _check_for_text(settings: CompressSettings) -> None:

@@ -332,15 +332,23 @@ def test_a_teacher_with_labels_in_another_order_is_mapped_by_name(workplace, tmp
     assert result.student.metrics["accuracy"] == pytest.approx(tiny.accuracy(result.student.path, workplace))
 
 
-def test_an_untrained_teacher_is_named(workplace, tmp_path, caplog):
-    with caplog.at_level("WARNING", logger="minidisc"):
-        minidisc.compress(
-            **{
-                **tiny.settings(workplace, tmp_path / "run", epochs=1, schedule="direct"),
-                "teacher": str(workplace / "backbone"),
-            }
-        )
-    assert "not fine-tuned" in caplog.text
+def test_an_untrained_teacher_and_its_student_are_named_and_again_when_the_run_is_read_again(
+    workplace, tmp_path, caplog
+):
+    settings = {
+        **tiny.settings(workplace, tmp_path / "run", epochs=1, schedule="direct"),
+        "teacher": str(workplace / "backbone"),
+    }
+    report = tmp_path / "run" / "report.html"
+    for resume in (False, True):
+        caplog.clear()
+        with caplog.at_level("WARNING", logger="minidisc"):
+            warnings = minidisc.compress(**settings, resume=resume).results["warnings"]
+        assert "not fine-tuned" in caplog.text
+        (line,) = [line for line in warnings if line.startswith("the student scores 0.5")]
+        assert "on 60 rows where chance is 0.500: it may give one answer to everything." in line
+        assert line in report.read_text()
+        assert set(warnings) <= set(caplog.messages)
 
 
 def test_a_teacher_that_was_fine_tuned_raises_no_warning(workplace, tmp_path, caplog):
