@@ -91,11 +91,23 @@ def test_constant_predictions_score_zero_without_a_warning(value):
         assert binary("f1").evaluate(one_hot(np.zeros(5, int)), np.zeros(5, int))["metric"] == 0
 
 
-def test_almost_constant_predictions_give_no_warning():
+@pytest.mark.parametrize("value", [0.1, -2.5, 1e8])
+def test_what_fp32_rounds_is_no_correlation(value):
+    steps = np.array([0, 1, 2, 3, 5])
+    resolution = np.spacing(np.float32(abs(value)))
+    rounded = np.float32(value) + (steps * resolution).astype(np.float32)
+    assert len({*rounded.tolist()}) == 5
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        values = regression().evaluate(0.1 + np.array([0, 1, 2, 3, 5]) * 1e-15, np.arange(5))
-    assert values["spearman"] == pytest.approx(1)
+        for noise in (rounded, value + steps * 1e-15 * abs(value)):
+            assert regression().evaluate(noise, steps) == {"pearson": 0, "spearman": 0, "metric": 0}
+        values = regression().evaluate((value + steps * 100.0 * resolution).astype(np.float32), steps)
+    assert values == pytest.approx({"pearson": 1, "spearman": 1, "metric": 1}, abs=1e-3)
+
+
+def test_labels_are_never_taken_for_rounded_ones():
+    labels = 2020 + np.array([0, 1, 2, 3, 5]) * 1e-5
+    assert regression().evaluate(np.array([0, 1, 2, 3, 5.0]), labels)["metric"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
