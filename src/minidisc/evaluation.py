@@ -11,7 +11,7 @@ from minidisc.config import EvaluateSettings, ExportSettings
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.prediction import predict
-from minidisc.tasks import Task, collator, encode_for, label_array, load_data, model_outputs, unnamed_warning
+from minidisc.tasks import Cut, Task, collator, encode_for, label_array, load_data, model_outputs, unnamed_warning
 from minidisc.teachers import Loaded, check_kind, check_length, check_tokens, kind_of, load_config, load_model
 
 
@@ -45,7 +45,10 @@ class Evaluation:
         loaded = load_model(settings.model, settings.trust_remote_code, kind=data.task.kind)
         check_length(config, min(settings.max_length, loaded.tokenizer.model_max_length))
         _check_trained(settings.model, loaded)
-        rows = encode_for(data.task, data.validation, loaded.tokenizer, settings.max_length)
+        cut = Cut()
+        rows = encode_for(data.task, data.validation, loaded.tokenizer, settings.max_length, cut)
+        if line := cut.told(data.splits["validation"]):
+            logging.getLogger("minidisc").warning(line)
         check_tokens(loaded, rows, data.splits["validation"])
         return cls(loaded, data.task, rows, data.splits["validation"], outputs)
 

@@ -38,7 +38,7 @@ from minidisc.runs import (
     trained_with,
     training_folder,
 )
-from minidisc.tasks import CAUSAL_LM, Task, encode_for, label_array, load_data
+from minidisc.tasks import CAUSAL_LM, Cut, Task, encode_for, label_array, load_data
 from minidisc.teachers import (
     check_length,
     check_tokens,
@@ -49,6 +49,7 @@ from minidisc.teachers import (
 )
 from minidisc.values import settings_from
 
+_logger = logging.getLogger("minidisc")
 # Beside the model: by it a resumed training is known to be finished. It names no files: models are published.
 _RECORD = "finetune.json"
 # What transformers calls the kinds of sequence classification.
@@ -140,18 +141,21 @@ def _finetune(
         note(f"{folder} is complete already.")
         return result
     check_length(loaded.model.config, min(settings.max_length, loaded.tokenizer.model_max_length))
-    train, validation = (
-        encode_for(task, rows, loaded.tokenizer, settings.max_length) for rows in (data.train, data.validation)
-    )
-    for rows, split in ((train, "train"), (validation, "validation")):
-        check_tokens(loaded, rows, data.splits[split])
+    encoded = {}
+    for split, rows in (("train", data.train), ("validation", data.validation)):
+        cut = Cut()
+        encoded[split] = encode_for(task, rows, loaded.tokenizer, settings.max_length, cut)
+        check_tokens(loaded, encoded[split], data.splits[split])
+        if line := cut.told(data.splits[split]):
+            _logger.warning(line)
+    train, validation = encoded["train"], encoded["validation"]
     if not resume and work.exists():
         remove_run(work)
     check_disk(folder, disk_of_training(settings, sum(p.numel() for p in loaded.model.parameters())), work)
     settings = settled(settings, work)
     open_run(settings, fingerprints, resume, folder=work)
     for line in trained_with(work, more=True)[1]:
-        logging.getLogger("minidisc").warning(line)
+        _logger.warning(line)
     trainer = _FinetuneTrainer(
         loaded.model,
         ResumableArguments(**trainer_arguments(settings, work)),

@@ -72,6 +72,7 @@ class Preparation:
         listener: is told what happens.
         targets: all target sparsities, if not the settings' alone.
         draw: seed that draws the ``max_train_rows``, if not the settings'.
+        again: whether there was one of the same rows before, so that what there is to say of them was said.
 
     Raises:
         UserError: something given cannot be used.
@@ -83,6 +84,7 @@ class Preparation:
         listener: Listener,
         targets: tuple[float, ...] = (),
         draw: int | None = None,
+        again: bool = False,
     ) -> None:
         self.settings, self.listener = settings, listener
         self._begun = time.perf_counter(), time.process_time()
@@ -109,6 +111,9 @@ class Preparation:
         self.rows.encode(self.task, self.loaded.tokenizer)
         for use, row in self.rows.counts().items():
             check_tokens(self.loaded, self.rows[use], row["source"])
+        for source, cut in self.rows.cuts.items():
+            if (line := cut.told(source)) and not again:
+                listener.warn(line)
         self._whole_sizes: Sizes | None = None
         self._teacher_logits: dict[str, np.ndarray] = {}
         self.vocabulary = self._trim_vocabulary() if settings.trim_vocabulary else None

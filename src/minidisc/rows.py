@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from minidisc.config import CompressSettings
 from minidisc.errors import UserError
-from minidisc.tasks import MINIMUM_TRAIN_ROWS, Task, TaskData, encode_for, hold_out
+from minidisc.tasks import MINIMUM_TRAIN_ROWS, Cut, Task, TaskData, encode_for, hold_out
 
 SELECTION_MAXIMUM = 2000
 REST_OF = "the rest of "
@@ -31,9 +31,11 @@ class Rows(Mapping[str, datasets.Dataset]):
 
     Attributes:
         tokens_fingerprint: hash of the rows' tokens, once they are encoded.
+        cuts: what is cut off the rows of each file or split, once they are encoded.
     """
 
     tokens_fingerprint: str
+    cuts: dict[str, Cut]
 
     def __init__(
         self, settings: CompressSettings, data: TaskData, note: Callable[[str], None], draw: int | None = None
@@ -64,15 +66,21 @@ class Rows(Mapping[str, datasets.Dataset]):
             )
         self._settings = settings
         self._texts = {"train": train, "selection": selection, "validation": validation}
-        self._sources, self._of_training = sources, of_training
+        self._sources, self._of_training, self._splits = sources, of_training, data.splits
         self._encoded: dict[str, datasets.Dataset] = {}
 
     def encode(self, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:
         """Turn texts into tokens, and draw the rows that calibrate; again with another tokenizer."""
-        settings = self._settings
+        settings, texts = self._settings, self._texts
+        cuts = {split: Cut() for split in self._splits}
+        counted = {use: cuts["train" if use in self._of_training else "validation"] for use in texts}
+        if texts["selection"] is texts["validation"]:
+            del counted["selection"]
         self._encoded = {
-            name: encode_for(task, texts, tokenizer, settings.max_length) for name, texts in self._texts.items()
+            use: encode_for(task, rows, tokenizer, settings.max_length, counted.get(use))
+            for use, rows in texts.items()
         }
+        self.cuts = {self._splits[split]: cut for split, cut in cuts.items()}
         self.tokens_fingerprint = _fingerprint(self.values())
         train, own = self["train"], settings.importance_on == "teacher"
         usable = [index for index, known in enumerate(has_labels(train)) if known or own]

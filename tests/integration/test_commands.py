@@ -1,5 +1,6 @@
 """The commands as a user gives them, in this process; `test_bad_input` has their errors."""
 
+import csv
 import json
 import os
 import subprocess
@@ -295,6 +296,38 @@ def test_evaluate_says_what_it_takes_outputs_without_names_for(tmp_path, caplog)
         caplog.clear()
         main(["evaluate", *flags])
         assert ("no names; its outputs are taken to be contra, pro, in this order." in caplog.text) is said
+
+
+def test_rows_that_are_cut_are_counted(workplace, tmp_path, caplog, capsys, small):
+    rows = ("--train-file", workplace / "train.csv", "--validation-file", workplace / "validation.csv")
+    model = (
+        "--model",
+        workplace / "backbone",
+        "--epochs",
+        "1",
+        "--device",
+        "cpu",
+        "--output-dir",
+        tmp_path / "teacher",
+    )
+    commands = {
+        "finetune": (*model, *rows),
+        "evaluate": ("--model", workplace / "teacher", *rows[2:]),
+        "compress": (*small, "--dry-run", "--output-dir", tmp_path / "run"),
+    }
+    for command, flags in commands.items():
+        caplog.clear()
+        main([command, *map(str, flags), "--max-length", "10", "--quiet"])
+        said = caplog.text + capsys.readouterr().err
+        for name, count in (("train", 160), ("validation", 60)):
+            with (workplace / f"{name}.csv").open(encoding="utf-8") as file:
+                longer = sum(len(row["text"].split()) > 8 for row in csv.DictReader(file))
+            line = f"{longer} of {count} rows of {name}.csv are longer than --max-length 10 tokens and were cut."
+            assert 0 < longer < count
+            assert said.count(line) == (name == "validation" or command != "evaluate"), (command, name)
+    caplog.clear()
+    main(["evaluate", *map(str, commands["evaluate"]), "--max-length", "16"])
+    assert "were cut" not in caplog.text
 
 
 def test_classes_that_are_numbers_in_another_order(tmp_path, capsys):

@@ -124,6 +124,22 @@ def test_readable_rows():
         assert Rows(given, data, print).readable("validation")[0] == first
 
 
+@pytest.mark.parametrize(
+    ("labels", "settings", "expected"),
+    [
+        ([0, 1] * 40, {}, {"t": (80, 80), "v": (40, 40)}),
+        ([0, 1] * 40, {"select_on": "validation"}, {"t": (80, 80), "v": (40, 40)}),
+        ([None] * 80, {}, {"t": (80, 80), "v": (40, 40)}),
+    ],
+    ids=["held out", "the validation rows", "half of the validation rows"],
+)
+def test_what_is_cut_off_is_counted_once_for_each_file(labels, settings, expected):
+    short = tiny_tokenizer()
+    short.model_max_length = 3  # one word
+    rows = rows_of(labels, short, **settings)[0]
+    assert {source: (cut.cut, cut.rows) for source, cut in rows.cuts.items()} == expected
+
+
 def test_the_fingerprint_of_tokens_is_of_every_token_and_of_where_rows_end():
     cut = tiny_tokenizer()
     cut.model_max_length = 3

@@ -80,7 +80,7 @@ class _Comparison:
             for method in self.methods
             for target in settings.target_sparsities
         ]
-        first = self._prepare(settings.seeds[0])
+        first = self._prepare(settings.seeds[0], again=False)
         for cell in cells:
             first.check(cell)
         missing = self._missing(self._cells())
@@ -157,12 +157,12 @@ class _Comparison:
             found.append((job.settings, [(job.key_of_first(one), one), *later]))
         return disk_of_cells(first.shape, found, first.stored_lengths)
 
-    def _prepare(self, seed: int) -> Preparation:
+    def _prepare(self, seed: int, again: bool = True) -> Preparation:
         settings, targets = self.settings, self.settings.target_sparsities
         own = {f.name: getattr(settings, f.name) for f in dataclasses.fields(CompressSettings)}
         # Every cell's own settings are checked too; this target is what they have in common.
         shared = CompressSettings(**{**own, "target_sparsity": max(targets), "seed": seed})
-        return Preparation(shared, self.listener, targets, draw=settings.seed)
+        return Preparation(shared, self.listener, targets, draw=settings.seed, again=again)
 
     def _ranked(self, seed: int) -> Preparation:
         """The preparation of a seed, its teacher ordered; one at a time is kept in memory.

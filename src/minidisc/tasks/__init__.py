@@ -2,7 +2,7 @@
 
 from minidisc.tasks.benchmarks import BENCHMARKS
 from minidisc.tasks.documents import CAUSAL_LM
-from minidisc.tasks.encoding import collator, encode, encode_for, label_array, no_padding, pack
+from minidisc.tasks.encoding import Cut, collator, encode, encode_for, label_array, no_padding, pack
 from minidisc.tasks.glue import GLUE
 from minidisc.tasks.labels import align_labels, model_outputs, unnamed_warning
 from minidisc.tasks.loading import MINIMUM_TRAIN_ROWS, TaskData, load_data
@@ -17,6 +17,7 @@ __all__ = [
     "GLUE",
     "METRICS",
     "MINIMUM_TRAIN_ROWS",
+    "Cut",
     "Kind",
     "Task",
     "TaskData",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
-from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers import BatchEncoding, DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from minidisc.errors import UserError
 from minidisc.tasks.documents import CAUSAL_LM
@@ -20,20 +21,50 @@ IGNORED = -100
 _NOT_INPUTS = ("label", "length", "first_tokens")
 
 
+@dataclass
+class Cut:
+    """What was cut off the rows of one source, all together; `encode` counts it.
+
+    Attributes:
+        limit: tokens that a row has at most.
+        own: whether that is ``--max-length``, and not what the tokenizer allows.
+        rows: how many there are.
+        cut: how many of them are longer.
+        words: of rows of words, how many were cut off.
+    """
+
+    limit: int = 0
+    own: bool = True
+    rows: int = 0
+    cut: int = 0
+    words: int = 0
+
+    def told(self, source: str) -> str | None:
+        """A line that says so; None where nothing was cut off."""
+        if not self.cut:
+            return None
+        limit = f"--max-length {self.limit}" if self.own else f"the tokenizer's model_max_length of {self.limit}"
+        words = f"; {self.words} of their words were cut off, and count as predicted O" if self.words else ""
+        return f"{self.cut} of {self.rows} rows of {source} are longer than {limit} tokens and were cut{words}."
+
+
 def encode_for(
-    task: Task, rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, length: int
+    task: Task, rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, length: int, cut: Cut | None = None
 ) -> datasets.Dataset:
-    """Tokens of a task's rows: as `pack` makes them for language modelling, else as `encode` does."""
-    return (pack if task.kind == CAUSAL_LM else encode)(rows, tokenizer, length)
+    """Tokens of a task's rows: as `pack` makes them for language modelling, which cuts none off, else as `encode`."""
+    return pack(rows, tokenizer, length) if task.kind == CAUSAL_LM else encode(rows, tokenizer, length, cut)
 
 
-def encode(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int) -> datasets.Dataset:
+def encode(
+    rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int, cut: Cut | None = None
+) -> datasets.Dataset:
     """Tokenise rows, truncated but not padded.
 
     Args:
         rows: columns ``text_a``, ``text_b`` if rows are pairs, or ``words``; and perhaps ``label``.
         tokenizer: the teacher's; for words a fast one.
         max_length: tokens a row is cut to, special tokens included; at most what the tokenizer's model takes.
+        cut: what was cut off is added to it.
 
     Returns:
         What the tokenizer produces (``input_ids``, ``attention_mask``, perhaps ``token_type_ids``), ``label`` if
@@ -46,11 +77,16 @@ def encode(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_lengt
     """
     # Without a limit of its own, a tokenizer's model_max_length is 1e30.
     limit = int(min(max_length, tokenizer.model_max_length))
+    cut = Cut() if cut is None else cut
+    cut.limit, cut.own = limit, limit == max_length
+    cut.rows += len(rows)
     if "words" in rows.column_names:
-        columns = _encode_words(rows["words"][:], tokenizer, limit)
+        columns = _encode_words(rows["words"][:], tokenizer, limit, cut)
     else:
-        pairs = rows["text_b"][:] if "text_b" in rows.column_names else None
-        columns = dict(tokenizer(rows["text_a"][:], pairs, truncation=True, max_length=limit))
+        texts = [rows[name][:] for name in ("text_a", "text_b") if name in rows.column_names]
+        encoded = tokenizer(*texts, truncation=True, max_length=limit)
+        cut.cut += _longer(encoded, texts, tokenizer, limit)
+        columns = dict(encoded)
     columns["length"] = [len(tokens) for tokens in columns["input_ids"]]
     if "label" in rows.column_names:
         columns["label"] = rows["label"][:]
@@ -151,13 +187,26 @@ def label_array(rows: datasets.Dataset) -> np.ndarray:
     return array
 
 
-def _encode_words(words: list[list[str]], tokenizer: PreTrainedTokenizerBase, limit: int) -> dict[str, list]:
+def _longer(encoded: BatchEncoding, texts: list[list[str]], tokenizer: PreTrainedTokenizerBase, limit: int) -> int:
+    """How many rows have more tokens than they were cut to."""
+    if encoded.encodings is not None:
+        return sum(bool(row.overflowing) for row in encoded.encodings)
+    # A tokenizer of Python keeps nothing of what it cuts off.
+    full = [row for row, tokens in enumerate(encoded["input_ids"]) if len(tokens) >= limit]
+    whole = tokenizer(*([column[row] for row in full] for column in texts), verbose=False)["input_ids"] if full else []
+    return sum(len(tokens) > limit for tokens in whole)
+
+
+def _encode_words(words: list[list[str]], tokenizer: PreTrainedTokenizerBase, limit: int, cut: Cut) -> dict[str, list]:
     if not tokenizer.is_fast:
         raise UserError(
             "the tokenizer cannot tell which word a token is of; token classification needs one with a tokenizer.json."
         )
     given = [[*row[:1], *(f" {word}" for word in row[1:])] for row in words] if joins_words(tokenizer) else words
     encoded = tokenizer(given, is_split_into_words=True, truncation=True, max_length=limit)
+    for row in filter(lambda row: row.overflowing, encoded.encodings or ()):
+        cut.cut += 1
+        cut.words += len({word for rest in row.overflowing for word in rest.word_ids} - {*row.word_ids})
     is_blank = cache(lambda token: not str(tokenizer.decode([token])).strip())
     first = [
         _first_tokens(encoded.word_ids(row), tokens, len(words[row]), is_blank)

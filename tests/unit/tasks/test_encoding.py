@@ -4,10 +4,10 @@ import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerFast, RobertaTokenizer
+from transformers import CanineTokenizer, PreTrainedTokenizerFast, RobertaTokenizer
 
 from minidisc.errors import UserError
-from minidisc.tasks import collator, encode, label_array
+from minidisc.tasks import Cut, collator, encode, label_array
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefgh"]
 TEXTS = ["a b c", "d", "e f g h a b", "c c"]
@@ -286,3 +286,35 @@ def test_a_words_label_stands_behind_a_space_that_is_a_token_of_its_own(kind):
         pieces = [piece.replace("\u2581", "_").replace("\u0120", "_") for piece in pieces]
         assert [pieces[token].lstrip("_") or "_" for token in row["first_tokens"]] == first
         assert all(pieces[token - 1] == "_" for token in row["first_tokens"][1:] if pieces[token] in "91")
+
+
+@pytest.mark.parametrize("kind", ["one text", "pairs", "words", "words, cut on the left", "a tokenizer of Python"])
+def test_what_is_cut_off_is_counted(kind):
+    ours, limit, columns = tokenizer(), 5, {"text_a": [*TEXTS, "e f g"]}
+    if kind == "pairs":
+        columns, limit = {"text_a": [*TEXTS, "e"], "text_b": [*PAIRS, "f g h a"]}, 8
+    elif kind == "a tokenizer of Python":
+        ours = CanineTokenizer()
+        columns["text_a"] = ["abc", "abcd", "", "ab"]
+    elif kind.startswith("words"):
+        ours = pieces_tokenizer()
+        ours.truncation_side = "left" if "left" in kind else "right"
+        # A word of several pieces may lose one; of one the tokenizer makes nothing anyway.
+        columns = {"words": [["a"] * 3, ["a"] * 4, ["a"] * 5, ["ab", "ab"], ["a", "\u200d", "a", "a", "a"]]}
+    given = datasets.Dataset.from_dict(columns)
+    whole, cut = encode(given, ours, 128), Cut()
+    encode(given, ours, limit, cut)
+    assert (cut.rows, cut.cut) == (len(given), sum(length > limit for length in whole["length"]))
+    assert (cut.cut, cut.words) == {"o": (1, 0), "p": (2, 0), "w": (4, 4), "a": (1, 0)}[kind[0]]
+
+
+def test_what_is_said_of_rows_that_are_cut():
+    assert Cut(128, True, 60).told("dev.csv") is None
+    line = "2 of 60 rows of dev.csv are longer than --max-length 128 tokens and were cut"
+    assert Cut(128, True, 60, 2).told("dev.csv") == f"{line}."
+    assert Cut(128, True, 60, 2, 7).told("dev.csv") == (
+        f"{line}; 7 of their words were cut off, and count as predicted O."
+    )
+    cut = Cut()
+    encode(rows_of(), tokenizer(model_max_length=6), 128, cut)
+    assert "the tokenizer's model_max_length of 6 tokens" in cut.told("dev.csv")
