@@ -25,6 +25,7 @@ from minidisc.losses import Outputs, Truth, label_loss
 from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
+from minidisc.refusals import teacher_warnings
 from minidisc.resumable import ResumableTrainer
 from minidisc.runs import (
     check_new,
@@ -170,6 +171,10 @@ def _finetune(
     loaded.model.load_state_dict(trainer.best_state(0))
     best = trainer.best[0]
     assert best is not None
+    # Its classifier is trained by now, so none of its weights are fresh.
+    labels, names_of_outputs = label_array(validation), loaded.model.config.id2label
+    for line in teacher_warnings(task, best.metrics["metric"], labels, (), names_of_outputs):
+        _logger.warning(line)
     with new_folder(folder) as temporary:
         if loaded.model.config.model_type.startswith(STUDENT_PREFIX):
             write_small(loaded.model, loaded.tokenizer, temporary)

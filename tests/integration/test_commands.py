@@ -330,6 +330,15 @@ def test_rows_that_are_cut_are_counted(workplace, tmp_path, caplog, capsys, smal
     assert "were cut" not in caplog.text
 
 
+def test_finetune_says_that_a_teacher_has_learnt_nothing(workplace, tmp_path, caplog):
+    rows = ("--train-file", workplace / "train.csv", "--validation-file", workplace / "validation.csv")
+    for rate, said in (("1e-9", True), ("3e-3", False)):
+        flags = (*rows, "--model", workplace / "backbone", "--epochs", "12", "--batch-size", "16", "--device", "cpu")
+        caplog.clear()
+        main(["finetune", *map(str, flags), "--learning-rate", rate, "--output-dir", str(tmp_path / rate), "--quiet"])
+        assert ("on 60 rows where chance is 0.500: it is not fine-tuned" in caplog.text) is said
+
+
 def test_classes_that_are_numbers_in_another_order(tmp_path, capsys):
     model = tiny.backbone(num_labels=2, id2label={0: "1", 1: "0"})
     with torch.no_grad():
