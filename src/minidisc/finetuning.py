@@ -142,6 +142,8 @@ def _finetune(
         note(f"{folder} is complete already.")
         return result
     check_length(loaded.model.config, min(settings.max_length, loaded.tokenizer.model_max_length))
+    if line := data.warning():
+        _logger.warning(line)
     encoded = {}
     for split, rows in (("train", data.train), ("validation", data.validation)):
         cut = Cut()

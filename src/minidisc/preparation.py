@@ -111,8 +111,8 @@ class Preparation:
         self.rows.encode(self.task, self.loaded.tokenizer)
         for use, row in self.rows.counts().items():
             check_tokens(self.loaded, self.rows[use], row["source"])
-        for source, cut in self.rows.cuts.items():
-            if (line := cut.told(source)) and not again:
+        for line in () if again else (data.warning(), *(cut.told(source) for source, cut in self.rows.cuts.items())):
+            if line is not None:
                 listener.warn(line)
         self._whole_sizes: Sizes | None = None
         self._teacher_logits: dict[str, np.ndarray] = {}

@@ -339,6 +339,16 @@ def test_finetune_says_that_a_teacher_has_learnt_nothing(workplace, tmp_path, ca
         assert ("on 60 rows where chance is 0.500: it is not fine-tuned" in caplog.text) is said
 
 
+def test_rows_that_are_trained_on_and_evaluated_are_told(workplace, tmp_path, caplog, capsys, small):
+    rows = ("--train-file", workplace / "train.csv", "--validation-file", workplace / "train.csv")
+    line = "160 of 160 validation rows (train.csv) have texts that the training rows (train.csv) have too"
+    main(["compress", *map(str, (*small, *rows, "--dry-run", "--quiet", "--output-dir", tmp_path / "run"))])
+    assert capsys.readouterr().err.count(line) == 1
+    flags = (*rows, "--model", workplace / "backbone", "--max-steps", "1", "--device", "cpu")
+    main(["finetune", *map(str, flags), "--output-dir", str(tmp_path / "teacher"), "--quiet"])
+    assert caplog.text.count(line) == 1
+
+
 def test_classes_that_are_numbers_in_another_order(tmp_path, capsys):
     model = tiny.backbone(num_labels=2, id2label={0: "1", 1: "0"})
     with torch.no_grad():

@@ -23,6 +23,11 @@ from minidisc.tasks.task import Kind, Task
 from minidisc.tasks.words import read_tagged
 
 MINIMUM_TRAIN_ROWS = 16
+KNOWN_SHARE = 0.1
+"""The share of validation rows with a training row's text beyond which there is a warning.
+
+A tenth of rows that are known by heart lifts an accuracy of 0.9 by a point at most; benchmarks have some by chance.
+"""
 
 
 @dataclass
@@ -37,6 +42,7 @@ class TaskData:
         validation: as ``train``, every row labelled.
         splits: ``train`` and ``validation`` to the name of the file or the Hub's split that was read.
         fingerprint: hash of the rows, the same in every process.
+        known: how many validation rows have the text, or the texts, of a training row; 0 if it was not counted.
     """
 
     task: Task
@@ -44,6 +50,17 @@ class TaskData:
     validation: datasets.Dataset | None
     splits: dict[str, str]
     fingerprint: str
+    known: int = 0
+
+    def warning(self) -> str | None:
+        """What is to be said of validation rows whose texts are trained on; None if they are few."""
+        count = len(self.validation or ())
+        if self.known <= KNOWN_SHARE * count:
+            return None
+        return (
+            f"{self.known} of {count} validation rows ({self.splits['validation']}) have texts that the training rows "
+            f"({self.splits['train']}) have too; their figures say little about new text."
+        )
 
 
 def load_data(
@@ -107,6 +124,7 @@ def load_data(
         validation=data.get("validation"),
         splits={split: source.split for split, source in sources.items()},
         fingerprint=_fingerprint(task, data),
+        known=_known(**data) if len(data) == 2 and not settings.stream else 0,
     )
 
 
@@ -140,6 +158,18 @@ def _check_labels(task: Task, labels: Iterable, source: Source) -> None:
         label = present.pop()
         text = repr(task.label_names[int(label)]) if task.label_names else f"{label:g}"
         raise UserError(f"{source.name}: all labels are the same ({text}); at least two different ones are needed.")
+
+
+def _known(train: datasets.Dataset, validation: datasets.Dataset) -> int:
+    """How many validation rows have all of the text of a training row; labels may differ."""
+
+    def hashes(rows: datasets.Dataset) -> list[int]:
+        columns = [rows[name][:] for name in ("text_a", "text_b", "words") if name in rows.column_names]
+        # Hashes alone: of a large corpus the texts would be in memory once more.
+        return [hash(tuple(map(str, row))) for row in zip(*columns, strict=True)]
+
+    seen = {*hashes(train)}
+    return sum(text in seen for text in hashes(validation))
 
 
 def _fingerprint(task: Task, data: dict[str, datasets.Dataset]) -> str:

@@ -225,6 +225,37 @@ def test_names_do_not_depend_on_the_rows_drawn(tmp_path):
     assert len(data.task.label_names) == 4
 
 
+@pytest.mark.parametrize("kind", ["texts", "pairs", "words", "documents"])
+def test_validation_rows_whose_texts_are_trained_on_are_counted(tmp_path, kind):
+    def of(dev, **settings):
+        files = {}
+        for name, texts in (("train", TEXTS), ("dev", dev)):
+            columns = {"text": texts, "label": cycle(0, 1)}
+            if kind == "pairs":
+                columns = {"premise": ["same"] * len(texts), "hypothesis": texts, "label": cycle(0, 1)}
+            elif kind == "words":
+                columns = {"tokens": [text.split() for text in texts], "ner_tags": [["B-A", "O"]] * len(texts)}
+            elif kind == "documents":
+                columns = {"text": texts}
+            files[name] = jsonl(tmp_path / f"{name}.jsonl", **columns)
+        task = {"pairs": {"text_columns": ("premise", "hypothesis")}, "documents": {"task": "causal-lm"}}.get(kind, {})
+        return load_data(DataSettings(train_file=files["train"], validation_file=files["dev"], **task, **settings))
+
+    new = [f"new {number}" for number in range(18)]
+    # A tenth may be there by chance, and is no more than a tenth.
+    assert (of([*new, *TEXTS[:2]]).known, of([*new, *TEXTS[:2]]).warning()) == (2, None)
+    most = of([*new[:17], *TEXTS[:2], TEXTS[0]])
+    assert most.known == 3
+    assert most.warning() == (
+        "3 of 20 validation rows (dev.jsonl) have texts that the training rows (train.jsonl) have too; their figures "
+        "say little about new text."
+    )
+    if kind == "texts":
+        assert of(TEXTS).known == 20
+        streamed = of(TEXTS, stream=True, max_train_rows=20, label_column="label")
+        assert (streamed.known, streamed.warning()) == (0, None)
+
+
 def test_fingerprint(tmp_path):
     def of(labels, *arguments, **settings):
         return own(tmp_path, labels, *arguments, **settings).fingerprint
