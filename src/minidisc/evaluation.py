@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from minidisc.config import EvaluateSettings, ExportSettings
+from minidisc.config import MAX_LENGTH, EvaluateSettings, ExportSettings
 from minidisc.devices import resolve_device
 from minidisc.errors import UserError
+from minidisc.extraction import noted_length
 from minidisc.prediction import predict
 from minidisc.tasks import Cut, Task, collator, encode_for, label_array, load_data, model_outputs, unnamed_warning
 from minidisc.teachers import Loaded, check_kind, check_length, check_tokens, kind_of, load_config, load_model
@@ -20,7 +21,8 @@ class Evaluation:
     """A saved model and the validation rows it is scored on.
 
     ``rows`` are encoded; ``source`` is the file or split they are from; ``outputs`` are the model's outputs that the
-    task's labels stand for, in their order; None for all.
+    task's labels stand for, in their order; None for all. ``length`` is the ``--max-length`` that they were encoded
+    with, and ``length_from`` who says so: ``given`` (the user), ``model`` (its training) or ``default``.
     """
 
     loaded: Loaded
@@ -28,6 +30,8 @@ class Evaluation:
     rows: Any
     source: str
     outputs: Sequence[int] | None
+    length: int
+    length_from: str
 
     @classmethod
     def load(cls, settings: EvaluateSettings | ExportSettings) -> Evaluation:
@@ -43,14 +47,19 @@ class Evaluation:
         if unnamed := unnamed_warning(data.task, config.id2label):
             logging.getLogger("minidisc").warning(unnamed)
         loaded = load_model(settings.model, settings.trust_remote_code, kind=data.task.kind)
-        check_length(config, min(settings.max_length, loaded.tokenizer.model_max_length))
+        length, length_from = settings.max_length, "given"
+        if length is None:
+            length, length_from = noted_length(config), "model"
+        if length is None:
+            length, length_from = MAX_LENGTH, "default"
+        check_length(config, min(length, loaded.tokenizer.model_max_length))
         _check_trained(settings.model, loaded)
         cut = Cut()
-        rows = encode_for(data.task, data.validation, loaded.tokenizer, settings.max_length, cut)
+        rows = encode_for(data.task, data.validation, loaded.tokenizer, length, cut)
         if line := cut.told(data.splits["validation"]):
             logging.getLogger("minidisc").warning(line)
         check_tokens(loaded, rows, data.splits["validation"])
-        return cls(loaded, data.task, rows, data.splits["validation"], outputs)
+        return cls(loaded, data.task, rows, data.splits["validation"], outputs, length, length_from)
 
     def logits(self, model: Any, batch_size: int) -> Any:
         """What `minidisc.prediction.predict` gives for ``model``, which may be another form of the loaded one."""
@@ -76,7 +85,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
 
     Returns:
         ``metrics`` (each of the task's, and ``metric``, their mean), ``rows`` (how many), ``source`` (which file or
-        split), ``parameters`` (of the model).
+        split), ``max_length`` (with which they were encoded), ``max_length_from`` (``given``, ``model``, where that
+        says how it was trained, or ``default``), ``parameters`` (of the model).
 
     Raises:
         UserError: if the model or the rows cannot be used.
@@ -88,5 +98,7 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         "metrics": evaluation.metrics(evaluation.logits(model, settings.batch_size)),
         "rows": len(evaluation.rows),
         "source": evaluation.source,
+        "max_length": evaluation.length,
+        "max_length_from": evaluation.length_from,
         "parameters": sum(p.numel() for p in model.parameters()),
     }

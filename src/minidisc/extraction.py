@@ -14,6 +14,9 @@ from minidisc.low_rank import student_state
 from minidisc.modeling.classes import build_narrow, build_plain
 from minidisc.subnetworks import SubnetworkSpec
 
+# Not max_length, which is what transformers' models generate.
+_LENGTH = "minidisc_max_length"
+
 
 def extract(model: Any, spec: SubnetworkSpec, state: dict[str, torch.Tensor] | None = None) -> Any:
     """Build the dense network of a sub-network.
@@ -59,6 +62,17 @@ def write_small(model: Any, tokenizer: Any, folder: Path) -> None:
     """The files of `save_small`, one by one into a folder that is there."""
     save_model(build_plain(model) or model, folder)
     tokenizer.save_pretrained(folder)
+
+
+def note_length(model: Any, length: float) -> None:
+    """Have a model's configuration say how many tokens the rows were cut to that it was trained on."""
+    setattr(model.config, _LENGTH, int(length))
+
+
+def noted_length(config: Any) -> int | None:
+    """What `note_length` has noted, if it has."""
+    length = getattr(config, _LENGTH, None)
+    return length if isinstance(length, int) and length > 0 else None
 
 
 def save_model(model: Any, folder: Path) -> None:

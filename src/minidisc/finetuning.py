@@ -18,7 +18,7 @@ from minidisc.config import FinetuneSettings
 from minidisc.devices import moved
 from minidisc.disk import check_disk, disk_of_training
 from minidisc.errors import UserError
-from minidisc.extraction import save_model, write_small
+from minidisc.extraction import note_length, save_model, write_small
 from minidisc.files import new_folder, read_json, write_json
 from minidisc.finetuned_card import write_finetuned_card
 from minidisc.losses import Outputs, Truth, label_loss
@@ -141,7 +141,9 @@ def _finetune(
         result = _finished(settings, fingerprints, work)
         note(f"{folder} is complete already.")
         return result
-    check_length(loaded.model.config, min(settings.max_length, loaded.tokenizer.model_max_length))
+    length = min(settings.max_length, loaded.tokenizer.model_max_length)
+    check_length(loaded.model.config, length)
+    note_length(loaded.model, length)
     if line := data.warning():
         _logger.warning(line)
     encoded = {}

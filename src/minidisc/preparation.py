@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from minidisc.architectures import architecture_for
-from minidisc.config import CompressSettings, DataSettings, documents_to_write
+from minidisc.config import CompressSettings, RowSettings, documents_to_write
 from minidisc.contrast import contrast
 from minidisc.devices import resolve_device
 from minidisc.errors import ChangedError
+from minidisc.extraction import note_length
 from minidisc.importance import Importance
 from minidisc.listening import Listener
 from minidisc.low_rank import check_rank, factorise
@@ -50,7 +51,7 @@ from minidisc.writing import open_texts, write_documents
 
 # Beside where the rows are, what decides which go where, and what is cut.
 _BASE = (
-    *(f.name for f in dataclasses.fields(DataSettings)),
+    *(f.name for f in dataclasses.fields(RowSettings)),
     "seed",
     "batch_size",
     "select_on",
@@ -100,6 +101,8 @@ class Preparation:
         check_kind(config, self.task.kind)
         self.outputs = model_outputs(self.task, config)
         self.loaded: Loaded = load_model(settings.teacher, settings.trust_remote_code, kind=self.task.kind)
+        # All that is cut out of the teacher has its configuration.
+        note_length(self.loaded.model, min(settings.max_length, self.loaded.tokenizer.model_max_length))
         self.device = resolve_device(settings.device)
         self.loaded.model.to(self.device)
         self.fingerprints = {

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -57,6 +58,8 @@ def test_finetune_compress_evaluate(workplace, tmp_path, capsys, small):
     answer = json.loads(run(capsys, "evaluate", *flags, "--json"))
     assert answer["metrics"] == results["student"]["metrics"]
     assert answer["parameters"] == results["student"]["sizes"]["all"]
+    # As it was compressed, which is not as its teacher was trained.
+    assert (answer["max_length"], answer["max_length_from"]) == (16, "model")
     assert f"accuracy {answer['metrics']['accuracy']:.3f} on 60 rows" in run(capsys, "evaluate", *flags)
 
 
@@ -347,6 +350,32 @@ def test_rows_that_are_trained_on_and_evaluated_are_told(workplace, tmp_path, ca
     flags = (*rows, "--model", workplace / "backbone", "--max-steps", "1", "--device", "cpu")
     main(["finetune", *map(str, flags), "--output-dir", str(tmp_path / "teacher"), "--quiet"])
     assert caplog.text.count(line) == 1
+
+
+def test_evaluate_cuts_rows_as_the_models_training_did(workplace, tmp_path, capsys):
+    shutil.copytree(workplace / "teacher", tmp_path / "teacher")
+    file = tmp_path / "teacher" / "config.json"
+    config = json.loads(file.read_text())
+    # Whoever generates text with transformers reads max_length.
+    assert config.pop("minidisc_max_length") == 16
+    assert "max_length" not in config
+    for written, flags, expected in (
+        ({"minidisc_max_length": 16}, (), (16, "model")),
+        ({"minidisc_max_length": 6}, (), (6, "model")),
+        ({"minidisc_max_length": 6}, ("--max-length", "16"), (16, "given")),
+        ({"minidisc_max_length": "long"}, ("--max-length", "16"), (16, "given")),
+    ):
+        file.write_text(json.dumps({**config, **written}))
+        evaluated = ("evaluate", "--model", tmp_path / "teacher", "--validation-file", workplace / "validation.csv")
+        found = json.loads(run(capsys, *evaluated, *flags, "--json"))
+        assert (found["max_length"], found["max_length_from"]) == expected
+        assert (found["metrics"]["accuracy"] > 0.9) is (expected[0] == 16)
+        shown = run(capsys, *evaluated, *flags)
+        assert (f"validation.csv, --max-length {expected[0]} as in the model's training" in shown) is (not flags)
+    tiny.backbone(max_position_embeddings=128).save_pretrained(tmp_path / "foreign")
+    tiny.tokenizer().save_pretrained(tmp_path / "foreign")
+    found = json.loads(run(capsys, "evaluate", "--model", tmp_path / "foreign", *map(str, evaluated[3:]), "--json"))
+    assert (found["max_length"], found["max_length_from"]) == (128, "default")
 
 
 def test_classes_that_are_numbers_in_another_order(tmp_path, capsys):

@@ -238,8 +238,8 @@ def test_the_example_reads_the_tokens_that_the_model_was_trained_on(tmp_path, mo
     tokenizer.save_pretrained(tmp_path)
     config = SimpleNamespace(id2label=dict(enumerate("abcdef")))
     loaded = SimpleNamespace(tokenizer=tokenizer, model=SimpleNamespace(config=config))
-    settings = SimpleNamespace(format="onnx", max_length=6)
-    evaluation = SimpleNamespace(loaded=loaded, task=task, rows=rows)
+    settings = SimpleNamespace(format="onnx")
+    evaluation = SimpleNamespace(loaded=loaded, task=task, rows=rows, length=6)
     MODULE._write_example(settings, evaluation, {"onnx": tmp_path / "model.onnx"}, tmp_path)
     given = []
 

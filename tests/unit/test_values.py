@@ -90,7 +90,7 @@ def test_settings_made_in_python_are_converted_alike():
     ("cls", "values", "message"),
     [
         (FinetuneSettings, {"batch_size": [1]}, r"^settings: batch_size is \[1\]; int is expected\.$"),
-        (EvaluateSettings, {"max_length": None}, r"^settings: max_length is None; int is expected\.$"),
+        (EvaluateSettings, {"batch_size": None}, r"^settings: batch_size is None; int is expected\.$"),
         (ExportSettings, {"int8": "yes"}, r"^settings: int8 is 'yes'; bool is expected\.$"),
         (DataSettings, {"text_columns": 3}, r"^settings: text_columns is 3; tuple"),
         (TrainingSettings, {"epochs": "many"}, r"^settings: epochs is 'many'; float is expected\.$"),

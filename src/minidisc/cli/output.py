@@ -145,7 +145,11 @@ class Output:
         """Print what `minidisc.evaluation.evaluate` has found."""
         if self._answered(result):
             return
-        self._print(f"{model}: {metrics_line(result['metrics'])} on {result['rows']} rows of {result['source']}")
+        trained = f", --max-length {result['max_length']} as in the model's training"
+        self._print(
+            f"{model}: {metrics_line(result['metrics'])} on {result['rows']} rows of {result['source']}"
+            f"{trained if result['max_length_from'] == 'model' else ''}"
+        )
 
     def reported(self, file: Path) -> None:
         """Print where a report is."""

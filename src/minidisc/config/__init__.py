@@ -3,11 +3,12 @@
 from minidisc.config.budget import TARGETS, Budget
 from minidisc.config.compare import CompareSettings
 from minidisc.config.compress import CompressSettings, documents_to_write, sandwich_rule
-from minidisc.config.data import DataSettings
+from minidisc.config.data import MAX_LENGTH, DataSettings, RowSettings
 from minidisc.config.single_model import EvaluateSettings, ExportSettings, FinetuneSettings
 from minidisc.config.training import TrainingSettings
 
 __all__ = [
+    "MAX_LENGTH",
     "TARGETS",
     "Budget",
     "CompareSettings",
@@ -16,6 +17,7 @@ __all__ = [
     "EvaluateSettings",
     "ExportSettings",
     "FinetuneSettings",
+    "RowSettings",
     "TrainingSettings",
     "documents_to_write",
     "sandwich_rule",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from minidisc.config.budget import BUDGETS, DEFAULT_SPARSITY, TARGETS, Budget
-from minidisc.config.data import DataSettings
+from minidisc.config.data import RowSettings
 from minidisc.config.options import choice, flag, option, require
 from minidisc.config.training import TrainingSettings
 from minidisc.errors import UserError
@@ -27,7 +27,7 @@ SelectOn = Literal["train", "validation"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompressSettings(DataSettings, TrainingSettings):
+class CompressSettings(RowSettings, TrainingSettings):
     """`minidisc compress`: the main job."""
 
     # More and faster than for a teacher: what is left after pruning has more to learn.

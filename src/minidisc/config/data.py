@@ -6,10 +6,17 @@ from dataclasses import dataclass
 
 from minidisc.config.options import Settings, option, require
 
+MAX_LENGTH = 128
+"""Tokens that rows are cut to where nothing else is known."""
+_CUT_TO = (
+    "tokens a row is cut to (a word that is cut off counts as predicted O), or that documents are packed to "
+    "(causal-lm)"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings):
-    """Where the rows come from and how they become tokens."""
+    """Where the rows come from."""
 
     task: str | None = option(
         None,
@@ -26,11 +33,6 @@ class DataSettings(Settings):
         None, "one text column (for token classification, of lists of words), or two separated by a comma"
     )
     label_column: str | None = option(None, "column of labels, or of tag lists (default: 'label', 'ner_tags')")
-    max_length: int = option(
-        128,
-        "tokens a row is cut to (a word that is cut off counts as predicted O), or that documents are packed to "
-        "(causal-lm)",
-    )
     max_train_rows: int | None = option(None, "use only this many training rows, drawn with --seed")
     stream: bool = option(
         False,
@@ -40,7 +42,6 @@ class DataSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.max_length >= 4, f"--max-length is {self.max_length}; it must be at least 4.")
         if self.text_columns is not None:
             require(
                 1 <= len(self.text_columns) <= 2,
@@ -52,3 +53,30 @@ class DataSettings(Settings):
             not self.stream or rows is not None,
             "--stream needs --max-train-rows; give steps times rows in a batch for one pass without repetition.",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSettings(DataSettings):
+    """Where the rows come from and how they become tokens."""
+
+    max_length: int = option(MAX_LENGTH, _CUT_TO)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_length(self.max_length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsRowSettings(DataSettings):
+    """Where the rows come from, for a saved model that may know how they become tokens."""
+
+    max_length: int | None = option(None, f"{_CUT_TO} [as in the model's training, else {MAX_LENGTH}]")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.max_length is not None:
+            _check_length(self.max_length)
+
+
+def _check_length(length: int) -> None:
+    require(length >= 4, f"--max-length is {length}; it must be at least 4.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from minidisc.config.data import DataSettings
+from minidisc.config.data import ModelsRowSettings, RowSettings
 from minidisc.config.options import choice, option, require
 from minidisc.config.training import TrainingSettings
 
@@ -14,7 +14,7 @@ T5Form = Literal["encoder", "enct5", "encoder-decoder"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneSettings(DataSettings, TrainingSettings):
+class FinetuneSettings(RowSettings, TrainingSettings):
     """`minidisc finetune`: a pre-trained model and labelled rows in, a teacher out."""
 
     model: str = option(None, "folder or Hub id of the pre-trained model")
@@ -35,7 +35,7 @@ class FinetuneSettings(DataSettings, TrainingSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(DataSettings):
+class EvaluateSettings(ModelsRowSettings):
     """`minidisc evaluate`: a fine-tuned model and validation rows in, metrics out."""
 
     model: str = option(None, "folder or Hub id of the fine-tuned model")
@@ -52,7 +52,7 @@ class EvaluateSettings(DataSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportSettings(DataSettings):
+class ExportSettings(ModelsRowSettings):
     """`minidisc export`: a saved model and validation rows in, a model that runs without PyTorch out."""
 
     model: str = option(None, "folder or Hub id of a student, an assistant or any fine-tuned model")

@@ -27,7 +27,7 @@ def write_export_card(settings: ExportSettings, task: Task, record: dict[str, An
         "source": shown_name(settings.model),
         "task": asdict(task),
         "errors": {name: errors_of(engine["metrics"], record["rows"]["count"]) for name, engine in engines.items()},
-        "max_length": settings.max_length,
+        "max_length": record["rows"]["max_length"],
         "int8": settings.int8,
     }
     data = metadata(

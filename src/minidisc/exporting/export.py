@@ -60,12 +60,14 @@ def export(settings: ExportSettings, note: Callable[[str], None] = lambda line: 
         )
     if not evaluation.loaded.tokenizer.is_fast:
         raise UserError("the tokenizer has no tokenizer.json, which export needs; save it again as a fast tokenizer.")
+    if evaluation.length_from == "model":
+        note(f"--max-length {evaluation.length}, as in the model's training")
     with new_folder(folder) as temporary:
         files = _write_files(settings, evaluation, temporary, note)
         record = {
             "model": shown_name(settings.model),
             "format": settings.format,
-            "rows": {"source": evaluation.source, "count": len(evaluation.rows)},
+            "rows": {"source": evaluation.source, "count": len(evaluation.rows), "max_length": evaluation.length},
             **_measure(settings, evaluation, files, note),
             "machine": processor(),
             "versions": {**versions(), **{name: metadata.version(name) for name in _engine_packages(settings)}},
@@ -195,7 +197,7 @@ def _write_example(settings: ExportSettings, evaluation: Evaluation, files: dict
         file=repr(list(files.values())[-1].name),
         labels=repr([names[i] for i in range(len(names))]),
         columns=repr({name: _ENCODING[name] for name in _middle_rows(evaluation, 2)}),
-        max_length=int(min(settings.max_length, tokenizer.model_max_length)),
+        max_length=int(min(evaluation.length, tokenizer.model_max_length)),
         pad_id=tokenizer.pad_token_id,
         pad_token=repr(tokenizer.pad_token),
         pad_type_id=tokenizer.pad_token_type_id,
