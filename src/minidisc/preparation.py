@@ -370,9 +370,9 @@ class Preparation:
         self._whole_sizes = shape.sizes(shape.full())
         self.teacher_logits("validation")
         seen = {*self.rows.training_pieces().tolist()} | named_pieces(model)
-        if self.architecture.reserved_positions:
-            # Positions count from behind the padding's number.
-            seen.update(range(model.config.pad_token_id + 1))
+        if reserved := self.architecture.reserved_positions:
+            # The padding keeps its number, which positions count from.
+            seen.update(range(reserved(model.config)))
         self._kept_pieces = kept = needed_pieces(tokenizer, seen)
         found = {"kept": len(kept), "of": len(tokenizer), **dropped(self.rows["validation"]["input_ids"], kept)}
         trim_model(model, kept)

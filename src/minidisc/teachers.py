@@ -198,7 +198,9 @@ def check_length(config: Any, max_length: int) -> None:
     # DeBERTa may know nothing but how far apart two tokens are.
     if family not in FAMILIES or not getattr(config, "position_biased_input", True):
         return
-    positions = getattr(config, "max_position_embeddings", math.inf) - architecture_for(family).reserved_positions
+    positions = getattr(config, "max_position_embeddings", math.inf)
+    if reserved := architecture_for(family).reserved_positions:
+        positions -= reserved(config)
     if max_length > positions:
         raise UserError(f"--max-length is {max_length}, but the model has positions for {positions} tokens only.")
 

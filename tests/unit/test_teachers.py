@@ -4,6 +4,7 @@ import re
 from contextlib import nullcontext
 
 import pytest
+import torch
 from huggingface_hub import constants
 from tokenizers import normalizers
 from transformers import AutoConfig, AutoTokenizer
@@ -11,9 +12,29 @@ from transformers import AutoConfig, AutoTokenizer
 from minidisc.errors import UserError
 from minidisc.extraction import extract, save_model, save_small
 from minidisc.subnetworks import SubnetworkSpec
-from minidisc.teachers import fingerprint_of, from_pretrained, load_config, load_model, tokenizer_fingerprint
+from minidisc.teachers import (
+    check_length,
+    fingerprint_of,
+    from_pretrained,
+    load_config,
+    load_model,
+    tokenizer_fingerprint,
+)
 from tests.integration.fresh import run
-from tests.unit.families import BERT, GPT2, LLAMA, MATRIX, OPT, PAD, QWEN2, T5, tiny_tokenizer
+from tests.unit.families import (
+    BERT,
+    GPT2,
+    LLAMA,
+    MATRIX,
+    MPNET,
+    OPT,
+    PAD,
+    QWEN2,
+    ROBERTA,
+    T5,
+    XLM_ROBERTA,
+    tiny_tokenizer,
+)
 
 
 def saved(model, folder):
@@ -136,6 +157,24 @@ def test_a_length_that_is_text(tmp_path):
     file.write_text(json.dumps({**json.loads(file.read_text()), "model_max_length": "512"}))
     with pytest.raises(UserError, match=r"model_max_length in .* is '512'; write a number"):
         load_model(folder)
+
+
+@pytest.mark.parametrize("row", [ROBERTA, XLM_ROBERTA, MPNET], ids=lambda row: row.name)
+@pytest.mark.parametrize("pad", [0, 1, 3])
+def test_the_longest_row_is_the_one_that_the_model_has_positions_for(row, pad):
+    model = row.model(pad_token_id=pad, max_position_embeddings=14)
+
+    def runs(length):
+        try:
+            model(torch.full((1, length), 9))
+        except (IndexError, RuntimeError):
+            return False
+        return True
+
+    longest = next(length for length in range(14, 0, -1) if runs(length))
+    check_length(model.config, longest)
+    with pytest.raises(UserError, match=f"positions for {longest} tokens only"):
+        check_length(model.config, longest + 1)
 
 
 def with_config(folder, **changes):

@@ -88,8 +88,8 @@ class Architecture:
     """Name of the configuration's number of FFN neurons (see `full_neurons`)."""
     hidden: str = "hidden_size"
     """Name of the configuration's hidden size."""
-    reserved_positions: int = 0
-    """Position embeddings that no token can use."""
+    reserved_positions: Callable[[Any], int] | None = None
+    """From the configuration, how many position embeddings no token can use, if any."""
     head_count: str = ""
     """Name of the attention's attribute that holds the number of heads, if it has to be set."""
     head_width: str = ""

@@ -13,7 +13,8 @@ ARCHITECTURE = Architecture(
     attention_output="attention.attn.o",
     ffn_up="intermediate.dense",
     ffn_down="output.dense",
-    reserved_positions=2,
+    # Positions count from behind a padding that is 1, whatever the configuration says.
+    reserved_positions=lambda config: 2,
     attention="attention.attn",
     head_width="all_head_size",
     shared_bias="given",

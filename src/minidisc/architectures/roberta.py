@@ -14,5 +14,6 @@ ARCHITECTURE = Architecture(
     ffn_up="intermediate.dense",
     ffn_down="output.dense",
     attention="attention.self",
-    reserved_positions=2,
+    # Positions count from behind the padding's number.
+    reserved_positions=lambda config: (config.pad_token_id or 0) + 1,
 )
