@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from minidisc.errors import UserError
 from minidisc.modeling.classes import heads_of, register
 from minidisc.tasks import CAUSAL_LM, Kind, no_padding
 from minidisc.values import fingerprint
+from minidisc.weights import check_weights
 
 
 @dataclass
@@ -124,8 +125,8 @@ def load_model(
         config_changes: settings of the configuration to override.
 
     Raises:
-        UserError: anything missing or unreadable, weights of other shapes than the configuration's, a task that the
-            family has no class for, or a padding or end token that the model does not know.
+        UserError: anything missing or unreadable, weights that are not those of the configuration's model, a task that
+            the family has no class for, or a padding or end token that the model does not know.
     """
     config = config or load_config(source, trust_remote_code)
     _check_precision(config, source)
@@ -156,11 +157,11 @@ def load_model(
         )
     except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"cannot load weights (safetensors) from {source!r}: {_first_line(error)}") from None
-    _check_shapes(model, report["mismatched_keys"], new_head, source)
+    fresh = check_weights(model, report, new_head, source)
     if getattr(model.config, "use_cache", False) and not caches:
         model.config.use_cache = False
         model.saved_with_cache = True
-    return Loaded(model.eval(), tokenizer, sorted(report["missing_keys"]))
+    return Loaded(model.eval(), tokenizer, fresh)
 
 
 def check_tokens(loaded: Loaded, rows: datasets.Dataset, name: str) -> None:
@@ -288,20 +289,6 @@ def _check_precision(config: Any, source: str) -> None:
         raise UserError(
             f"the weights of {source!r} are quantised ({method}); give the model as it was before, or load it with "
             "transformers, dequantize() it and save it again."
-        )
-
-
-def _check_shapes(model: Any, mismatched: Collection[tuple[str, Any, Any]], new_head: bool, source: str) -> None:
-    """Refuse weights of other shapes than the configuration's; of a new classifier there may be any."""
-    body = f"{model.base_model_prefix}."
-    wrong = sorted(weights for weights in mismatched if not new_head or weights[0].startswith(body))
-    if wrong:
-        name, *shapes = wrong[0]
-        saved, needed = (" × ".join(map(str, shape)) for shape in shapes)
-        others = f" ({len(wrong) - 1} more differ)" * (len(wrong) > 1)
-        raise UserError(
-            f"the weights of {source!r} do not fit its config.json: {name} is {saved}, where config.json says {needed}"
-            f"{others}; mend config.json, or save model and configuration again with save_pretrained."
         )
 
 

@@ -261,6 +261,26 @@ def test_an_untrained_classifier_is_not_evaluated(workplace, tmp_path, capsys):
     _refused(capsys, "no trained weights for classifier", "evaluate", "--model", str(tmp_path), *rows)
 
 
+@pytest.mark.parametrize("command", ["finetune", "compress", "evaluate", "export"])
+@pytest.mark.parametrize(("layers", "words"), [(1, "hold 32 that")])
+def test_a_configuration_of_more_or_fewer_layers(workplace, tmp_path, capsys, command, layers, words):
+    shutil.copytree(workplace / "teacher", tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "num_hidden_layers": layers}))
+    output = ("--output-dir", str(tmp_path / "out"))
+    training = ("--train-file", str(workplace / "train.csv"), *output)
+    more = {
+        "finetune": training,
+        "compress": (*training, "--target-sparsity", "0.5"),
+        "evaluate": (),
+        "export": output,
+    }[command]
+    rows = ("--validation-file", str(workplace / "validation.csv"), "--max-length", "16")
+    option = "--teacher" if command == "compress" else "--model"
+    _refused(capsys, words, command, option, str(tmp_path / "model"), *rows, *more)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("command", ["finetune", "evaluate", "export"])
 def test_what_cannot_be_trained_leaves_nothing(workplace, mistakes, tmp_path, capsys, command):
     rows = ("--validation-file", str(workplace / "validation.csv"), "--max-length", "16")

@@ -148,6 +148,12 @@ class Architecture:
         return self.ffn_parts or (Parts(f"{self.layers}.*"),)
 
     @property
+    def body(self) -> tuple[str, ...]:
+        """Where layers (the lists of them) and embeddings lie, from the base model."""
+        lists = (parts.path.partition(".*")[0] for parts in (*self.attentions, *self.ffns))
+        return tuple(dict.fromkeys((*lists, self.embeddings, *self.tables)))
+
+    @property
     def layout(self) -> dict[str, Any]:
         """What a small model has to know of its family (see `minidisc.modeling.narrow`)."""
         return {

@@ -1,0 +1,181 @@
+"""Files whose weights are more, or fewer, than those of the model in config.json."""
+
+import json
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import CamembertConfig, CamembertForSequenceClassification, T5ForConditionalGeneration
+
+from minidisc.errors import UserError
+from minidisc.extraction import extract, save_small
+from minidisc.modeling.t5_classifiers import EncT5Config
+from minidisc.subnetworks import SubnetworkSpec
+from minidisc.teachers import load_config, load_model
+from tests.unit.families import (
+    ALBERT,
+    BERT,
+    DEBERTA_V2,
+    ENCT5,
+    GPT2,
+    HIDDEN,
+    LAYERS,
+    LLAMA,
+    LLAMA_MULTI_HEAD,
+    MATRIX,
+    T5,
+    tiny_tokenizer,
+)
+
+
+def saved(model, folder, add=(), **config):
+    """A folder with more weights than the model's, and another config.json."""
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    weights |= {name: torch.ones(3, 5) for name in add}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **config}))
+    return str(folder)
+
+
+LAST = LAYERS - 1
+LOST = {
+    "layers": (BERT, {"num_hidden_layers": 2}, (), 16, f"bert.encoder.layer.{LAST}.attention.output.LayerNorm.bias"),
+    # One bias of each is passed over by transformers itself, for its name.
+    "GPT-2": (GPT2, {"n_layer": 2}, (), 11, f"transformer.h.{LAST}.attn.c_attn.weight"),
+    "groups": (
+        ALBERT,
+        {"num_hidden_groups": 2},
+        (),
+        16,
+        f"albert.encoder.albert_layer_groups.{LAST}.albert_layers.0.attention.LayerNorm.bias",
+    ),
+    "decoder": (
+        T5,
+        {"num_decoder_layers": 1},
+        (),
+        13,
+        "transformer.decoder.block.1.layer.0.SelfAttention.k.weight",
+    ),
+    "biases": (
+        LLAMA_MULTI_HEAD,
+        {"attention_bias": False},
+        (),
+        4 * LAYERS,
+        "model.layers.0.self_attn.k_proj.bias",
+    ),
+    "relative positions": (
+        BERT,
+        {"position_embedding_type": "relative_key"},
+        [f"bert.encoder.layer.{i}.attention.self.distance_embedding.weight" for i in range(LAYERS)],
+        LAYERS,
+        "bert.encoder.layer.0.attention.self.distance_embedding.weight",
+    ),
+    "embeddings": (
+        LLAMA,
+        {},
+        ["model.embed_tokens.expand.weight"],
+        1,
+        "model.embed_tokens.expand.weight",
+    ),
+    # As the base model alone is saved.
+    "no prefix": (BERT, {}, ["encoder.layer.10.output.dense.bias"], 1, "encoder.layer.10.output.dense.bias"),
+}
+
+
+@pytest.mark.parametrize(("row", "config", "add", "count", "first"), LOST.values(), ids=LOST)
+def test_weights_that_the_configuration_has_no_place_for(tmp_path, row, config, add, count, first):
+    folder = saved(row.model(), tmp_path, add, **config)
+    for new_head in (False, True):
+        with pytest.raises(UserError, match=re.escape(f"hold {count} that")) as caught:
+            load_model(folder, new_head=new_head)
+        assert f"(the first: {first})" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("row", MATRIX, ids=lambda row: row.name)
+def test_another_head_and_what_older_versions_saved_along_are_no_loss(tmp_path, row, caplog):
+    model = row.model()
+    prefix, layers = model.base_model_prefix, row.layers
+    buffers = {
+        "gpt2": ["attn.bias", "attn.masked_bias", "crossattention.bias"],
+        "gpt_neox": ["attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"],
+        "t5": [],
+    }.get(row.family, ["self_attn.rotary_emb.inv_freq"])
+    add = [f"{prefix}.{layers}.{i}.{name}" for i in range(LAYERS) for name in buffers]
+    add += [f"{prefix}.embeddings.position_ids", f"{prefix}.embeddings.token_type_ids"] * (
+        row.embeddings == "embeddings"
+    )
+    add += ["lm_head.weight", "cls.predictions.decoder.weight", "predictions.dense.bias", "qa_outputs.weight"]
+    add += [f"{prefix}.pooler.extra.weight"]
+    if row.family == "t5":
+        add += ["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"]
+    loaded = load_model(saved(model, tmp_path / "model", add))
+    assert not loaded.fresh
+    student = extract(model, row.fit(SubnetworkSpec(0.5, (2, 1, 2), (9, 8, 9))))
+    save_small(student, tiny_tokenizer(), tmp_path / "student")
+    assert not load_model(str(tmp_path / "student")).fresh
+    if row.token_class:
+        load_model(str(tmp_path / "model"), kind="token-classification", new_head=True)
+        words = saved(row.token_model(), tmp_path / "words")
+        if row.family != "t5":  # it has no decoder
+            load_model(words, kind="classification", new_head=True)
+    assert not [record for record in caplog.records if record.name == "minidisc"]
+
+
+def test_enct5_takes_one_layer_of_another_t5s_decoder(tmp_path, caplog):
+    """A T5's own name for its heads is another, so that what is left of it has no classifier."""
+    T5ForConditionalGeneration(T5.config(num_decoder_layers=3)).save_pretrained(tmp_path / "t5")
+    tiny_tokenizer().save_pretrained(tmp_path / "t5")
+    values = load_config(str(tmp_path / "t5")).to_dict()
+    config = EncT5Config(**{k: v for k, v in values.items() if k not in ("model_type", "num_decoder_layers")})
+    loaded = load_model(str(tmp_path / "t5"), config=config, new_head=True)
+    assert loaded.fresh == ["classifier.bias", "classifier.weight", "prompt.weight"]
+    assert len(loaded.model.transformer.decoder.block) == 1
+    assert not [record for record in caplog.records if record.name == "minidisc"]
+    # Of one that was trained, all layers count.
+    folder = saved(ENCT5.model(num_decoder_layers=2), tmp_path / "enct5", num_decoder_layers=1)
+    with pytest.raises(UserError, match=r"the first: transformer\.decoder\.block\.1\."):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("row", "config", "add", "first"),
+    [
+        (DEBERTA_V2, {"conv_kernel_size": 0}, [], "deberta.encoder.conv.LayerNorm.bias"),
+        (
+            BERT,
+            {},
+            ["bert.encoder.layer.0.crossattention.self.query.weight"],
+            "bert.encoder.layer.0.crossattention.self.query.weight",
+        ),
+        (BERT, {}, ["bert.encoder.layer.1.scale"], "bert.encoder.layer.1.scale"),
+    ],
+    ids=["beside the layers", "an encoder that was a decoder", "perhaps no parameter"],
+)
+def test_what_may_be_a_loss_is_told(tmp_path, caplog, row, config, add, first):
+    load_model(saved(row.model(), tmp_path, add, **config))
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "minidisc"]
+    assert f"that are left out, since its config.json has no place for them (the first: {first})" in message
+
+
+def test_a_family_that_is_not_known(tmp_path, caplog):
+    """Of its layers nothing is known but that they are in the body."""
+    torch.manual_seed(0)
+    config = CamembertConfig(
+        vocab_size=60,
+        hidden_size=HIDDEN,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        max_position_embeddings=32,
+    )
+    model = CamembertForSequenceClassification(config)
+    whole = saved(model, tmp_path / "whole", ["roberta.pooler.dense.weight", "lm_head.weight"])
+    assert not load_model(whole).fresh
+    assert not [record for record in caplog.records if record.name == "minidisc"]
+    load_model(saved(model, tmp_path / "fewer", num_hidden_layers=1))
+    assert "hold 16 that are left out" in caplog.text
