@@ -72,11 +72,10 @@ class Evaluation:
 
 def _check_trained(source: str, loaded: Loaded) -> None:
     """Refuse a model whose classifier is drawn by chance, since its folder holds none."""
-    fresh = [name for name in loaded.fresh if not name.startswith(f"{loaded.model.base_model_prefix}.")]
-    if fresh:
+    if loaded.fresh:
         raise UserError(
-            f"{source} has no trained weights for {', '.join(fresh)}: it was not fine-tuned; run 'minidisc finetune' "
-            "first."
+            f"{source} has no trained weights for {', '.join(loaded.fresh)}: it was not fine-tuned; run "
+            "'minidisc finetune' first."
         )
 
 

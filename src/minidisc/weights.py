@@ -21,16 +21,19 @@ def check_weights(model: Any, report: Mapping[str, Any], new_head: bool, source:
         source: where the weights are from.
 
     Returns:
-        Parameters that were drawn by chance, such as a classifier's.
+        Parameters that were drawn by chance and that an answer rests on, such as a classifier's.
 
     Raises:
-        UserError: layers or embeddings have other shapes, or are left over.
+        UserError: layers or embeddings have other shapes, are missing, or are left over.
     """
     _check_shapes(model, report["mismatched_keys"], new_head, source)
     # An EncT5 that is made of another T5 takes one layer of its decoder, or draws that by chance.
     new_decoder = _becomes_enct5(model, report["missing_keys"])
     _check_left_over(model, report["unexpected_keys"], new_decoder, source)
-    return sorted(report["missing_keys"])
+    _check_missing(model, report["missing_keys"], new_head, new_decoder, source)
+    # No known family has a pooler that it does not use; of another one, nobody knows.
+    known = _architecture_of(model) is not None
+    return sorted(name for name in report["missing_keys"] if known or not _from_body(model, name)[1])
 
 
 # Constants that older versions of transformers saved along, and what cross-attention of T5 never read.
@@ -89,6 +92,24 @@ def _check_left_over(model: Any, unexpected: Collection[str], new_decoder: bool,
         logging.getLogger("minidisc").warning(
             f"the weights of {source!r} hold {len(perhaps)} that are left out, since its config.json has no place for "
             f"them (the first: {perhaps[0]}): if they were trained with it, it is another model now."
+        )
+
+
+def _check_missing(model: Any, missing: Collection[str], new_head: bool, new_decoder: bool, source: str) -> None:
+    """Refuse a body that is drawn by chance; of a family that is not known, parts may be meant to be."""
+    if new_head and _architecture_of(model) is None:
+        return
+    body = []
+    for name in sorted(missing, key=_natural):
+        path, prefixed = _from_body(model, name)
+        decodes = new_decoder and path.startswith("decoder.")
+        if prefixed and not decodes and not _OF_A_TASK.search(name) and not _HARMLESS.search(name):
+            body.append(name)
+    if body:
+        raise UserError(
+            f"the weights of {source!r} lack {len(body)} of the layers and embeddings that its config.json speaks of "
+            f"(the first: {body[0]}), which would be drawn by chance; give weights and config.json of the same model, "
+            "as save_pretrained writes them."
         )
 
 

@@ -261,8 +261,19 @@ def test_an_untrained_classifier_is_not_evaluated(workplace, tmp_path, capsys):
     _refused(capsys, "no trained weights for classifier", "evaluate", "--model", str(tmp_path), *rows)
 
 
+def test_an_untrained_pooler_is_not_evaluated(workplace, tmp_path, capsys):
+    """A BERT's classifier reads nothing else."""
+    model = AutoModelForSequenceClassification.from_pretrained(workplace / "teacher")
+    weights = {name: values for name, values in model.state_dict().items() if "pooler" not in name}
+    model.save_pretrained(tmp_path, state_dict=weights)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    capsys.readouterr()
+    rows = ("--validation-file", str(workplace / "validation.csv"), "--max-length", "16")
+    _refused(capsys, "no trained weights for bert.pooler", "evaluate", "--model", str(tmp_path), *rows)
+
+
 @pytest.mark.parametrize("command", ["finetune", "compress", "evaluate", "export"])
-@pytest.mark.parametrize(("layers", "words"), [(1, "hold 32 that")])
+@pytest.mark.parametrize(("layers", "words"), [(12, "lack 144 of the layers"), (1, "hold 32 that")])
 def test_a_configuration_of_more_or_fewer_layers(workplace, tmp_path, capsys, command, layers, words):
     shutil.copytree(workplace / "teacher", tmp_path / "model")
     config = tmp_path / "model" / "config.json"

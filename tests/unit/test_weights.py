@@ -162,6 +162,33 @@ def test_what_may_be_a_loss_is_told(tmp_path, caplog, row, config, add, first):
     assert f"that are left out, since its config.json has no place for them (the first: {first})" in message
 
 
+@pytest.mark.parametrize(
+    ("row", "config", "words"),
+    [
+        (
+            BERT,
+            {"num_hidden_layers": 5},
+            "lack 32 of the layers and embeddings that its config.json speaks of (the first: bert.encoder.layer.3.",
+        ),
+        (LLAMA, {"attention_bias": True}, f"lack {4 * LAYERS} of"),
+        (ALBERT, {"num_hidden_groups": 4}, "lack 16 of"),
+    ],
+    ids=["layers", "biases", "groups"],
+)
+def test_a_body_that_is_drawn_by_chance(tmp_path, row, config, words):
+    folder = saved(row.model(), tmp_path, **config)
+    for new_head in (False, True):
+        with pytest.raises(UserError, match=re.escape(words)) as caught:
+            load_model(folder, new_head=new_head)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_pooler_and_a_classifier_may_be_drawn_by_chance(tmp_path):
+    folder = saved(BERT.token_model(), tmp_path)
+    names = ["bert.pooler.dense.bias", "bert.pooler.dense.weight"]
+    assert load_model(folder, kind="classification").fresh == names
+
+
 def test_a_family_that_is_not_known(tmp_path, caplog):
     """Of its layers nothing is known but that they are in the body."""
     torch.manual_seed(0)
@@ -179,3 +206,7 @@ def test_a_family_that_is_not_known(tmp_path, caplog):
     assert not [record for record in caplog.records if record.name == "minidisc"]
     load_model(saved(model, tmp_path / "fewer", num_hidden_layers=1))
     assert "hold 16 that are left out" in caplog.text
+    more = saved(model, tmp_path / "more", num_hidden_layers=3)
+    with pytest.raises(UserError, match=r"lack 16 of .* \(the first: roberta\.encoder\.layer\.2\."):
+        load_model(more)
+    load_model(more, new_head=True)
