@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from contextlib import suppress
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from minidisc.errors import UserError
+from minidisc.tasks.blanks import is_blank
 from minidisc.tasks.sources import Source
 
 RawLabel = bool | float | str | None
@@ -32,13 +34,17 @@ def choose_text_columns(source: Source) -> tuple[str, ...]:
     Raises:
         UserError: if there are none.
     """
-    for columns in _TEXT_COLUMNS:
-        if all(column in source.table for column in columns):
-            return columns
+    if columns := usual_text_columns(source.table):
+        return columns
     raise UserError(
         f"{source.name}: no column is known to hold text; there are {list_columns(source)}; name one or two with "
         "--text-columns."
     )
+
+
+def usual_text_columns(row: Container) -> tuple[str, ...]:
+    """Those of a row or a table that go by a usual name for text; none if there are none."""
+    return next((columns for columns in _TEXT_COLUMNS if all(column in row for column in columns)), ())
 
 
 def choose_label_column(source: Source) -> str | None:
@@ -61,8 +67,8 @@ def named_label_column(source: Source, column: str, optional: bool) -> str | Non
     )
 
 
-def read_texts(source: Source, column: str) -> list[str]:
-    """The texts of a column.
+def read_texts(source: Source, column: str, blanks: bool = False) -> list[Any]:
+    """The texts of a column; where ``blanks`` are allowed, rows without text have what the column has there.
 
     Raises:
         UserError: if there is no such column, or a row has no text in it.
@@ -70,7 +76,9 @@ def read_texts(source: Source, column: str) -> list[str]:
     if column not in source.table:
         raise missing_column(source, column)
     texts = source.table[column].astype(object).tolist()
-    bad = [row for row, text in enumerate(texts, start=1) if not isinstance(text, str) or not text.strip()]
+    bad = [
+        row for row, text in enumerate(texts, start=1) if (not blanks if is_blank(text) else not isinstance(text, str))
+    ]
     if bad:
         raise UserError(
             f"{source.name}: {count_rows(bad)} no text in column {column!r}; remove or mend them, "

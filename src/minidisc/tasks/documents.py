@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import datasets
 
 from minidisc.config import DataSettings
 from minidisc.errors import UserError
-from minidisc.tasks.columns import choose_text_columns, read_texts
+from minidisc.tasks.blanks import is_blank, tell_left_out
+from minidisc.tasks.columns import choose_text_columns, read_texts, usual_text_columns
 from minidisc.tasks.sources import Source
 from minidisc.tasks.task import Kind, Task
 
 CAUSAL_LM: Kind = "causal-lm"
+
+
+def has_no_text(row: dict[str, Any], settings: DataSettings) -> bool:
+    """Whether a row of a corpus is no document, but blank."""
+    columns = settings.text_columns or usual_text_columns(row)
+    return len(columns) == 1 and columns[0] in row and is_blank(row[columns[0]])
 
 
 def read_documents(
@@ -23,7 +32,7 @@ def read_documents(
         sources: the table of each split, a document a row.
 
     Returns:
-        The task; for each split the column ``text_a``; and its type.
+        The task; for each split the column ``text_a`` of all documents that are not blank; and its type.
 
     Raises:
         UserError: if a column is missing or holds what it must not.
@@ -34,6 +43,13 @@ def read_documents(
             f"causal language modelling reads one column of text, not {', '.join(columns)}; name it with "
             "--text-columns."
         )
-    texts = {split: {"text_a": read_texts(source, columns[0])} for split, source in sources.items()}
+    texts = {split: {"text_a": _documents(source, columns[0])} for split, source in sources.items()}
     task = Task(CAUSAL_LM, CAUSAL_LM, columns, "", None, False, ("next_token_accuracy", "perplexity"))
     return task, texts, datasets.Features({"text_a": datasets.Value("string")})
+
+
+def _documents(source: Source, column: str) -> list[str]:
+    texts = read_texts(source, column, blanks=True)
+    kept = [text for text in texts if not is_blank(text)]
+    tell_left_out(source.name, len(texts) - len(kept), len(kept))
+    return kept

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import datasets
 import numpy as np
@@ -14,7 +15,7 @@ from minidisc.config import DataSettings
 from minidisc.errors import UserError
 from minidisc.tasks.benchmarks import BENCHMARKS
 from minidisc.tasks.columns import count_rows
-from minidisc.tasks.documents import CAUSAL_LM, read_documents
+from minidisc.tasks.documents import CAUSAL_LM, has_no_text, read_documents
 from minidisc.tasks.glue import GLUE
 from minidisc.tasks.sentences import read_sentences
 from minidisc.tasks.sources import OWN_TASKS, Source, find_source
@@ -91,10 +92,12 @@ def load_data(
         raise UserError(f"--task is {settings.task!r}; write 'glue/{settings.task}'.")
     if settings.task is not None and settings.task.startswith("glue/") and settings.task not in GLUE:
         raise UserError(f"--task is {settings.task!r}; the tasks of GLUE are {', '.join(GLUE)}.")
-    sources = {split: find_source(settings, split) for split in wanted}
+    writes = settings.task == CAUSAL_LM or (kind == CAUSAL_LM and settings.task not in (*BENCHMARKS, *OWN_TASKS))
+    blank = partial(has_no_text, settings=settings) if writes else None
+    sources = {split: find_source(settings, split, blank) for split in wanted}
     first = next(iter(sources.values()))
 
-    if settings.task == CAUSAL_LM or (kind == CAUSAL_LM and settings.task not in (*BENCHMARKS, *OWN_TASKS)):
+    if writes:
         task, columns, features = read_documents(settings, sources)
     elif _is_tagged(settings, kind, first):
         task, columns, features = read_tagged(settings, model_names, sources, need_labels)

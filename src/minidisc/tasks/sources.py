@@ -14,7 +14,7 @@ from minidisc.config import DataSettings
 from minidisc.errors import UserError
 from minidisc.tasks.benchmarks import BENCHMARKS, hub_arguments
 from minidisc.tasks.reading import read_table
-from minidisc.tasks.streaming import stream_files, stream_hub
+from minidisc.tasks.streaming import Unwanted, stream_files, stream_hub
 from minidisc.tasks.task import Kind
 
 OWN_TASKS = get_args(Kind)
@@ -38,8 +38,13 @@ class Source:
     label_names: dict[str, tuple[str, ...]]
 
 
-def find_source(settings: DataSettings, split: str) -> Source:
+def find_source(settings: DataSettings, split: str, blank: Unwanted | None = None) -> Source:
     """Read a split (``train`` or ``validation``): from its own file if given, else as the task says.
+
+    Args:
+        settings: say where it is.
+        split: its name.
+        blank: see `minidisc.tasks.streaming.stream_files`; all other sources are read whole.
 
     Raises:
         UserError: if nothing says where the split is, or it cannot be read.
@@ -47,7 +52,7 @@ def find_source(settings: DataSettings, split: str) -> Source:
     file = settings.train_file if split == "train" else settings.validation_file
     task = settings.task
     if settings.stream and split == "train":
-        return _from_stream(settings)
+        return _from_stream(settings, blank)
     if file:
         return _from_file(Path(file))
     if task is None or task in OWN_TASKS:
@@ -63,8 +68,8 @@ def _from_file(path: Path) -> Source:
     return Source(read_table(path), str(path), path.name, {})
 
 
-def _from_stream(settings: DataSettings) -> Source:
-    draw = settings.max_train_rows or 0, getattr(settings, "seed", 0)
+def _from_stream(settings: DataSettings, blank: Unwanted | None) -> Source:
+    draw = settings.max_train_rows or 0, getattr(settings, "seed", 0), blank
     if settings.train_file:
         files = settings.train_file
         return Source(stream_files(files, *draw), files, _last_part(files), {})

@@ -46,6 +46,38 @@ def test_a_tokenizer_that_marks_texts_itself_needs_no_end():
     assert rows["input_ids"][:] == [[2, 5, 6], [3, 2, 7]]
 
 
+def blank_corpus(folder, name):
+    """Twenty documents, and three without text."""
+    texts = ["", *(f"w{i}" for i in range(10)), " \n\t", None, *(f"w{i}" for i in range(10, 20))]
+    table = pd.DataFrame({"text": texts})
+    if name.endswith("parquet"):
+        table.to_parquet(folder / name)
+    else:
+        table.to_json(folder / name, orient="records", lines=True)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_documents_without_text_are_left_out(tmp_path, caplog, name):
+    file = blank_corpus(tmp_path, name)
+    data = load_data(DataSettings(task=CAUSAL_LM, train_file=file), need_validation=False)
+    assert data.train["text_a"][:] == [f"w{i}" for i in range(20)]
+    lines = [record.getMessage() for record in caplog.records if record.name == "minidisc"]
+    assert lines == [f"{file}: 3 documents without text are left out."]
+
+
+def test_a_corpus_of_blanks_alone_is_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": " "}\n{"text": null}\n')
+    with pytest.raises(UserError, match=r"a\.jsonl has no document with text in it"):
+        load_data(DataSettings(task=CAUSAL_LM, validation_file=str(tmp_path / "a.jsonl")), need_train=False)
+
+
+def test_what_is_no_text_is_refused_with_its_row(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": ""}\n{"text": "a"}\n{"text": 5}\n')
+    with pytest.raises(UserError, match=r"1 row \(row 3\) has no text in column 'text'"):
+        load_data(DataSettings(task=CAUSAL_LM, validation_file=str(tmp_path / "a.jsonl")), need_train=False)
+
+
 def test_batches_need_no_padding_token():
     tokenizer = plain_tokenizer()
     rows = pack(documents("w1 w2 w3 w4 w5 w6 w7"), tokenizer, 4)

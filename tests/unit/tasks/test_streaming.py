@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import re
 
 import datasets
 import pandas as pd
@@ -39,6 +41,36 @@ def test_rows_are_drawn_by_the_seed(corpus):
 def test_all_rows_if_there_are_no_more(corpus):
     every = {f"part {part} row {row}" for part in range(3) for row in range(40)}
     assert set(texts(corpus, count=1000)) == every
+
+
+def test_documents_without_text_are_left_out(tmp_path, caplog):
+    texts = [("", " ", None, f"row {row}")[row % 4] for row in range(200)]
+    pd.DataFrame({"body": texts, "n": range(200)}).to_json(tmp_path / "a.jsonl", orient="records", lines=True)
+    rows = {"train_file": str(tmp_path / "a.jsonl"), "text_columns": ("body",), "stream": True, "max_train_rows": 20}
+    settings = EvaluateSettings(model="m", task="causal-lm", **rows)
+    drawn = load_data(settings, need_validation=False).train["text_a"][:]
+    assert len(set(drawn)) == 20
+    assert all(text.startswith("row ") for text in drawn)
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "minidisc"]
+    found = re.search(r"a\.jsonl: (\d+) documents without text are left out", line)
+    # No more than were drawn: twenty of four rows each, and a window of twenty that is read ahead.
+    assert 20 <= int(found[1]) <= 80
+    # The model says what the task is, where the settings do not.
+    data = load_data(dataclasses.replace(settings, task=None), kind="causal-lm", need_validation=False)
+    assert data.train["text_a"][:] == drawn
+
+
+def test_a_stream_of_blanks_alone_is_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": " "}\n{"text": ""}\n')
+    with pytest.raises(UserError, match=r"a\.jsonl has no document with text in it; give at least one"):
+        texts(tmp_path / "a.jsonl")
+
+
+def test_texts_that_have_labels_are_not_left_out(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "", "label": 0}\n' * 20)
+    rows = {"train_file": str(tmp_path / "a.jsonl"), "stream": True, "max_train_rows": 40}
+    with pytest.raises(UserError, match=r"20 rows .* have no text in column 'text'"):
+        load_data(EvaluateSettings(model="m", task="classification", **rows), need_validation=False)
 
 
 @pytest.mark.parametrize(
