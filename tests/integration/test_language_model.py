@@ -106,7 +106,8 @@ def scored(folder, place):
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     texts = (place / "validation.txt").read_text().split("\n\n")
-    stream = torch.tensor([token for text in texts for token in tokenizer(text)["input_ids"]])
+    # The tokenizer has a beginning for every text, but no end.
+    stream = torch.tensor([token for text in texts for token in [*tokenizer(text)["input_ids"], 1]])
     losses, right = [], []
     for ids in stream[: len(stream) // LENGTH * LENGTH].view(-1, LENGTH):
         with torch.no_grad():
@@ -124,6 +125,20 @@ def test_the_teacher_learns_the_language(place):
     figures = scored(place / "teacher", place)
     assert figures["perplexity"] < 3
     assert scored(place / "backbone", place)["perplexity"] > 8
+
+
+@pytest.mark.parametrize("model", ["teacher", "student"])
+def test_texts_end(written, place, model):
+    folder = place / "teacher" if model == "teacher" else written.student.path
+    torch.manual_seed(0)
+    ids = AutoModelForCausalLM.from_pretrained(folder).generate(
+        torch.zeros(200, 1, dtype=torch.long),
+        attention_mask=torch.ones(200, 1, dtype=torch.long),
+        generation_config=GenerationConfig(max_new_tokens=31, do_sample=True, top_k=0, eos_token_id=1, pad_token_id=1),
+    )
+    ended, begun = (ids[:, 1:] == 1).any(1), (ids[:, 1:] == 0).any(1)
+    assert ended.float().mean() > 0.8
+    assert begun.float().mean() < 0.2
 
 
 def test_figures_are_those_of_the_saved_models(written, place):

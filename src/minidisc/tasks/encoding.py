@@ -96,8 +96,11 @@ def encode(
 def pack(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, length: int) -> datasets.Dataset:
     """Tokenise documents, put them one behind the other, and cut that into rows of equal length.
 
-    Documents are told apart by the tokens that the tokenizer puts around them, or by its end-of-text token if it puts
-    none. What is left behind the last whole row is dropped.
+    Every document ends with the tokenizer's end-of-text token, if it has one: also where the tokenizer only puts
+    something in front, as Llama's, or the token behind a document would be the next one's beginning, which no model
+    has learnt to foresee. Where every text begins with that very token, as OPT's, it tells them apart as it is.
+
+    What is left behind the last whole row is dropped.
 
     Args:
         rows: column ``text_a``, a document a row.
@@ -114,8 +117,8 @@ def pack(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, length: int
     limit = int(min(length, tokenizer.model_max_length))
     documents = tokenizer(rows["text_a"][:], verbose=False)["input_ids"]
     end = tokenizer.eos_token_id
-    if tokenizer.num_special_tokens_to_add() == 0 and end is not None:
-        documents = [[*tokens, end] for tokens in documents]
+    if end is not None and not all(tokens[:1] == [end] for tokens in documents):
+        documents = [tokens if tokens[-1:] == [end] else [*tokens, end] for tokens in documents]
     stream = np.concatenate([np.asarray(tokens, dtype=np.int64) for tokens in documents])
     count = len(stream) // limit
     if count == 0:

@@ -8,28 +8,35 @@ from datasets import Dataset
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from minidisc.config import DataSettings
 from minidisc.errors import UserError
 from minidisc.prediction import predict
-from minidisc.tasks import CAUSAL_LM, collator, hold_out, label_array, load_data, pack, read_table
+from minidisc.tasks import CAUSAL_LM, collator, hold_out, label_array, load_data, loading, pack, read_table
 from minidisc.tasks.documents import read_documents
 from minidisc.tasks.encoding import IGNORED
 from minidisc.tasks.sources import Source
 from tests.unit.families import tiny_tokenizer
 
 
-def plain_tokenizer(end="<end>"):
-    """Words that are their own number, nothing around a text, and no padding."""
-    words = {f"w{i}": i for i in range(20)} | {"<end>": 20}
+def plain_tokenizer(end="<end>", around=""):
+    """Words that are their own number, nothing around a text unless it is said, and no padding."""
+    words = {f"w{i}": i for i in range(20)} | {"<end>": 20, "<begin>": 21}
     core = Tokenizer(WordLevel(words, unk_token="w0"))
     core.pre_tokenizer = Whitespace()
+    if around:
+        core.post_processor = TemplateProcessing(single=around, special_tokens=[("<end>", 20), ("<begin>", 21)])
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=end)
 
 
 def documents(*texts):
     return Dataset.from_dict({"text_a": list(texts)})
+
+
+def stream(rows):
+    return [token for row in rows["input_ids"] for token in row]
 
 
 def test_rows_are_cut_from_one_stream():
@@ -44,6 +51,42 @@ def test_rows_are_cut_from_one_stream():
 def test_a_tokenizer_that_marks_texts_itself_needs_no_end():
     rows = pack(documents("w5 w6", "w7"), tiny_tokenizer(), 3)
     assert rows["input_ids"][:] == [[2, 5, 6], [3, 2, 7]]
+
+
+def test_a_document_ends_also_if_the_tokenizer_only_begins_it():
+    """As Llama's, Mistral's and Gemma's: a model has seen that an end comes behind a document, never a beginning."""
+    rows = pack(documents("w1 w2", "w3", "w4"), plain_tokenizer(around="<begin> $A"), 5)
+    # By hand: B 1 2 E B 3 E B 4 E, in fives.
+    assert rows["input_ids"][:] == [[21, 1, 2, 20, 21], [3, 20, 21, 4, 20]]
+    assert rows["label"][:] == [[1, 2, 20, 21, IGNORED], [20, 21, 4, 20, IGNORED]]
+
+
+@pytest.mark.parametrize(
+    ("around", "end", "texts", "expected"),
+    [
+        ("<begin> $A <end>", "<end>", ["w1", "w2"], [21, 1, 20, 21, 2, 20]),
+        ("", "<end>", ["w1 <end>", "w2"], [1, 20, 2, 20]),
+        # As OPT's: what begins a text is what ends one.
+        ("<end> $A", "<end>", ["w1 w2", "w3"], [20, 1, 2, 20, 3]),
+        ("<begin> $A", None, ["w1", "w2"], [21, 1, 21, 2]),
+    ],
+)
+def test_no_document_ends_twice_nor_without_an_end_token(around, end, texts, expected):
+    assert stream(pack(documents(*texts), plain_tokenizer(end, around), len(expected))) == expected
+
+
+def test_another_way_to_make_tokens_is_another_run(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n')
+
+    def fingerprint(task):
+        return load_data(
+            DataSettings(task=task, validation_file=str(tmp_path / "a.jsonl")), need_train=False
+        ).fingerprint
+
+    before = {task: fingerprint(task) for task in (CAUSAL_LM, "classification")}
+    monkeypatch.setattr(loading, "_ENCODING", {})
+    assert fingerprint(CAUSAL_LM) != before[CAUSAL_LM]
+    assert fingerprint("classification") == before["classification"]
 
 
 def blank_corpus(folder, name):
@@ -99,7 +142,7 @@ def test_scores_are_those_of_transformers(tmp_path):
     rows = pack(data.validation, tokenizer, 16)
     torch.manual_seed(0)
     model = LlamaForCausalLM(
-        LlamaConfig(vocab_size=21, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
+        LlamaConfig(vocab_size=22, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2)
     ).eval()
     found = data.task.evaluate(predict(model, rows, collator(tokenizer), 4), label_array(rows))
     losses, right = [], []
