@@ -420,6 +420,8 @@ class Preparation:
                 "documents": wanted,
                 "length": settings.max_length,
                 "seed": settings.seed,
+                # Which was not told at first: all of a text would seem to have come to its end.
+                "says what was cut": True,
             },
         )
 

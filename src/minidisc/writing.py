@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 
 from minidisc.errors import UserError
 from minidisc.files import new_file, new_folder, read_json, write_json
+from minidisc.tasks.documents import CUT
 from minidisc.values import changes
 
 BATCH = 64
@@ -39,7 +40,7 @@ def write_documents(
         note: is told how far it has come.
 
     Returns:
-        For each name a JSONL file of rows with ``text``.
+        For each name a JSONL file of rows with ``text``, and `CUT` true where the model had not come to an end.
 
     Raises:
         UserError: the tokenizer has no token that begins a text.
@@ -64,9 +65,9 @@ def write_documents(
                 rows = min(BATCH, count - done)
                 write_json(part, _texts(model, tokenizer, start, rows, length, (seed, number, done)))
                 note(f"the teacher writes its own text: {done + rows}/{count} documents of {name}")
-        texts = [text for done in range(0, count, BATCH) for text in read_json(parts / f"{done}.json")]
+        written = [row for done in range(0, count, BATCH) for row in read_json(parts / f"{done}.json")]
         with new_file(files[name]) as temporary:
-            temporary.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in written), encoding="utf-8")
         shutil.rmtree(parts)
     return files
 
@@ -92,7 +93,9 @@ def open_texts(folder: Path, made_by: dict[str, Any]) -> None:
 
 
 @torch.no_grad()
-def _texts(model: Any, tokenizer: Any, start: int, rows: int, length: int, seed: tuple[int, ...]) -> list[str]:
+def _texts(
+    model: Any, tokenizer: Any, start: int, rows: int, length: int, seed: tuple[int, ...]
+) -> list[dict[str, Any]]:
     ends = {token for token in (tokenizer.eos_token_id, tokenizer.bos_token_id) if token is not None}
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -111,5 +114,6 @@ def _texts(model: Any, tokenizer: Any, start: int, rows: int, length: int, seed:
     texts = []
     for row in ids[:, 1:].tolist():
         stop = next((place for place, token in enumerate(row) if token in ends), len(row))
-        texts.append(tokenizer.decode(row[:stop], skip_special_tokens=True).strip())
-    return [text for text in texts if text]
+        text = tokenizer.decode(row[:stop], skip_special_tokens=True).strip()
+        texts.append({"text": text} | ({CUT: True} if stop == len(row) else {}))
+    return [row for row in texts if row["text"]]

@@ -129,6 +129,7 @@ def test_the_teacher_learns_the_language(place):
 
 @pytest.mark.parametrize("model", ["teacher", "student"])
 def test_texts_end(written, place, model):
+    """Also those of a student that has seen texts of which some were cut."""
     folder = place / "teacher" if model == "teacher" else written.student.path
     torch.manual_seed(0)
     ids = AutoModelForCausalLM.from_pretrained(folder).generate(
@@ -139,6 +140,15 @@ def test_texts_end(written, place, model):
     ended, begun = (ids[:, 1:] == 1).any(1), (ids[:, 1:] == 0).any(1)
     assert ended.float().mean() > 0.8
     assert begun.float().mean() < 0.2
+
+
+def test_text_that_was_cut_says_so(written):
+    rows = [json.loads(line) for line in (written.output_dir / "text" / "train.jsonl").read_text().splitlines()]
+    # Words are tokens here; a text begins with one more.
+    for row in rows:
+        words = len(row["text"].split())
+        assert words == LENGTH - 1 if row.get("cut_at_length") else words < LENGTH - 1
+    assert 0 < sum("cut_at_length" in row for row in rows) < len(rows)
 
 
 def test_figures_are_those_of_the_saved_models(written, place):
@@ -342,6 +352,18 @@ def test_text_that_is_there_is_left_alone(place, written, tmp_path):
             minidisc.compress(**{**options, "output_dir": str(folder)})
         assert (folder / name).read_text() == "years of work"
         assert not (folder / "text" / "train.jsonl").exists()
+
+
+def test_text_that_does_not_say_what_was_cut_is_left_alone(place, written, tmp_path):
+    """A run of an earlier version, killed while the teacher wrote: all of that would seem to have come to its end."""
+    text = tmp_path / "run" / "text"
+    shutil.copytree(written.output_dir / "text", text)
+    made_by = json.loads((text / "made_by.json").read_text())
+    del made_by["says what was cut"]
+    (text / "made_by.json").write_text(json.dumps(made_by))
+    options = settings(place, tmp_path / "run", train_file=None, train_text="generate:100", teacher_top_k=5)
+    with pytest.raises(UserError, match="says what was cut was None and is now True"):
+        minidisc.compress(**options)
 
 
 def test_text_outlives_a_budget_that_cannot_be_kept(place, written, tmp_path):

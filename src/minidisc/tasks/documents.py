@@ -14,6 +14,8 @@ from minidisc.tasks.sources import Source
 from minidisc.tasks.task import Kind, Task
 
 CAUSAL_LM: Kind = "causal-lm"
+CUT = "cut_at_length"
+"""Column of text that a model has written: true where it had not come to its end at the length that was allowed."""
 
 
 def has_no_text(row: dict[str, Any], settings: DataSettings) -> bool:
@@ -32,7 +34,8 @@ def read_documents(
         sources: the table of each split, a document a row.
 
     Returns:
-        The task; for each split the column ``text_a`` of all documents that are not blank; and its type.
+        The task; for each split the columns ``text_a`` and ``cut``, whether a document was cut, of all documents that
+        are not blank; and their types.
 
     Raises:
         UserError: if a column is missing or holds what it must not.
@@ -43,13 +46,14 @@ def read_documents(
             f"causal language modelling reads one column of text, not {', '.join(columns)}; name it with "
             "--text-columns."
         )
-    texts = {split: {"text_a": _documents(source, columns[0])} for split, source in sources.items()}
+    texts = {split: _documents(source, columns[0]) for split, source in sources.items()}
     task = Task(CAUSAL_LM, CAUSAL_LM, columns, "", None, False, ("next_token_accuracy", "perplexity"))
-    return task, texts, datasets.Features({"text_a": datasets.Value("string")})
+    return task, texts, datasets.Features({"text_a": datasets.Value("string"), "cut": datasets.Value("bool")})
 
 
-def _documents(source: Source, column: str) -> list[str]:
+def _documents(source: Source, column: str) -> dict[str, list]:
     texts = read_texts(source, column, blanks=True)
-    kept = [text for text in texts if not is_blank(text)]
+    cut = source.table[CUT].tolist() if CUT in source.table else [False] * len(texts)
+    kept = [row for row, text in enumerate(texts) if not is_blank(text)]
     tell_left_out(source.name, len(texts) - len(kept), len(kept))
-    return kept
+    return {"text_a": [texts[row] for row in kept], "cut": [cut[row] is True for row in kept]}

@@ -98,27 +98,27 @@ def pack(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, length: int
 
     Every document ends with the tokenizer's end-of-text token, if it has one: also where the tokenizer only puts
     something in front, as Llama's, or the token behind a document would be the next one's beginning, which no model
-    has learnt to foresee. Where every text begins with that very token, as OPT's, it tells them apart as it is.
+    has learnt to foresee. Where every text begins with that very token, as OPT's, it tells them apart as it is. A
+    document that was cut has no end; what comes behind it is nothing to predict.
 
     What is left behind the last whole row is dropped.
 
     Args:
-        rows: column ``text_a``, a document a row.
+        rows: column ``text_a``, a document a row, and perhaps ``cut``, whether it was cut.
         tokenizer: the teacher's.
         length: tokens of a row; at most what the tokenizer's model takes.
 
     Returns:
         ``input_ids``, ``attention_mask`` (all ones), ``length``, and as ``label`` the next token of each, `IGNORED`
-        for the last one.
+        for the last one and where a document was cut.
 
     Raises:
         UserError: if the documents do not fill one row.
     """
     limit = int(min(length, tokenizer.model_max_length))
     documents = tokenizer(rows["text_a"][:], verbose=False)["input_ids"]
-    end = tokenizer.eos_token_id
-    if end is not None and not all(tokens[:1] == [end] for tokens in documents):
-        documents = [tokens if tokens[-1:] == [end] else [*tokens, end] for tokens in documents]
+    cut = rows["cut"][:] if "cut" in rows.column_names else [False] * len(documents)
+    documents = _with_ends(documents, cut, tokenizer.eos_token_id)
     stream = np.concatenate([np.asarray(tokens, dtype=np.int64) for tokens in documents])
     count = len(stream) // limit
     if count == 0:
@@ -127,9 +127,21 @@ def pack(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, length: int
             "or a smaller --max-length."
         )
     ids = stream[: count * limit].reshape(count, limit)
-    labels = np.pad(ids[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORED)
+    behind = np.cumsum([len(tokens) for tokens in documents])[np.asarray(cut, dtype=bool)]
+    targets = stream.copy()
+    targets[behind[behind < len(targets)]] = IGNORED
+    targets = targets[: count * limit].reshape(count, limit)
+    labels = np.pad(targets[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORED)
     columns = {"input_ids": ids, "attention_mask": np.ones_like(ids), "length": np.full(count, limit), "label": labels}
     return datasets.Dataset.from_dict({name: values.tolist() for name, values in columns.items()})
+
+
+def _with_ends(documents: list[list[int]], cut: Sequence[bool], end: int | None) -> list[list[int]]:
+    """The tokens of documents as `pack` ends them."""
+    if end is None or all(tokens[:1] == [end] for tokens in documents):
+        return documents
+    bare = [tokens[:-1] if tokens[-1:] == [end] else tokens for tokens in documents]
+    return [tokens if is_cut else [*tokens, end] for tokens, is_cut in zip(bare, cut, strict=True)]
 
 
 def collator(

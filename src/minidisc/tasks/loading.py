@@ -41,7 +41,7 @@ class TaskData:
         task: what the rows are for.
         train: columns ``text_a``, ``text_b`` if rows are pairs, and ``label`` (int, or float for regression, or None
             where a row has none); for token classification ``words`` and ``label``, both lists. None if it was not
-            asked for. Of language modelling ``text_a`` alone, a document a row.
+            asked for. Of language modelling ``text_a``, a document a row, and ``cut``, whether it was cut.
         validation: as ``train``, every row labelled.
         splits: ``train`` and ``validation`` to the name of the file or the Hub's split that was read.
         fingerprint: hash of the rows, and of how tokens are made of them, the same in every process.

@@ -31,8 +31,8 @@ def plain_tokenizer(end="<end>", around=""):
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=end)
 
 
-def documents(*texts):
-    return Dataset.from_dict({"text_a": list(texts)})
+def documents(*texts, cut=None):
+    return Dataset.from_dict({"text_a": list(texts)} | ({"cut": cut} if cut else {}))
 
 
 def stream(rows):
@@ -73,6 +73,30 @@ def test_a_document_ends_also_if_the_tokenizer_only_begins_it():
 )
 def test_no_document_ends_twice_nor_without_an_end_token(around, end, texts, expected):
     assert stream(pack(documents(*texts), plain_tokenizer(end, around), len(expected))) == expected
+
+
+@pytest.mark.parametrize(
+    ("around", "expected", "labels"),
+    [
+        ("<begin> $A", [21, 1, 2, 21, 3, 20, 21, 4], [1, 2, IGNORED, 3, 20, 21, 4, IGNORED]),
+        ("<begin> $A <end>", [21, 1, 2, 21, 3, 20, 21, 4], [1, 2, IGNORED, 3, 20, 21, 4, IGNORED]),
+        ("<end> $A", [20, 1, 2, 20, 3, 20, 4], [1, 2, IGNORED, 3, 20, 4, IGNORED]),
+        ("", [1, 2, 3, 20, 4], [2, IGNORED, 20, 4, IGNORED]),
+    ],
+)
+def test_a_document_that_was_cut_has_no_end(around, expected, labels):
+    cut = documents("w1 w2", "w3", "w4", cut=[True, False, True])
+    rows = pack(cut, plain_tokenizer(around=around), len(expected))
+    assert rows["input_ids"][:] == [expected]
+    assert rows["label"][:] == [labels]
+
+
+def test_rows_may_say_that_they_were_cut(tmp_path):
+    lines = ['{"text": "w1", "cut_at_length": true}', '{"text": " "}', '{"text": "w2"}', '{"text": "w3"}']
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    settings = DataSettings(task=CAUSAL_LM, validation_file=str(tmp_path / "a.jsonl"))
+    rows = load_data(settings, need_train=False).validation
+    assert rows.to_dict() == {"text_a": ["w1", "w2", "w3"], "cut": [True, False, False]}
 
 
 def test_another_way_to_make_tokens_is_another_run(tmp_path, monkeypatch):
