@@ -77,7 +77,7 @@ class CompressSettings(RowSettings, TrainingSettings):
     embedding_rank: int | None = option(
         None,
         "word embeddings of students as the product of two tables of this rank, fitted to how often each piece occurs "
-        "in the training text (not for language models)",
+        "in the training text (not where a language model chooses the next token by them, too)",
     )
     stages: int = option(2, "2: one teacher assistant; 3: two assistants; 1: the student straight from the sandwich")
     schedule: Schedule = option(
