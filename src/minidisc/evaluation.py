@@ -12,7 +12,17 @@ from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.extraction import noted_length
 from minidisc.prediction import predict
-from minidisc.tasks import Cut, Task, collator, encode_for, label_array, load_data, model_outputs, unnamed_warning
+from minidisc.tasks import (
+    CAUSAL_LM,
+    Cut,
+    Task,
+    collator,
+    encode_for,
+    label_array,
+    load_data,
+    model_outputs,
+    unnamed_warning,
+)
 from minidisc.teachers import Loaded, check_kind, check_length, check_tokens, kind_of, load_config, load_model
 
 
@@ -83,9 +93,10 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     """Score a model on the validation rows.
 
     Returns:
-        ``metrics`` (each of the task's, and ``metric``, their mean), ``rows`` (how many), ``source`` (which file or
-        split), ``max_length`` (with which they were encoded), ``max_length_from`` (``given``, ``model``, where that
-        says how it was trained, or ``default``), ``parameters`` (of the model).
+        ``metrics`` (each of the task's, and ``metric``, their mean), ``rows`` (how many), ``tokens_per_row`` (of a
+        language model, whose figures depend on it; else None), ``source`` (which file or split), ``max_length`` (with
+        which they were encoded), ``max_length_from`` (``given``, ``model``, where that says how it was trained, or
+        ``default``), ``parameters`` (of the model).
 
     Raises:
         UserError: if the model or the rows cannot be used.
@@ -96,6 +107,8 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     return {
         "metrics": evaluation.metrics(evaluation.logits(model, settings.batch_size)),
         "rows": len(evaluation.rows),
+        # Packed, all rows have as many.
+        "tokens_per_row": evaluation.rows["length"][0] if evaluation.task.kind == CAUSAL_LM else None,
         "source": evaluation.source,
         "max_length": evaluation.length,
         "max_length_from": evaluation.length_from,

@@ -58,6 +58,7 @@ def test_finetune_compress_evaluate(workplace, tmp_path, capsys, small):
     answer = json.loads(run(capsys, "evaluate", *flags, "--json"))
     assert answer["metrics"] == results["student"]["metrics"]
     assert answer["parameters"] == results["student"]["sizes"]["all"]
+    assert answer["tokens_per_row"] is None
     # As it was compressed, which is not as its teacher was trained.
     assert (answer["max_length"], answer["max_length_from"]) == (16, "model")
     assert f"accuracy {answer['metrics']['accuracy']:.3f} on 60 rows" in run(capsys, "evaluate", *flags)

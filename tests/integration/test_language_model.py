@@ -286,9 +286,22 @@ def test_what_the_commands_print(written, place, capsys):
     )
     line = capsys.readouterr().out
     assert f"perplexity {written.student.metrics['perplexity']:.3f}" in line
+    assert f"rows of {LENGTH} tokens of validation.txt" in line
     card = (written.student.path / "README.md").read_text()
     assert "pipeline_tag: text-generation" in card
     assert "AutoModelForCausalLM" in card
+    assert f"validation rows of up to {LENGTH} tokens" in card
+
+
+@pytest.mark.parametrize(("asked", "expected"), [(8, 8), (16, 16)])
+def test_an_evaluation_says_how_long_its_rows_are(written, place, capsys, asked, expected):
+    flags = ["--model", str(written.student.path), "--validation-file", str(place / "validation.txt"), "--json"]
+    main(["evaluate", *flags, "--max-length", str(asked), "--device", "cpu"])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["tokens_per_row"] == expected
+    tokenizer = AutoTokenizer.from_pretrained(written.student.path)
+    texts = (place / "validation.txt").read_text().split("\n\n")
+    assert answer["rows"] == sum(len(tokenizer(text)["input_ids"]) + 1 for text in texts) // expected
 
 
 def test_it_is_not_exported(written, place, tmp_path, capsys):

@@ -145,9 +145,10 @@ class Output:
         """Print what `minidisc.evaluation.evaluate` has found."""
         if self._answered(result):
             return
+        each = f" of {result['tokens_per_row']} tokens" if result["tokens_per_row"] else ""
         trained = f", --max-length {result['max_length']} as in the model's training"
         self._print(
-            f"{model}: {metrics_line(result['metrics'])} on {result['rows']} rows of {result['source']}"
+            f"{model}: {metrics_line(result['metrics'])} on {result['rows']} rows{each} of {result['source']}"
             f"{trained if result['max_length_from'] == 'model' else ''}"
         )
 
