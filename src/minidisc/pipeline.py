@@ -106,6 +106,7 @@ def _compress(asked: CompressSettings, listener: Listener, resume: bool, held: E
             prepared.warnings.append(line)
             prepared.listener.warn(line)
         job, budget = budgets.aimed(prepared, settings, folder)
+        prepared.tell_form(job.settings)
     except UserError:
         # What cannot be done, such as to keep a budget, may be known only after the importance.
         if fresh and not (folder / "checkpoints").exists():
@@ -165,6 +166,8 @@ def plan(
         listener.note(f"{budget.flag}: the run itself solves for the sparsity; this is for {sparsity}")
     prepared = Preparation(settings, listener)
     prepared.rank_evenly()
+    if budget is None:
+        prepared.tell_form(settings)
     job = prepared.job(settings, Path(settings.output_dir))
     stages = planned(job)
     specs = sorted({spec for stage in stages for spec in stage}, key=lambda spec: spec.sparsity)

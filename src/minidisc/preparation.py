@@ -21,6 +21,7 @@ from minidisc.listening import Listener
 from minidisc.low_rank import check_rank, factorise
 from minidisc.measure import Cost, Shape, Sizes, processor
 from minidisc.memory import free_weights, give_weights, is_freed
+from minidisc.modeling.classes import plain_config
 from minidisc.nested import order_by_importance
 from minidisc.prediction import predict
 from minidisc.preflight import Estimate, estimate, flops_of_all_trials
@@ -219,6 +220,23 @@ class Preparation:
             uniform=self.settings.widths == "uniform",
             needed=self.shape.needed,
         )
+
+    def tell_form(self, settings: CompressSettings) -> None:
+        """Say it, if students of uniform widths can be plain checkpoints in this family, but this one cannot.
+
+        Args:
+            settings: with the target sparsity, where a budget had to be solved for it.
+        """
+        if settings.widths != "uniform" or settings.student != "pruned" or not self.architecture.plain_if_uniform:
+            return
+        config, spec = self.loaded.model.config, self.spec(settings.target_sparsity)
+        if plain_config(config, spec.heads, spec.neurons) is None:
+            heads = f"{spec.heads[0]} of {self.shape.heads} heads a layer"
+            self.listener.note(
+                f"--widths uniform: transformers' own {type(config).__name__} does not take "
+                f"{'embeddings of low rank' if self.low_rank else heads}: the student of "
+                f"{spec.name} will be no plain checkpoint, and need its code file after all"
+            )
 
     def check(self, settings: CompressSettings) -> None:
         """Refuse what this teacher or these rows cannot be used for.

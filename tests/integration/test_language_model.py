@@ -277,6 +277,26 @@ def test_uniform_widths_make_a_plain_checkpoint(place, tmp_path):
         assert model.sizes.all == sum(v.numel() for v in load_file(model.path / "model.safetensors").values())
 
 
+@pytest.mark.parametrize(("heads", "fewer"), [(2, 26), (3, 10)])
+def test_a_student_that_is_no_plain_checkpoint_after_all_is_told(place, tmp_path, caplog, heads, fewer):
+    """A hidden size of 32 is a multiple of two heads, but not of three."""
+    whole = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(place / "teacher").parameters())
+    # Of three layers: a head has 4 × 8 × 32 weights, a neuron 3 × 32.
+    limit = whole - 3 * ((4 - heads) * 1024 + fewer * 96)
+    options = settings(place, tmp_path / "run", widths="uniform", schedule="direct", max_steps=1, teacher_cache=0)
+    with caplog.at_level("INFO", logger="minidisc"):
+        result = minidisc.compress(**{**options, "target_sparsity": None, "grid": None, "target_params": str(limit)})
+    assert {*result.student.spec.heads} == {heads}
+    told = [line for line in caplog.messages if "LlamaConfig does not take 3 of 4 heads a layer" in line]
+    assert len(told) == (heads == 3) == (result.student.path / "modeling_minidisc.py").exists()
+    # A dry run knows it of a given size.
+    caplog.clear()
+    sparsity = result.student.sparsity
+    with caplog.at_level("INFO", logger="minidisc"):
+        minidisc.plan(**{**options, "target_sparsity": sparsity, "grid": None})
+    assert [line for line in caplog.messages if "code file after all" in line] == told
+
+
 def test_what_the_commands_print(written, place, capsys):
     main(
         [

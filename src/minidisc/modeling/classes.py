@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import types
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -185,14 +186,35 @@ def build_plain(model: Any) -> Any | None:
         size, or not with so many heads.
     """
     config = model.config
-    family = config.model_type.removeprefix(STUDENT_PREFIX)
-    architecture = architecture_for(family)
-    widths = set(zip(config.heads_per_layer, config.neurons_per_layer, strict=False))
-    heads, neurons = next(iter(widths))
-    if len(widths) > 1 or config.embedding_rank or not (heads and neurons and architecture.plain_if_uniform):
+    config_of_plain = plain_config(config, config.heads_per_layer, config.neurons_per_layer)
+    if config_of_plain is None:
         return None
-    base_config: Any = type(config).__bases__[0]
     base_model: Any = type(model).__bases__[-1]
+    with torch.random.fork_rng(devices=[]):
+        plain = base_model._from_config(config_of_plain, attn_implementation=config._attn_implementation)
+    plain.load_state_dict(model.state_dict())
+    if model.can_generate():
+        plain.generation_config = copy.deepcopy(model.generation_config)
+    plain.saved_with_cache = getattr(model, "saved_with_cache", False)
+    return plain.eval()
+
+
+def plain_config(config: Any, heads_per_layer: Sequence[int], neurons_per_layer: Sequence[int]) -> Any | None:
+    """The configuration of transformers' own that has these widths, if there is one (see `build_plain`).
+
+    Args:
+        config: of a small model, or of the teacher that it is cut from; not changed.
+        heads_per_layer: attention heads of each layer.
+        neurons_per_layer: FFN neurons of each layer.
+    """
+    architecture = architecture_for(config.model_type.removeprefix(STUDENT_PREFIX))
+    widths = set(zip(heads_per_layer, neurons_per_layer, strict=False))
+    heads, neurons = next(iter(widths))
+    thin = getattr(config, "embedding_rank", None)
+    if len(widths) > 1 or thin or not (heads and neurons and architecture.plain_if_uniform):
+        return None
+    is_small = config.model_type.startswith(STUDENT_PREFIX)
+    base_config: Any = type(config).__bases__[0] if is_small else type(config)
     _, size = narrow.head_sizes(config, architecture.layout)
     queries = getattr(config, architecture.heads) // getattr(config, architecture.prunable_heads)
     values = {k: v for k, v in config.to_dict().items() if k not in _NOT_INHERITED}
@@ -203,17 +225,10 @@ def build_plain(model: Any) -> Any | None:
         architecture.head_size: size,
     }
     try:
-        plain_config = base_config(**{**values, **changes})
+        return base_config(**{**values, **changes})
     except StrictDataclassError:
         # Some take only numbers of heads that the hidden size is a multiple of, or work out from it what a head has.
         return None
-    with torch.random.fork_rng(devices=[]):
-        plain = base_model._from_config(plain_config, attn_implementation=config._attn_implementation)
-    plain.load_state_dict(model.state_dict())
-    if model.can_generate():
-        plain.generation_config = copy.deepcopy(model.generation_config)
-    plain.saved_with_cache = getattr(model, "saved_with_cache", False)
-    return plain.eval()
 
 
 _NOT_INHERITED = (
