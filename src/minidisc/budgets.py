@@ -26,6 +26,8 @@ _STEPS = 1000  # sparsities are solved for in steps of a thousandth
 SPARSEST_CANDIDATE = 0.95
 _TIMED = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 FILE = "budget.json"
+_BYTES = 4  # of a parameter in fp32
+_HEADER = 256  # bytes of a file that a weight's name and shape take at the most
 
 Timing = Mapping[str, float]
 
@@ -68,6 +70,35 @@ def aimed(prepared: Preparation, settings: CompressSettings, folder: Path) -> tu
     ranks.by_zero(lambda: write_json(file, found))
     prepared.listener.note(f"{budget.flag}: {found['why']}")
     return job, found
+
+
+def check_counts(prepared: Preparation, budget: Budget) -> None:
+    """Refuse a budget that a run would refuse whatever is important, before that is known.
+
+    The neurons of the smallest student depend on it, and what lies beside the weights in a file is not counted: of a
+    budget at the very edge `aimed` knows more.
+
+    Raises:
+        UserError: there are too few parameters, or too many.
+    """
+    if budget.name not in ("target_params", "target_size"):
+        return
+    shape, smallest = prepared.shape, prepared.spec(1 - 1 / _STEPS)
+    if prepared.settings.widths != "uniform":
+        smallest = dataclasses.replace(smallest, neurons=(0,) * len(smallest.neurons))
+    each, unit, beside = 1, "parameters", 0
+    if budget.name == "target_size":
+        each, unit = _BYTES, "bytes in fp32, as students are saved"
+        beside = _HEADER * len(prepared.loaded.model.state_dict())
+    teacher, least = each * prepared.teacher_sizes().all, each * shape.sizes(smallest).all
+    if budget.limit >= teacher + beside:
+        raise UserError(f"{budget.flag}: the teacher has no more than {teacher:,} {unit}; give less.")
+    if budget.limit < least:
+        raise UserError(
+            f"{budget.flag} cannot be had: the smallest student has {least:,} {unit}, or a little more; "
+            f"{each * shape.embedding_parameters:,} of them are of embeddings, in which no head or neuron lies"
+            f"{_with_fewer_pieces(prepared)}."
+        )
 
 
 def reached(
@@ -156,18 +187,18 @@ def _within_size(prepared: Preparation, settings: CompressSettings, budget: Budg
             return _weights(Path(folder))
 
     def weights(sparsity: float) -> int:
-        return 4 * shape.sizes(prepared.spec(sparsity)).all
+        return _BYTES * shape.sizes(prepared.spec(sparsity)).all
 
     # Names and shapes take some bytes beside the weights, which hardly depend on the width.
     smallest, sparsest = written(1 - 1 / _STEPS), 1 - 1 / _STEPS
     header = smallest - weights(sparsest)
-    teacher = 4 * prepared.teacher_sizes().all + header
+    teacher = _BYTES * prepared.teacher_sizes().all + header
     if budget.limit >= teacher:
         raise UserError(f"{budget.flag}: the teacher's weights take no more than {teacher:,} bytes (fp32); give less.")
     if budget.limit < smallest:
         raise UserError(
             f"{budget.flag} cannot be had: embeddings alone, in which no head or neuron lies, take "
-            f"{4 * shape.embedding_parameters:,} bytes; the smallest student takes {smallest:,}"
+            f"{_BYTES * shape.embedding_parameters:,} bytes; the smallest student takes {smallest:,}"
             f"{_with_fewer_pieces(prepared)}."
         )
     sparsity = densest(lambda s: weights(s) + header, budget.limit)

@@ -168,6 +168,8 @@ def plan(
     prepared.rank_evenly()
     if budget is None:
         prepared.tell_form(settings)
+    else:
+        budgets.check_counts(prepared, budget)
     job = prepared.job(settings, Path(settings.output_dir))
     stages = planned(job)
     specs = sorted({spec for stage in stages for spec in stage}, key=lambda spec: spec.sparsity)

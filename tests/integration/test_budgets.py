@@ -238,6 +238,7 @@ def test_the_nearest_that_is_named_can_be_had(workplace, tmp_path, setting, unit
         )
     smallest = int(re.search(r"smallest student (?:has|takes) ([\d,]*\d)", str(refused.value))[1].replace(",", ""))
     text = str(smallest) if setting == "target_params" else f"{smallest / 1000}kB"
+    assert minidisc.plan(**settings(workplace, tmp_path / "run", **{setting: text})).candidates
     result = minidisc.compress(**settings(workplace, tmp_path / "run", **{setting: text}))
     assert result.results["budget"]["reached"]["value"] == smallest
     assert unit in result.results["budget"]["reached"]["text"]
@@ -248,3 +249,27 @@ def test_a_grid_of_one_size_leaves_all_sparser_ones_to_a_budget():
     widest = budgets.widest(given)
     assert (widest.target_sparsity, widest.target_params) == (0.95, None)
     assert budgets.widest(dataclasses.replace(given, grid=(0.5, 0.97))).target_sparsity == 0.97
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"target_params": "2M"}, "the teacher has no more than .* parameters; give less"),
+        ({"target_params": "1k"}, "the smallest student has .* parameters, .* are of embeddings"),
+        ({"target_params": "1k", "widths": "uniform"}, "the smallest student has .* parameters, .* are of embeddings"),
+        ({"target_size": "2MB"}, "the teacher has no more than .* bytes in fp32"),
+        ({"target_size": "1kB"}, "the smallest student has .* bytes in fp32, .* are of embeddings"),
+        ({"target_size": "1kB"}, "--trim-vocabulary makes it smaller"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_run_would(workplace, tmp_path, changes, words):
+    with pytest.raises(UserError, match=words):
+        minidisc.plan(**settings(workplace, tmp_path / "run"), **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_run_refuses_nothing_that_the_run_takes(workplace, tmp_path):
+    """As many bytes as the teacher's parameters take: in a file names and shapes lie beside them."""
+    changes = {"target_size": f"{4 * counted(workplace / 'teacher') / 1000}kB"}
+    assert minidisc.plan(**settings(workplace, tmp_path / "run", **changes)).candidates
+    assert minidisc.compress(**settings(workplace, tmp_path / "run", **changes)).results["budget"]["reached"]["kept"]
