@@ -194,7 +194,10 @@ def _within_size(prepared: Preparation, settings: CompressSettings, budget: Budg
     header = smallest - weights(sparsest)
     teacher = _BYTES * prepared.teacher_sizes().all + header
     if budget.limit >= teacher:
-        raise UserError(f"{budget.flag}: the teacher's weights take no more than {teacher:,} bytes (fp32); give less.")
+        raise UserError(
+            f"{budget.flag}: the teacher's weights take no more than {teacher:,} bytes in fp32, as students are "
+            "saved; give less."
+        )
     if budget.limit < smallest:
         raise UserError(
             f"{budget.flag} cannot be had: embeddings alone, in which no head or neuron lies, take "
@@ -207,8 +210,10 @@ def _within_size(prepared: Preparation, settings: CompressSettings, budget: Budg
         sparsity = round(sparsity + 1 / _STEPS, 3)
     why = (
         f"{100 * sparsity:g} % sparsity, the least with which the saved weights take no more: {value:,} of the "
-        f"teacher's {teacher:,} bytes (fp32)"
+        f"{teacher:,} bytes that the teacher's take in fp32"
     )
+    if prepared.half:
+        why += f" (its own files: {prepared.half.text})"
     return {"sparsity": sparsity, "teacher": teacher, "why": why}
 
 

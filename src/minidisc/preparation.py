@@ -39,6 +39,7 @@ from minidisc.teachers import (
     check_length,
     check_tokens,
     fingerprint_of,
+    halved,
     kind_of,
     load_config,
     load_model,
@@ -140,6 +141,7 @@ class Preparation:
             self.check(settings)
         elif settings.target_sparsity is not None:
             self.aim(settings)
+        self.half = halved(settings.teacher)
         self.warnings: list[str] = []
         self.cost = Cost()
         self.ranked = False
@@ -148,7 +150,7 @@ class Preparation:
         """Judge the teacher, score heads and neurons (or read the scores that ``file`` holds), order the teacher."""
         labels, metric = label_array(self.rows["selection"]), self.on_selection["metric"]
         self.warnings = teacher_warnings(
-            self.task, metric, labels, self.loaded.fresh, self.loaded.model.config.id2label
+            self.task, metric, labels, self.loaded.fresh, self.loaded.model.config.id2label, self.half
         )
         for warning in self.warnings:
             self.listener.warn(warning)

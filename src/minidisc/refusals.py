@@ -17,6 +17,7 @@ from minidisc.losses import WITH_LABELS
 from minidisc.rows import Rows, has_labels
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, check_grid
 from minidisc.tasks import CAUSAL_LM, Task, unnamed_warning
+from minidisc.teachers import Halved
 
 
 def check_usable(
@@ -80,9 +81,14 @@ def check_usable(
 
 
 def teacher_warnings(
-    task: Task, metric: float, labels: np.ndarray, fresh: Sequence[str], id2label: dict[int, str]
+    task: Task,
+    metric: float,
+    labels: np.ndarray,
+    fresh: Sequence[str],
+    id2label: dict[int, str],
+    half: Halved | None = None,
 ) -> list[str]:
-    """What speaks against the teacher having been fine-tuned for this task.
+    """What speaks against the teacher having been fine-tuned for this task, and that its students are in fp32.
 
     Args:
         task: the rows' task.
@@ -90,6 +96,7 @@ def teacher_warnings(
         labels: labels of those rows.
         fresh: parameters that the teacher's folder had no weights for.
         id2label: the teacher's label names.
+        half: of the teacher's files, if they are in half precision.
     """
     warnings = []
     if unnamed := unnamed_warning(task, id2label):
@@ -104,6 +111,12 @@ def teacher_warnings(
         warnings.append(
             f"the teacher scores {metric:.3f} on {len(labels)} rows where chance is {chance:.3f}: it is not "
             f"fine-tuned for this {'text' if is_text else 'task, or its labels are in another order'}."
+        )
+    if half:
+        warnings.append(
+            f"the teacher's files are in half precision ({half.text}), but students are trained and saved in fp32, in "
+            "twice the bytes a parameter, and may be larger on disk than their teacher; one that is loaded with "
+            f"transformers takes half of that after .to(torch.{half.dtype}).save_pretrained(FOLDER)."
         )
     return warnings
 

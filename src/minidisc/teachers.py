@@ -6,16 +6,17 @@ import hashlib
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     AutoConfig,
@@ -215,6 +216,38 @@ def from_pretrained(source: str | os.PathLike, trust_remote_code: bool = False) 
     return load_model(str(source), trust_remote_code, caches=True).model
 
 
+class Halved(NamedTuple):
+    """Of weights in half precision: ``float16`` or ``bfloat16``, and the bytes that their files take."""
+
+    dtype: str
+    size: int
+
+    @property
+    def text(self) -> str:
+        """``float16, 30.4 MB``."""
+        return f"{self.dtype}, {self.size / 1e6:.1f} MB"
+
+
+def halved(source: str) -> Halved | None:
+    """In which half precision most weights of a model are that has been loaded, by the heads of its files; else None.
+
+    `load_model` makes fp32 of them, and its configuration then says so.
+    """
+    folder = Path(source) if Path(source).exists() else _cached(source)
+    if folder is None:
+        return None
+    whole = folder / "model.safetensors"
+    files = [whole] if whole.is_file() else sorted(folder.glob("model-*-of-*.safetensors"))
+    numbers: Counter[str] = Counter()
+    for file in files:
+        with safe_open(file, "pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118  # it is no mapping
+                part = tensors.get_slice(name)
+                numbers[part.get_dtype()] += math.prod(part.get_shape())
+    dtype = {"F16": "float16", "BF16": "bfloat16"}.get(max(numbers, key=numbers.__getitem__, default=""))
+    return Halved(dtype, sum(file.stat().st_size for file in files)) if dtype else None
+
+
 def fingerprint_of(source: str) -> str:
     """A short hash of the weights and configuration in a folder; name and commit of a Hub id that has been loaded."""
     digest = hashlib.sha256()
@@ -224,9 +257,8 @@ def fingerprint_of(source: str) -> str:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     if files:
         return digest.hexdigest()[:16]
-    # In the cache, what was loaded last lies in a folder of the commit's name.
-    loaded = None if Path(source).exists() else try_to_load_from_cache(source, "config.json")
-    return f"{source}@{Path(loaded).parent.name}" if isinstance(loaded, str) else source
+    folder = None if Path(source).exists() else _cached(source)
+    return source if folder is None else f"{source}@{folder.name}"
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
@@ -234,6 +266,12 @@ def tokenizer_fingerprint(tokenizer: Any) -> str:
     whole = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
     settings = ("model_max_length", "truncation_side", "split_special_tokens")
     return fingerprint([whole, *(getattr(tokenizer, name, None) for name in settings)])
+
+
+def _cached(source: str) -> Path | None:
+    """Where the files lie of a model on the Hub that was loaded: in a folder of the commit's name."""
+    loaded = try_to_load_from_cache(source, "config.json")
+    return Path(loaded).parent if isinstance(loaded, str) else None
 
 
 _AUTO_CLASSES: dict[Any, Any] = {

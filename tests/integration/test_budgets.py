@@ -7,14 +7,17 @@ import re
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import minidisc
 from minidisc import budgets
 from minidisc.cli.main import main
 from minidisc.config import CompressSettings
 from minidisc.errors import UserError
-from tests.integration import tiny
+from minidisc.teachers import halved
+from tests.integration import fresh, tiny
 
 
 def settings(workplace, run, **changes):
@@ -273,3 +276,87 @@ def test_a_dry_run_refuses_nothing_that_the_run_takes(workplace, tmp_path):
     changes = {"target_size": f"{4 * counted(workplace / 'teacher') / 1000}kB"}
     assert minidisc.plan(**settings(workplace, tmp_path / "run", **changes)).candidates
     assert minidisc.compress(**settings(workplace, tmp_path / "run", **changes)).results["budget"]["reached"]["kept"]
+
+
+LOAD = """
+import json, pathlib, sys
+import torch
+if sys.argv[2] == "minidisc":
+    import minidisc
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+trust = {} if sys.argv[2] == "minidisc" else {"trust_remote_code": True}
+model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1], **trust).eval()
+batch = AutoTokenizer.from_pretrained(sys.argv[1], **trust)("fine warm word1", return_tensors="pt")
+with torch.no_grad():
+    print(json.dumps([str(model.dtype), model(**batch).logits.float().tolist()]))
+"""
+
+
+def bytes_of(folder):
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def save(workplace, folder, dtype, **changes):
+    model = AutoModelForSequenceClassification.from_pretrained(workplace / "teacher")
+    model.to(dtype).save_pretrained(folder, **changes)
+    AutoTokenizer.from_pretrained(workplace / "teacher").save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("changes", [{}, {"max_shard_size": "20KB"}], ids=["one file", "several"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_files_say_what_they_are_in(workplace, tmp_path, dtype, changes):
+    teacher = save(workplace, tmp_path / "half", dtype, **changes)
+    assert (len([*teacher.glob("*.safetensors")]) > 1) == bool(changes)
+    # Whatever the configuration says.
+    config = json.loads((teacher / "config.json").read_text())
+    (teacher / "config.json").write_text(json.dumps({**config, "dtype": "float32"}))
+    assert halved(str(teacher)) == (str(dtype).removeprefix("torch."), bytes_of(teacher))
+    assert halved(str(workplace / "teacher")) is None
+    assert halved("nobody/nothing") is None
+
+
+def test_a_student_that_may_be_larger_than_its_teacher_is_told(workplace, tmp_path, caplog):
+    teacher = save(workplace, tmp_path / "half", torch.float16)
+    # More than the teacher takes, and less than it would in fp32.
+    limit = bytes_of(workplace / "teacher") * 8 // 10
+    assert limit > bytes_of(teacher)
+    changes = {"teacher": str(teacher), "target_size": f"{limit / 1000}kB"}
+    with caplog.at_level("WARNING", logger="minidisc"):
+        result = minidisc.compress(**settings(workplace, tmp_path / "run", **changes))
+    (line,) = result.results["warnings"]
+    assert f"(float16, {bytes_of(teacher) / 1e6:.1f} MB)" in line
+    assert "saved in fp32" in line
+    assert line in caplog.text
+    assert "saved in fp32" in result.report.read_text()
+    why = result.results["budget"]["why"]
+    assert "bytes that the teacher's take in fp32" in why
+    assert f"its own files: float16, {bytes_of(teacher) / 1e6:.1f} MB" in why
+    assert bytes_of(teacher) < bytes_of(result.student.path) <= limit
+
+
+def test_of_a_teacher_in_fp32_nothing_is_said(workplace, tmp_path):
+    changes = {"target_size": f"{bytes_of(workplace / 'teacher') * 8 // 10 / 1000}kB"}
+    result = minidisc.compress(**settings(workplace, tmp_path / "run", **changes))
+    assert not [line for line in result.results["warnings"] if "fp32" in line]
+    assert "its own files" not in result.results["budget"]["why"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_a_student_that_is_halved_loads_in_that_precision(workplace, tmp_path, dtype):
+    result = minidisc.compress(**settings(workplace, tmp_path / "run"))
+    student, smaller = result.student.path, tmp_path / "smaller"
+    model = AutoModelForSequenceClassification.from_pretrained(student)
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    with torch.no_grad():
+        expected = model.eval()(**tokenizer("fine warm word1", return_tensors="pt")).logits
+    model.to(dtype).save_pretrained(smaller)
+    tokenizer.save_pretrained(smaller)
+    with safe_open(smaller / "model.safetensors", "pt") as tensors:
+        numbers = sum(tensors.get_tensor(name).numel() for name in tensors.keys())  # noqa: SIM118
+        assert {tensors.get_tensor(name).dtype for name in tensors.keys()} == {dtype}  # noqa: SIM118
+    assert bytes_of(student) - bytes_of(smaller) == pytest.approx(2 * numbers, abs=200)
+    for way in ("minidisc", "code"):
+        found, logits = fresh.run(LOAD, tmp_path, smaller, way)
+        assert found == str(dtype)
+        assert torch.tensor(logits).sub(expected).abs().max() < 0.05

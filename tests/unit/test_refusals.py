@@ -7,6 +7,7 @@ from minidisc.refusals import student_warnings, teacher_warnings
 from minidisc.tasks import Task
 from minidisc.tasks.documents import read_documents
 from minidisc.tasks.sources import Source
+from minidisc.teachers import Halved
 
 NAMES = {0: "no", 1: "yes"}
 
@@ -65,3 +66,12 @@ def test_a_student_whose_correlation_is_none_is_named():
     (warning,) = student_warnings(task, 0.04, labels)
     assert "where chance is 0.000" in warning
     assert not student_warnings(task, 0.06, labels)
+
+
+def test_a_teacher_in_half_precision():
+    source = Source(pd.DataFrame({"text": ["a b"]}), "x", "x", {})
+    task = read_documents(DataSettings(), {"train": source})[0]
+    labels = np.full((4, 100), 7)
+    (warning,) = teacher_warnings(task, 0.9, labels, (), {}, Halved("bfloat16", 30_389_512))
+    assert "(bfloat16, 30.4 MB)" in warning
+    assert ".to(torch.bfloat16).save_pretrained(" in warning
