@@ -24,6 +24,11 @@ _HUB_METRICS = {
     "entity_f1": "f1",
 }
 _PIPELINES = {"token-classification": "token-classification", "causal-lm": "text-generation"}
+_OF_WORDS = """\
+Entities were learnt and scored on the words of the rows: a word's label is that of its first piece. So give the
+tokenizer words (`tokenizer(words, is_split_into_words=True)`), and take each one's label at its first place in
+`word_ids()`. The pipeline finds words of its own, also with `aggregation_strategy="first"`: with many tokenizers one
+begins at every hyphen, full stop or apostrophe, so that `U.S.` may become two entities."""
 _AUTO_CLASSES = {"token-classification": "AutoModelForTokenClassification", "causal-lm": "AutoModelForCausalLM"}
 _CORRELATIONS = ("pearson", "spearman")
 TAGS = ("minidisc", "model-compression", "arxiv:2205.14570")
@@ -149,6 +154,11 @@ def auto_class_of(kind: str) -> str:
     return _AUTO_CLASSES.get(kind, "AutoModelForSequenceClassification")
 
 
+def usage_of(kind: str) -> str:
+    """What the code of a card does not say of how a model is used; nothing where there is nothing."""
+    return _OF_WORDS if kind == "token-classification" else ""
+
+
 def errors_of(metrics: dict[str, float], rows: int) -> dict[str, float | None]:
     """`sampling_error` of each of several metrics."""
     return {name: sampling_error(name, value, rows) for name, value in metrics.items()}
@@ -196,6 +206,7 @@ def _variables(results: dict[str, Any], model: dict[str, Any], folder: Path) -> 
         "errors": {name: errors_of(each["metrics"], rows["count"]) for name, each in models},
         "auto_class": auto_class_of(task["kind"]),
         "pipeline": pipeline_of(task["kind"]),
+        "usage": usage_of(task["kind"]),
         "plain": not (folder / CODE_FILE).exists(),
         "versions": results["versions"],
         "warnings": results["warnings"],

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from minidisc.card import auto_class_of, errors_of, hub_id, metadata, pipeline_of, shown_name, write_markdown
+from minidisc.card import auto_class_of, errors_of, hub_id, metadata, pipeline_of, shown_name, usage_of, write_markdown
 from minidisc.config import FinetuneSettings
 from minidisc.runs import versions
 from minidisc.tasks import TaskData
@@ -36,6 +36,7 @@ def write_finetuned_card(settings: FinetuneSettings, data: TaskData, metrics: di
         "code": any(folder.glob("*.py")),
         "auto_class": auto_class_of(data.task.kind),
         "pipeline": pipeline_of(data.task.kind),
+        "usage": usage_of(data.task.kind),
     }
     split = data.splits["validation"]
     card = metadata(

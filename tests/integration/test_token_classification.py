@@ -151,6 +151,10 @@ def test_the_student_tags_text(run):
     assert found == [("PER", "dr anna"), ("LOC", "rome")]
 
 
+def test_the_teachers_card_says_what_a_word_is(place):
+    assert "is_split_into_words=True" in (place / "teacher" / "README.md").read_text()
+
+
 def test_evaluate_counts_what_was_cut_off_as_missed(run, place, capsys):
     arguments = ["evaluate", "--model", str(run.student.path), "--json", *flags(place, train=False)]
     main(arguments)

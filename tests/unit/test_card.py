@@ -179,6 +179,13 @@ def test_no_sampling_error_where_there_is_no_formula():
     assert sampling_error("pearson", 0.5, 1) is None
 
 
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_taggers_card_says_what_a_word_is(tmp_path, plain):
+    of_words = card(results(tmp_path, ["entity_f1"], "token-classification"), plain=plain).text
+    assert "is_split_into_words=True" in of_words[: of_words.index("\n\n## Metrics")]
+    assert "is_split_into_words" not in card(results(tmp_path), plain=plain).text
+
+
 def test_what_the_card_of_a_fine_tuned_model_says(tmp_path):
     from datasets import Dataset
 
