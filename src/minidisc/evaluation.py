@@ -12,6 +12,7 @@ from minidisc.devices import resolve_device
 from minidisc.errors import UserError
 from minidisc.extraction import noted_length
 from minidisc.prediction import predict
+from minidisc.refusals import scale_warning
 from minidisc.tasks import (
     CAUSAL_LM,
     Cut,
@@ -104,8 +105,11 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
     device = resolve_device(settings.device)
     evaluation = Evaluation.load(settings)
     model = evaluation.loaded.model.to(device)
+    logits = evaluation.logits(model, settings.batch_size)
+    if line := scale_warning(evaluation.task, logits, label_array(evaluation.rows), "the model"):
+        logging.getLogger("minidisc").warning(line)
     return {
-        "metrics": evaluation.metrics(evaluation.logits(model, settings.batch_size)),
+        "metrics": evaluation.metrics(logits),
         "rows": len(evaluation.rows),
         # Packed, all rows have as many.
         "tokens_per_row": evaluation.rows["length"][0] if evaluation.task.kind == CAUSAL_LM else None,

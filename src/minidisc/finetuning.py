@@ -21,11 +21,12 @@ from minidisc.errors import UserError
 from minidisc.extraction import note_length, save_model, write_small
 from minidisc.files import new_folder, read_json, write_json
 from minidisc.finetuned_card import write_finetuned_card
+from minidisc.label_scale import LabelScale
 from minidisc.losses import Outputs, Truth, label_loss
 from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
-from minidisc.refusals import teacher_warnings
+from minidisc.refusals import scale_warning, teacher_warnings
 from minidisc.resumable import ResumableTrainer
 from minidisc.runs import (
     check_new,
@@ -171,8 +172,18 @@ def _finetune(
     )
     trainer.task = task
     trainer.validation_rows = validation
+    if task.kind == "regression":
+        trainer.scale = scale = LabelScale.of(loaded.model, label_array(train))
+        # A new head gives numbers of order one as it is; one that has been trained is to give what it gave.
+        if f"{scale.name}.weight" not in loaded.fresh:
+            scale.take_out()
     trainer.fit()
     loaded.model.load_state_dict(trainer.best_state(0))
+    if trainer.scale is not None:
+        trainer.scale.put_in()
+        trainer.scale = None
+        if warning := scale_warning(task, trainer.predict_validation(), label_array(validation)):
+            _logger.warning(warning)
     best = trainer.best[0]
     assert best is not None
     # Its classifier is trained by now, so none of its weights are fresh.
@@ -251,11 +262,13 @@ _OF_THE_WHOLE_T5 = (
 class _FinetuneTrainer(ResumableTrainer):
     task: Task
     validation_rows: Any
+    scale: LabelScale | None = None
 
     def train_batch(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         model.train()
         inputs, share = self.own_rows(inputs)
-        labels = moved(inputs["labels"], self.args.device)
+        labels = inputs["labels"] if self.scale is None else self.scale.numbers(inputs["labels"])
+        labels = moved(labels, self.args.device)
         inputs = model_inputs(inputs, self.args.device)
 
         def passes(batch: tuple[dict[str, Any], Truth]) -> torch.Tensor:
@@ -268,7 +281,10 @@ class _FinetuneTrainer(ResumableTrainer):
         batch = inputs, Truth(inputs["attention_mask"], labels, None, share)
         return self.run_passes(self.current_gradient_accumulation_steps, batch, passes)
 
+    def predict_validation(self) -> Any:
+        """What the model gives for the validation rows, in the scale of their labels."""
+        logits = predict(self.model, self.validation_rows, self.data_collator, self.args.per_device_eval_batch_size)
+        return logits if self.scale is None else self.scale.labels(logits)
+
     def score(self) -> list[dict[str, float]]:
-        rows = self.validation_rows
-        logits = predict(self.model, rows, self.data_collator, self.args.per_device_eval_batch_size)
-        return [self.task.evaluate(logits, label_array(rows))]
+        return [self.task.evaluate(self.predict_validation(), label_array(self.validation_rows))]

@@ -25,7 +25,7 @@ from minidisc.modeling.classes import plain_config
 from minidisc.nested import order_by_importance
 from minidisc.prediction import predict
 from minidisc.preflight import Estimate, estimate, flops_of_all_trials
-from minidisc.refusals import check_usable, teacher_warnings
+from minidisc.refusals import check_usable, scale_warning, teacher_warnings
 from minidisc.results import ModelResult
 from minidisc.rows import Rows
 from minidisc.runs import TEXT, check_folder
@@ -152,6 +152,8 @@ class Preparation:
         self.warnings = teacher_warnings(
             self.task, metric, labels, self.loaded.fresh, self.loaded.model.config.id2label, self.half
         )
+        if scale := scale_warning(self.task, self.teacher_logits("selection"), labels):
+            self.warnings.append(scale)
         for warning in self.warnings:
             self.listener.warn(warning)
         importance, self.cost = self._scorer.importance(self.loaded.model, self.full, file)

@@ -121,6 +121,26 @@ def teacher_warnings(
     return warnings
 
 
+def scale_warning(task: Task, logits: np.ndarray, labels: np.ndarray, who: str = "the teacher") -> str | None:
+    """One line if a model of numbers is further from the labels than their mean is, which correlations do not show.
+
+    Args:
+        task: the rows' task.
+        logits: of the model, as ``task.evaluate`` takes them.
+        labels: of the same rows.
+        who: the model.
+    """
+    if task.kind != "regression":
+        return None
+    error, of_mean = float(np.square(logits.reshape(-1) - labels).mean()), float(labels.var())
+    if error <= of_mean:
+        return None
+    return (
+        f"{who} is further from the labels of {len(labels)} rows than their mean is (mean squared error {error:.3g}, "
+        f"of the mean {of_mean:.3g}): its numbers are of another scale than the labels, or it has learnt nothing."
+    )
+
+
 def student_warnings(task: Task, metric: float, labels: np.ndarray) -> list[str]:
     """What speaks against a student having learnt anything.
 

@@ -21,7 +21,8 @@ def check_weights(model: Any, report: Mapping[str, Any], new_head: bool, source:
         source: where the weights are from.
 
     Returns:
-        Parameters that were drawn by chance and that an answer rests on, such as a classifier's.
+        Parameters that were drawn by chance and that an answer rests on, such as those of a classifier, which is new
+        also where there is one of another shape.
 
     Raises:
         UserError: layers or embeddings have other shapes, are missing, or are left over.
@@ -33,7 +34,8 @@ def check_weights(model: Any, report: Mapping[str, Any], new_head: bool, source:
     _check_missing(model, report["missing_keys"], new_head, new_decoder, source)
     # No known family has a pooler that it does not use; of another one, nobody knows.
     known = _architecture_of(model) is not None
-    return sorted(name for name in report["missing_keys"] if known or not _from_body(model, name)[1])
+    missing = {name for name in report["missing_keys"] if known or not _from_body(model, name)[1]}
+    return sorted({*missing, *(name for name, *_ in report["mismatched_keys"])})
 
 
 # Constants that older versions of transformers saved along, and what cross-attention of T5 never read.
