@@ -119,7 +119,7 @@ def test_what_export_json_says(exported, workplace, student, capsys):
     record = read_json(exported / "export.json")
     # Not where it lies: what is pushed tells nobody whose home that was.
     assert record["model"] == student.name
-    assert record["rows"] == {"source": "validation.csv", "count": 60}
+    assert record["rows"] == {"source": "validation.csv", "count": 60, "max_length": 16}
     assert list(record["engines"]) == ["pytorch", "onnx", "onnx int8"]
     main(["evaluate", *flags(workplace, student), "--json"])
     expected = json.loads(capsys.readouterr().out)["metrics"]
