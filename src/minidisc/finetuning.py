@@ -26,7 +26,7 @@ from minidisc.losses import Outputs, Truth, label_loss
 from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
-from minidisc.refusals import scale_warning, teacher_warnings
+from minidisc.refusals import chance_warning, scale_warning
 from minidisc.resumable import ResumableTrainer
 from minidisc.runs import (
     check_new,
@@ -186,10 +186,8 @@ def _finetune(
             _logger.warning(warning)
     best = trainer.best[0]
     assert best is not None
-    # Its classifier is trained by now, so none of its weights are fresh.
-    labels, names_of_outputs = label_array(validation), loaded.model.config.id2label
-    for line in teacher_warnings(task, best.metrics["metric"], labels, (), names_of_outputs):
-        _logger.warning(line)
+    if warning := chance_warning(task, best.metrics["metric"], label_array(validation), "the teacher"):
+        _logger.warning(warning)
     with new_folder(folder) as temporary:
         if loaded.model.config.model_type.startswith(STUDENT_PREFIX):
             write_small(loaded.model, loaded.tokenizer, temporary)

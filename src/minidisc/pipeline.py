@@ -22,7 +22,7 @@ from minidisc.listening import Listener, LoggingListener
 from minidisc.measure import Cost, Sizes, forget_memory, highest_memory
 from minidisc.preflight import Estimate
 from minidisc.preparation import Preparation
-from minidisc.refusals import student_warnings
+from minidisc.refusals import chance_warning
 from minidisc.report import write_report
 from minidisc.report.formats import assistant_name
 from minidisc.results import CompressionResult, ModelResult, plain, read_result
@@ -221,7 +221,8 @@ def _save(
         prepared.evaluate(outcome.student, "validation"),
         outcome.selection_metrics,
     )
-    for line in student_warnings(prepared.task, student.metrics["metric"], label_array(prepared.rows["validation"])):
+    labels = label_array(prepared.rows["validation"])
+    if line := chance_warning(prepared.task, student.metrics["metric"], labels):
         prepared.warnings.append(line)
         prepared.listener.warn(line)
     teacher = prepared.teacher_result()

@@ -116,9 +116,10 @@ class Preparation:
         self.rows.encode(self.task, self.loaded.tokenizer)
         for use, row in self.rows.counts().items():
             check_tokens(self.loaded, self.rows[use], row["source"])
-        for line in () if again else (data.warning(), *(cut.told(source) for source, cut in self.rows.cuts.items())):
-            if line is not None:
-                listener.warn(line)
+        found = (data.warning(), *(cut.told(source) for source, cut in self.rows.cuts.items()))
+        self.warnings = [] if again else [line for line in found if line is not None]
+        for line in self.warnings:
+            listener.warn(line)
         self._whole_sizes: Sizes | None = None
         self._teacher_logits: dict[str, np.ndarray] = {}
         self.vocabulary = self._trim_vocabulary() if settings.trim_vocabulary else None
@@ -142,20 +143,20 @@ class Preparation:
         elif settings.target_sparsity is not None:
             self.aim(settings)
         self.half = halved(settings.teacher)
-        self.warnings: list[str] = []
         self.cost = Cost()
         self.ranked = False
 
     def rank(self, file: Path) -> None:
         """Judge the teacher, score heads and neurons (or read the scores that ``file`` holds), order the teacher."""
         labels, metric = label_array(self.rows["selection"]), self.on_selection["metric"]
-        self.warnings = teacher_warnings(
+        found = teacher_warnings(
             self.task, metric, labels, self.loaded.fresh, self.loaded.model.config.id2label, self.half
         )
         if scale := scale_warning(self.task, self.teacher_logits("selection"), labels):
-            self.warnings.append(scale)
-        for warning in self.warnings:
+            found.append(scale)
+        for warning in found:
             self.listener.warn(warning)
+        self.warnings += found
         importance, self.cost = self._scorer.importance(self.loaded.model, self.full, file)
         order_by_importance(self.loaded.model, self.architecture, importance)
         self._importance_of_teacher = importance

@@ -141,20 +141,21 @@ def scale_warning(task: Task, logits: np.ndarray, labels: np.ndarray, who: str =
     )
 
 
-def student_warnings(task: Task, metric: float, labels: np.ndarray) -> list[str]:
-    """What speaks against a student having learnt anything.
+def chance_warning(task: Task, metric: float, labels: np.ndarray, who: str = "the student") -> str | None:
+    """One line if a model that has just been trained is hardly better than chance.
 
     Args:
         task: the rows' task.
-        metric: the student's on the validation rows.
+        metric: the model's on the validation rows.
         labels: of those rows.
+        who: the model.
     """
     if (chance := _hardly_better_than(task, metric, labels)) is None:
-        return []
-    return [
-        f"the student scores {metric:.3f} on {len(labels)} rows where chance is {chance:.3f}: it may give one answer "
-        "to everything."
-    ]
+        return None
+    return (
+        f"{who} scores {metric:.3f} on {len(labels)} rows where chance is {chance:.3f}: it may give one answer to "
+        "everything."
+    )
 
 
 def _hardly_better_than(task: Task, metric: float, labels: np.ndarray) -> float | None:

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from minidisc.config import DataSettings
-from minidisc.refusals import student_warnings, teacher_warnings
+from minidisc.refusals import chance_warning, teacher_warnings
 from minidisc.tasks import Task
 from minidisc.tasks.documents import read_documents
 from minidisc.tasks.sources import Source
@@ -34,7 +34,7 @@ def test_a_perfect_model_is_never_taken_for_chance(metrics, rows, common):
     labels[0] = 1 - common
     task = classes(*metrics)
     assert not teacher_warnings(task, 1.0, labels, (), NAMES)
-    assert not student_warnings(task, 1.0, labels)
+    assert chance_warning(task, 1.0, labels) is None
 
 
 def test_rows_of_one_class_speak_only_against_a_model_that_gets_some_wrong():
@@ -52,20 +52,19 @@ def test_rows_of_one_class_speak_only_against_a_model_that_gets_some_wrong():
 def test_above_chance_is_by_more_than_the_error_that_chance_has(common, right, doubtful):
     labels = np.repeat([0, 1], [common, 200 - common])
     teacher = teacher_warnings(classes("accuracy"), right, labels, (), NAMES)
-    student = student_warnings(classes("accuracy"), right, labels)
+    student = chance_warning(classes("accuracy"), right, labels)
     assert bool(teacher) == bool(student) == doubtful
     if right == 0.960:
-        assert student == [
-            "the student scores 0.960 on 200 rows where chance is 0.960: it may give one answer to everything."
-        ]
+        told = "the student scores 0.960 on 200 rows where chance is 0.960: it may give one answer to everything."
+        assert student == told
 
 
 def test_a_student_whose_correlation_is_none_is_named():
     task = Task("t", "regression", ("text",), "label", None, False, ("pearson", "spearman"))
     labels = np.linspace(0, 5, 100)
-    (warning,) = student_warnings(task, 0.04, labels)
+    warning = chance_warning(task, 0.04, labels)
     assert "where chance is 0.000" in warning
-    assert not student_warnings(task, 0.06, labels)
+    assert chance_warning(task, 0.06, labels) is None
 
 
 def test_a_teacher_in_half_precision():
