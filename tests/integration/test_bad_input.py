@@ -242,7 +242,8 @@ def test_rows_that_are_longer_than_the_models_positions(workplace, tmp_path, cap
     config.write_text(json.dumps({**json.loads(config.read_text()), "model_max_length": 10**30}))
     output = ("--output-dir", str(tmp_path / "out"), "--train-file", str(workplace / "train.csv"))
     rows = ("--validation-file", str(workplace / "validation.csv"), *(output if command == "finetune" else ()))
-    _refused(capsys, "positions for 32 tokens", command, "--model", str(tmp_path / "model"), *rows)
+    given = ("--model", str(tmp_path / "model"), "--max-length", "33", *rows)
+    _refused(capsys, "positions for 32 tokens", command, *given)
     assert not (tmp_path / "out").exists()
 
 
