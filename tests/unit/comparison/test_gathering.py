@@ -77,6 +77,14 @@ def test_a_setting_that_an_older_version_did_not_have_had_its_default(tmp_path, 
         gather(given, tmp_path / "all")
 
 
+@pytest.mark.parametrize("newer_first", [True, False])
+def test_a_setting_that_only_a_newer_version_has_is_another_one(tmp_path, newer_first):
+    newer = write(tmp_path / "newer", [cell("direct", 0.9, 0, 0.6)], not_yet=1)
+    other = write(tmp_path / "other", [cell("direct", 0.9, 1, 0.8)])
+    with pytest.raises(UserError, match=r"differs from .* in not_yet; only"):
+        gather([newer, other] if newer_first else [other, newer], tmp_path / "all")
+
+
 def test_what_changes_no_figure_may_differ(tmp_path):
     one = write(tmp_path / "one", [cell("direct", 0.9, 0, 0.6)], report_to=["tensorboard"], examples=True)
     free = {"report_to": None, "examples": False, "keep_sizes": False, "keep_checkpoints": True}
