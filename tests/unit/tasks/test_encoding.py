@@ -309,7 +309,8 @@ def test_what_is_cut_off_is_counted(kind):
 
 
 def test_what_is_said_of_rows_that_are_cut():
-    assert Cut(128, True, 60).told("dev.csv") is None
+    assert Cut(128, True, 60).told("dev.csv") is Cut(128, True, 200, 2).told("dev.csv") is None
+    assert "2 of 199 rows" in Cut(128, True, 199, 2).told("dev.csv")
     line = "2 of 60 rows of dev.csv are longer than --max-length 128 tokens and were cut"
     assert Cut(128, True, 60, 2).told("dev.csv") == f"{line}."
     assert Cut(128, True, 60, 2, 7).told("dev.csv") == (
