@@ -118,6 +118,8 @@ class ResumableTrainer(Trainer):
         checkpoints = self._checkpoints()
         if checkpoints:
             self._restore(checkpoints[-1])
+            # A kill may have come between the newest one and this.
+            ranks.by_zero(self._drop_older)
         if not self.finished:
             self.before_training()
             self._started = (time.perf_counter(), time.process_time())
@@ -343,6 +345,10 @@ class ResumableTrainer(Trainer):
             _link(staged / "model.safetensors", self._snapshot(step))
         shutil.rmtree(final, ignore_errors=True)
         os.replace(staged, final)
+        self._drop_older()
+
+    def _drop_older(self) -> None:
+        """Remove what the newest checkpoint has made useless."""
         shutil.rmtree(self._staging, ignore_errors=True)
         for old in self._checkpoints()[:-1]:
             shutil.rmtree(old)

@@ -55,6 +55,19 @@ def finish(context, settings):
     assert process.exitcode == 0
 
 
+def test_what_a_kill_left_beside_the_last_checkpoint_is_removed(workplace, tmp_path):
+    settings = tiny.settings(workplace, tmp_path / "run", schedule="direct", keep_checkpoints=True, precision="fp32")
+    minidisc.compress(**settings)
+    whole = tiny.weights(tmp_path / "run")
+    (last,) = (tmp_path / "run" / "checkpoints").glob("*/checkpoint-*")
+    shutil.copytree(last, last.with_name("checkpoint-1"))
+    (last.parent / "snapshot-1.safetensors").write_bytes(b"")
+    (tmp_path / "run" / "results.json").unlink()
+    minidisc.compress(**settings, resume=True)
+    assert tiny.weights(tmp_path / "run") == whole
+    assert not (last.parent / "snapshot-1.safetensors").exists()
+
+
 KILLS = 10
 
 
