@@ -15,7 +15,7 @@ from minidisc import ranks
 from minidisc.confidence import drops
 from minidisc.config import Budget, CompressSettings
 from minidisc.errors import UserError
-from minidisc.extraction import extract
+from minidisc.extraction import DTYPES, extract, save_model
 from minidisc.files import read_json, write_json
 from minidisc.latency import batch_of, is_busy, one_thread, side_by_side
 from minidisc.measure import processor
@@ -26,7 +26,6 @@ _STEPS = 1000  # sparsities are solved for in steps of a thousandth
 SPARSEST_CANDIDATE = 0.95
 _TIMED = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 FILE = "budget.json"
-_BYTES = 4  # of a parameter in fp32
 _HEADER = 256  # bytes of a file that a weight's name and shape take at the most
 
 Timing = Mapping[str, float]
@@ -88,7 +87,8 @@ def check_counts(prepared: Preparation, budget: Budget) -> None:
         smallest = dataclasses.replace(smallest, neurons=(0,) * len(smallest.neurons))
     each, unit, beside = 1, "parameters", 0
     if budget.name == "target_size":
-        each, unit = _BYTES, "bytes in fp32, as students are saved"
+        dtype = prepared.settings.save_dtype
+        each, unit = DTYPES[dtype].itemsize, f"bytes in {dtype}, as students are saved"
         beside = _HEADER * len(prepared.loaded.model.state_dict())
     teacher, least = each * prepared.teacher_sizes().all, each * shape.sizes(smallest).all
     if budget.limit >= teacher + beside:
@@ -179,29 +179,30 @@ def _with_fewer_pieces(prepared: Preparation) -> str:
 
 
 def _within_size(prepared: Preparation, settings: CompressSettings, budget: Budget) -> dict[str, Any]:
-    model, shape = prepared.loaded.model, prepared.shape
+    model, shape, dtype = prepared.loaded.model, prepared.shape, settings.save_dtype
+    each = DTYPES[dtype].itemsize
 
     def written(sparsity: float) -> int:
         with tempfile.TemporaryDirectory(dir=settings.output_dir) as folder:
-            extract(model, prepared.spec(sparsity)).save_pretrained(folder)
+            save_model(extract(model, prepared.spec(sparsity)), Path(folder), dtype)
             return _weights(Path(folder))
 
     def weights(sparsity: float) -> int:
-        return _BYTES * shape.sizes(prepared.spec(sparsity)).all
+        return each * shape.sizes(prepared.spec(sparsity)).all
 
     # Names and shapes take some bytes beside the weights, which hardly depend on the width.
     smallest, sparsest = written(1 - 1 / _STEPS), 1 - 1 / _STEPS
     header = smallest - weights(sparsest)
-    teacher = _BYTES * prepared.teacher_sizes().all + header
+    teacher = each * prepared.teacher_sizes().all + header
     if budget.limit >= teacher:
         raise UserError(
-            f"{budget.flag}: the teacher's weights take no more than {teacher:,} bytes in fp32, as students are "
-            "saved; give less."
+            f"{budget.flag}: the teacher's weights take no more than {teacher:,} bytes in {dtype}, as students "
+            "are saved; give less."
         )
     if budget.limit < smallest:
         raise UserError(
             f"{budget.flag} cannot be had: embeddings alone, in which no head or neuron lies, take "
-            f"{_BYTES * shape.embedding_parameters:,} bytes; the smallest student takes {smallest:,}"
+            f"{each * shape.embedding_parameters:,} bytes; the smallest student takes {smallest:,}"
             f"{_with_fewer_pieces(prepared)}."
         )
     sparsity = densest(lambda s: weights(s) + header, budget.limit)
@@ -210,7 +211,7 @@ def _within_size(prepared: Preparation, settings: CompressSettings, budget: Budg
         sparsity = round(sparsity + 1 / _STEPS, 3)
     why = (
         f"{100 * sparsity:g} % sparsity, the least with which the saved weights take no more: {value:,} of the "
-        f"{teacher:,} bytes that the teacher's take in fp32"
+        f"{teacher:,} bytes that the teacher's take in {dtype}"
     )
     if prepared.half:
         why += f" (its own files: {prepared.half.text})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from minidisc.low_rank import student_state
 from minidisc.modeling.classes import build_narrow, build_plain
 from minidisc.subnetworks import SubnetworkSpec
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Of saved weights."""
 # Not max_length, which is what transformers' models generate.
 _LENGTH = "minidisc_max_length"
 
@@ -49,18 +52,41 @@ def extract(model: Any, spec: SubnetworkSpec, state: dict[str, torch.Tensor] | N
     return small.eval()
 
 
-def save_small(model: Any, tokenizer: Any, folder: Path) -> None:
+def round_weights(model: Any, dtype: str) -> bool:
+    """Give a model the weights, still in fp32, that it will have once it was saved in a key of `DTYPES`.
+
+    Returns:
+        Whether it has them; nothing is changed where some are beyond the range.
+    """
+    if dtype == "fp32":
+        return True
+    with torch.no_grad():
+        rounded = [parameter.to(DTYPES[dtype]) for parameter in model.parameters()]
+        if not all(values.isfinite().all() for values in rounded):
+            return False
+        for parameter, values in zip(model.parameters(), rounded, strict=True):
+            parameter.copy_(values)
+    return True
+
+
+def save_small(model: Any, tokenizer: Any, folder: Path, dtype: str = "fp32") -> None:
     """Save a small model in the Hugging Face layout, with its tokenizer; whole or not at all.
 
     It is saved as a model of transformers' own if it can be one (see `build_plain`), else with its code file.
+
+    Args:
+        model: in fp32; not changed.
+        tokenizer: its tokenizer.
+        folder: is replaced if it is there.
+        dtype: a key of `DTYPES`.
     """
     with new_folder(folder, replaces=True) as temporary:
-        write_small(model, tokenizer, temporary)
+        write_small(model, tokenizer, temporary, dtype)
 
 
-def write_small(model: Any, tokenizer: Any, folder: Path) -> None:
+def write_small(model: Any, tokenizer: Any, folder: Path, dtype: str = "fp32") -> None:
     """The files of `save_small`, one by one into a folder that is there."""
-    save_model(build_plain(model) or model, folder)
+    save_model(build_plain(model) or model, folder, dtype)
     tokenizer.save_pretrained(folder)
 
 
@@ -75,8 +101,10 @@ def noted_length(config: Any) -> int | None:
     return length if isinstance(length, int) and length > 0 else None
 
 
-def save_model(model: Any, folder: Path) -> None:
+def save_model(model: Any, folder: Path, dtype: str = "fp32") -> None:
     """Save a model; its configuration keeps keys and values again, if `load_model` has told it not to."""
+    if dtype != "fp32":
+        model = copy.deepcopy(model).to(DTYPES[dtype])
     if not getattr(model, "saved_with_cache", False):
         model.save_pretrained(folder)
         return

@@ -16,7 +16,7 @@ from minidisc.config import CompressSettings
 from minidisc.devices import resolve_device
 from minidisc.disk import check_disk, disk_needed
 from minidisc.errors import UserError
-from minidisc.extraction import save_small
+from minidisc.extraction import round_weights, save_small
 from minidisc.files import write_json
 from minidisc.listening import Listener, LoggingListener
 from minidisc.measure import Cost, Sizes, forget_memory, highest_memory
@@ -190,7 +190,6 @@ def _save(
     used: dict[str, str],
 ) -> CompressionResult:
     settings = job.settings
-    tokenizer = prepared.loaded.tokenizer
     chosen = [assistant.candidate for assistant in outcome.assistants]
     rows = [
         _row(stage, candidate, any(candidate is c for c in chosen))
@@ -208,12 +207,12 @@ def _save(
     assistants = []
     for number, assistant in enumerate(outcome.assistants, start=1):
         path = folder / ("assistant" if number == 1 else f"assistant-{number}")
-        save_small(assistant.model.cpu(), tokenizer, path)
+        _save_model(prepared, assistant.model, path)
         candidate = assistant.candidate
         metrics = prepared.evaluate(assistant.model, "validation")
         assistants.append(ModelResult(path, candidate.spec, candidate.sizes, metrics, candidate.metrics))
     assert outcome.spec is not None
-    save_small(outcome.student.cpu(), tokenizer, folder / "student")
+    _save_model(prepared, outcome.student, folder / "student")
     student = ModelResult(
         folder / "student",
         outcome.spec,
@@ -274,6 +273,17 @@ def _save(
     write_json(folder / "results.json", results)
     _leave_out(results["settings"], folder)
     return read_result(folder)
+
+
+def _save_model(prepared: Preparation, model: Any, path: Path) -> None:
+    """Save a model, and leave it with the weights that were saved."""
+    dtype = prepared.settings.save_dtype
+    if not round_weights(model.cpu(), dtype):
+        line = f"weights of {path.name} are beyond the range of {dtype}: it is saved in fp32."
+        prepared.warnings.append(line)
+        prepared.listener.warn(line)
+        dtype = "fp32"
+    save_small(model, prepared.loaded.tokenizer, path, dtype)
 
 
 def _leave_out(settings: dict[str, Any], folder: Path) -> None:

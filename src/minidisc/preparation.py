@@ -149,8 +149,9 @@ class Preparation:
     def rank(self, file: Path) -> None:
         """Judge the teacher, score heads and neurons (or read the scores that ``file`` holds), order the teacher."""
         labels, metric = label_array(self.rows["selection"]), self.on_selection["metric"]
+        larger = self.half if self.settings.save_dtype == "fp32" else None
         found = teacher_warnings(
-            self.task, metric, labels, self.loaded.fresh, self.loaded.model.config.id2label, self.half
+            self.task, metric, labels, self.loaded.fresh, self.loaded.model.config.id2label, larger
         )
         if scale := scale_warning(self.task, self.teacher_logits("selection"), labels):
             found.append(scale)

@@ -96,7 +96,7 @@ def teacher_warnings(
         labels: labels of those rows.
         fresh: parameters that the teacher's folder had no weights for.
         id2label: the teacher's label names.
-        half: of the teacher's files, if they are in half precision.
+        half: of the teacher's files, if they are in half precision and its students are not.
     """
     warnings = []
     if unnamed := unnamed_warning(task, id2label):
@@ -114,9 +114,8 @@ def teacher_warnings(
         )
     if half:
         warnings.append(
-            f"the teacher's files are in half precision ({half.text}), but students are trained and saved in fp32, in "
-            "twice the bytes a parameter, and may be larger on disk than their teacher; one that is loaded with "
-            f"transformers takes half of that after .to(torch.{half.dtype}).save_pretrained(FOLDER)."
+            f"the teacher's files are in half precision ({half.text}), but students are saved in fp32, in twice the "
+            f"bytes a parameter, and may be larger on disk than it; --save-dtype {half.setting} halves them."
         )
     return warnings
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.card import write_card
 from minidisc.errors import UserError
-from minidisc.extraction import extract, write_small
+from minidisc.extraction import extract, round_weights, write_small
 from minidisc.files import new_folder
 from minidisc.layers import whole_state
 from minidisc.measure import Shape, Sizes
@@ -64,8 +64,12 @@ def extract_size(run: str | Path, sparsity: float | str, output_dir: str | Path)
         "sizes": asdict(Sizes.of(model, architecture, prunable)),
         "selection_metrics": row["selection_metrics"],
     }
+    # Runs of older versions say nothing of it.
+    dtype = results["settings"].get("save_dtype", "fp32")
+    if not round_weights(model, dtype):
+        dtype = "fp32"
     with new_folder(output_dir) as temporary:
-        write_small(model, student.tokenizer, temporary)
+        write_small(model, student.tokenizer, temporary, dtype)
         write_card(results, entry, temporary)
     return entry
 

@@ -227,6 +227,11 @@ class Halved(NamedTuple):
         """``float16, 30.4 MB``."""
         return f"{self.dtype}, {self.size / 1e6:.1f} MB"
 
+    @property
+    def setting(self) -> str:
+        """What ``--save-dtype`` calls it."""
+        return {"float16": "fp16", "bfloat16": "bf16"}[self.dtype]
+
 
 def halved(source: str) -> Halved | None:
     """In which half precision most weights of a model are that has been loaded, by the heads of its files; else None.

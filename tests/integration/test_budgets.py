@@ -342,21 +342,44 @@ def test_of_a_teacher_in_fp32_nothing_is_said(workplace, tmp_path):
     assert "its own files" not in result.results["budget"]["why"]
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_a_student_that_is_halved_loads_in_that_precision(workplace, tmp_path, dtype):
-    result = minidisc.compress(**settings(workplace, tmp_path / "run"))
-    student, smaller = result.student.path, tmp_path / "smaller"
-    model = AutoModelForSequenceClassification.from_pretrained(student)
-    tokenizer = AutoTokenizer.from_pretrained(student)
-    with torch.no_grad():
-        expected = model.eval()(**tokenizer("fine warm word1", return_tensors="pt")).logits
-    model.to(dtype).save_pretrained(smaller)
-    tokenizer.save_pretrained(smaller)
-    with safe_open(smaller / "model.safetensors", "pt") as tensors:
-        numbers = sum(tensors.get_tensor(name).numel() for name in tensors.keys())  # noqa: SIM118
+@pytest.mark.parametrize(("save_dtype", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
+def test_of_half_the_bytes_a_student_may_have_twice_the_weights(workplace, tmp_path, save_dtype, dtype):
+    teacher = save(workplace, tmp_path / "half", dtype)
+    limit = bytes_of(teacher) * 8 // 10
+    changes = {"teacher": str(teacher), "target_size": f"{limit / 1000}kB", "save_dtype": save_dtype}
+    result = minidisc.compress(**settings(workplace, tmp_path / "run", **changes))
+    found, student = result.results["budget"], result.student.path
+    assert bytes_of(student) == found["reached"]["value"] <= limit
+    # In fp32 it would be too large.
+    assert 4 * counted(student) > limit
+    assert f"bytes that the teacher's take in {save_dtype} (its own files: " in found["why"]
+    assert not [line for line in result.results["warnings"] if "precision" in line]
+    with safe_open(student / "model.safetensors", "pt") as tensors:
         assert {tensors.get_tensor(name).dtype for name in tensors.keys()} == {dtype}  # noqa: SIM118
-    assert bytes_of(student) - bytes_of(smaller) == pytest.approx(2 * numbers, abs=200)
+    model = AutoModelForSequenceClassification.from_pretrained(student, dtype=torch.float32).eval()
+    with torch.no_grad():
+        expected = model(**AutoTokenizer.from_pretrained(student)("fine warm word1", return_tensors="pt")).logits
     for way in ("minidisc", "code"):
-        found, logits = fresh.run(LOAD, tmp_path, smaller, way)
-        assert found == str(dtype)
+        loaded, logits = fresh.run(LOAD, tmp_path, student, way)
+        assert loaded == str(dtype)
         assert torch.tensor(logits).sub(expected).abs().max() < 0.05
+    for limit, line in ((2 * bytes_of(teacher), "has no more than"), (1000, "the smallest student has")):
+        with pytest.raises(UserError, match=f"{line} .* bytes in {save_dtype}"):
+            minidisc.plan(**settings(workplace, tmp_path / "plan", **{**changes, "target_size": f"{limit / 1000}kB"}))
+
+
+def test_weights_beyond_the_range_are_saved_in_fp32(workplace, tmp_path, caplog):
+    model = AutoModelForSequenceClassification.from_pretrained(workplace / "teacher")
+    with torch.no_grad():
+        # Of a piece that is not in the text; what comes after normalises it.
+        model.get_input_embeddings().weight[-1] = 1e5
+    model.save_pretrained(tmp_path / "teacher")
+    AutoTokenizer.from_pretrained(workplace / "teacher").save_pretrained(tmp_path / "teacher")
+    changes = {"teacher": str(tmp_path / "teacher"), "save_dtype": "fp16"}
+    result = minidisc.compress(**settings(workplace, tmp_path / "run", **changes))
+    line = "weights of student are beyond the range of fp16: it is saved in fp32."
+    assert line in result.results["warnings"]
+    assert line in caplog.text
+    tensors = load_file(result.student.path / "model.safetensors")
+    assert {value.dtype for value in tensors.values()} == {torch.float32}
+    assert max(value.max() for value in tensors.values() if value.numel()) == pytest.approx(1e5, rel=1e-3)

@@ -103,7 +103,7 @@ def written(place, tmp_path_factory):
 
 def scored(folder, place):
     """Perplexity and accuracy with nothing of minidisc but the model's class."""
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     texts = (place / "validation.txt").read_text().split("\n\n")
     # The tokenizer has a beginning for every text, but no end.
@@ -295,6 +295,32 @@ def test_a_student_that_is_no_plain_checkpoint_after_all_is_told(place, tmp_path
     with caplog.at_level("INFO", logger="minidisc"):
         minidisc.plan(**{**options, "target_sparsity": sparsity, "grid": None})
     assert [line for line in caplog.messages if "code file after all" in line] == told
+
+
+@pytest.mark.parametrize(("save_dtype", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_students_in_half_precision(place, tmp_path, save_dtype, dtype):
+    """Figures are those of the weights that were saved, which those in fp32 do not have."""
+    options = settings(place, tmp_path / "run", train_file=None, train_text="generate:100", teacher_top_k=5)
+    widths = {"widths": "uniform"} if save_dtype == "fp16" else {}
+    result = minidisc.compress(**options, save_dtype=save_dtype, assistants=(0.25,), **widths)
+    main(["extract", str(result.output_dir), "--sparsity", "0.25", "--output-dir", str(tmp_path / "size")])
+    for folder in (result.student.path, result.assistants[0].path, tmp_path / "size"):
+        weights = load_file(folder / "model.safetensors")
+        assert {value.dtype for value in weights.values()} == {dtype}
+        assert json.loads((folder / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+        assert AutoModelForCausalLM.from_pretrained(folder).dtype == dtype
+        assert f"rounded to {save_dtype}" in (folder / "README.md").read_text()
+    assistant = load_file(result.assistants[0].path / "model.safetensors")
+    assert all(
+        torch.equal(value, assistant[name])
+        for name, value in load_file(tmp_path / "size" / "model.safetensors").items()
+    )
+    for model in (result.student, *result.assistants):
+        assert model.metrics["perplexity"] == pytest.approx(scored(model.path, place)["perplexity"], rel=2e-6)
+    whole = minidisc.compress(**{**options, "output_dir": str(tmp_path / "whole")}, assistants=(0.25,), **widths)
+    assert whole.student.metrics["perplexity"] != pytest.approx(result.student.metrics["perplexity"], rel=1e-5)
+    saved = load_file(whole.student.path / "model.safetensors"), load_file(result.student.path / "model.safetensors")
+    assert all(torch.equal(value.to(dtype), saved[1][name]) for name, value in saved[0].items())
 
 
 def test_what_the_commands_print(written, place, capsys):

@@ -31,7 +31,7 @@ _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
 # What methods say, or what concerns single runs.
 _NOT_COMPARED = (
-    *("schedule", "assistants", "student", "keep_sizes", "examples"),
+    *("schedule", "assistants", "student", "save_dtype", "keep_sizes", "examples"),
     *("latency_batch_size", "latency_length"),
 )
 # What commands that train nothing would make nothing of.

@@ -24,6 +24,7 @@ Widths = Literal["per-layer", "uniform"]
 SecondImportance = Literal["teacher", "assistant"]
 NoGap = Literal["train", "stop", "assume"]
 SelectOn = Literal["train", "validation"]
+SaveDtype = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,9 @@ class CompressSettings(RowSettings, TrainingSettings):
         None, "fraction of attention heads and FFN neurons to remove, if none of the next four is given [0.9]"
     )
     target_params: str = option(None, "at most so many parameters, all of them, embeddings included, such as 2M")
-    target_size: str = option(None, "at most so much disk for the saved weights (fp32), such as 20MB or 20MiB")
+    target_size: str = option(
+        None, "at most so much disk for the saved weights (in --save-dtype), such as 20MB or 20MiB"
+    )
     target_latency: str = option(
         None,
         "at most so much processor time for a pass of --latency-batch-size rows of --latency-length tokens through "
@@ -152,6 +155,11 @@ class CompressSettings(RowSettings, TrainingSettings):
     calibration_rows: int = option(1024, "labelled training rows that importance is computed on")
     dropout: float = option(0.0, "dropout of the sub-networks while they are trained")
     trust_remote_code: bool = option(False, "run code that comes with the teacher; only for models you trust")
+    save_dtype: SaveDtype = option(
+        "fp32",
+        "fp32, bf16 or fp16: precision of the weights that models are saved with; they are trained in fp32, and the "
+        "metrics on the validation rows are of the weights as they are saved",
+    )
     keep_sizes: bool = option(
         True, "keep the weights of every size that was trained in RUN/sizes, for 'minidisc extract'"
     )
@@ -248,6 +256,7 @@ class CompressSettings(RowSettings, TrainingSettings):
         choice("decay_over", self.decay_over, get_args(DecayOver))
         require(self.teacher_cache >= 0, f"--teacher-cache is {self.teacher_cache:g}; it must not be negative.")
         choice("select_on", self.select_on, get_args(SelectOn))
+        choice("save_dtype", self.save_dtype, get_args(SaveDtype))
         fraction = self.selection_fraction
         require(
             fraction is None or 0 < fraction < 1,
