@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from minidisc.architectures import architecture_for
-from minidisc.config import CompressSettings, RowSettings, documents_to_write
+from minidisc.config import CompressSettings, RowSettings
 from minidisc.contrast import contrast
 from minidisc.devices import resolve_device
 from minidisc.errors import ChangedError
@@ -23,12 +23,12 @@ from minidisc.measure import Cost, Shape, Sizes, processor
 from minidisc.memory import free_weights, give_weights, is_freed
 from minidisc.modeling.classes import plain_config
 from minidisc.nested import order_by_importance
+from minidisc.own_text import with_own_text
 from minidisc.prediction import predict
 from minidisc.preflight import Estimate, estimate, flops_of_all_trials
 from minidisc.refusals import check_usable, scale_warning, teacher_warnings
 from minidisc.results import ModelResult
 from minidisc.rows import Rows
-from minidisc.runs import TEXT, check_folder
 from minidisc.schedules import Job, Network, planned
 from minidisc.scoring import Scorer
 from minidisc.subnetworks import SubnetworkSpec, candidate_sparsities, even_scores, make_spec
@@ -49,7 +49,6 @@ from minidisc.teaching import stored_bytes
 from minidisc.tracking import check_trackers
 from minidisc.values import fingerprint
 from minidisc.vocabulary import dropped, named_pieces, needed_pieces, trim_model, trim_tokenizer
-from minidisc.writing import open_texts, write_documents
 
 # Beside where the rows are, what decides which go where, and what is cut.
 _BASE = (
@@ -97,7 +96,7 @@ class Preparation:
         check_length(config, settings.max_length)
         drawn = settings if draw is None else dataclasses.replace(settings, seed=draw)
         if settings.train_text:
-            drawn = self._with_own_text(drawn, config)
+            drawn = with_own_text(drawn, config, listener.note)
         data = load_data(drawn, kind=kind_of(config), model_names=config.id2label.values(), need_labels=False)
         self.task = data.task
         check_kind(config, self.task.kind)
@@ -427,37 +426,3 @@ class Preparation:
             f"{100 * found['error']:.2g} % of the training text's squared embeddings are lost."
         )
         return found
-
-    def _with_own_text(self, settings: CompressSettings, config: Any) -> CompressSettings:
-        """The settings with files that the teacher has written, once it has."""
-        check_kind(config, CAUSAL_LM)
-        count = documents_to_write(settings.train_text or "")
-        wanted = {"train": count}
-        if not settings.validation_file:
-            wanted["validation"] = max(64, count // 10)
-        check_folder(Path(settings.output_dir))
-        folder = Path(settings.output_dir) / TEXT
-        open_texts(
-            folder,
-            {
-                "teacher": fingerprint_of(settings.teacher),
-                "documents": wanted,
-                "length": settings.max_length,
-                "seed": settings.seed,
-                # Which was not told at first: all of a text would seem to have come to its end.
-                "says what was cut": True,
-            },
-        )
-
-        def load() -> tuple[Any, Any]:
-            loaded = load_model(settings.teacher, settings.trust_remote_code, kind=CAUSAL_LM)
-            return loaded.model.to(resolve_device(settings.device)), loaded.tokenizer
-
-        files = write_documents(folder, load, wanted, settings.max_length, settings.seed, self.listener.note)
-        return dataclasses.replace(
-            settings,
-            task=CAUSAL_LM,
-            train_text=None,
-            train_file=str(files["train"]),
-            validation_file=settings.validation_file or str(files["validation"]),
-        )

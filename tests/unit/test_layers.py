@@ -20,7 +20,7 @@ LAYERS: list[set[str]] = [
     {"selection", "resumable", "teachers", "teaching", "runs", "probing", "contrast", "tracking"},
     {"disk"},
     {"trainer", "preflight", "confidence", "writing", "scoring", "refusals"},
-    {"schedules", "report", "results", "listening"},
+    {"schedules", "report", "results", "listening", "own_text"},
     {"preparation", "card"},
     {"budgets", "finetuned_card", "timings"},
     {"pipeline"},
