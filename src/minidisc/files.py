@@ -31,8 +31,9 @@ def new_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with full_disk_named(path.parent):
+            mode = _mode_of_new(temporary)
             yield temporary
-            _sync(temporary)
+            _finish(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -61,9 +62,10 @@ def new_folder(path: Path, replaces: bool = False) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    mode = _mode_of_new(temporary / ".mode")
     for file in temporary.rglob("*"):
         if file.is_file():
-            _sync(file)
+            _finish(file, mode)
     if replaces:
         shutil.rmtree(path, ignore_errors=True)
     try:
@@ -145,6 +147,17 @@ def check_saved(file: Path, folder: Path) -> None:
             raise EOFError
 
 
-def _sync(path: Path) -> None:
+def _mode_of_new(path: Path) -> int:
+    """The permissions that a file has which is made at ``path``, where none is left."""
+    path.unlink(missing_ok=True)
+    path.touch()
+    mode = path.stat().st_mode & 0o777
+    path.unlink()
+    return mode
+
+
+def _finish(path: Path, mode: int) -> None:
+    """Give a file its permissions, which safetensors keeps from all but the user, and have it on the disk."""
+    path.chmod(mode)
     with path.open("rb") as file:
         os.fsync(file.fileno())
