@@ -68,13 +68,13 @@ def known_values(cls: type, values: dict[str, Any], source: str = "settings") ->
 
 
 def path_from(name: str, value: Any) -> Path:
-    """A path as a caller of the Python API gives it.
+    """A path as a caller of the Python API gives it; ``~`` is the user's home.
 
     Raises:
         UserError: it is neither text nor a path.
     """
     try:
-        return Path(_text(value))
+        return Path(os.path.expanduser(_text(value)))
     except TypeError:
         raise UserError(f"{name} is {_shown(value)}; a path is expected.") from None
 
