@@ -26,6 +26,7 @@ from minidisc.losses import Outputs, Truth, label_loss
 from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
+from minidisc.randomness import callers_randomness
 from minidisc.refusals import chance_warning, scale_warning
 from minidisc.resumable import ResumableTrainer
 from minidisc.runs import (
@@ -67,6 +68,7 @@ class FinetuneResult:
     cost: Cost
 
 
+@callers_randomness()
 def finetune(
     settings: FinetuneSettings,
     progress: Any = None,

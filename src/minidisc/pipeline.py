@@ -22,6 +22,7 @@ from minidisc.listening import Listener, LoggingListener
 from minidisc.measure import Cost, Sizes, forget_memory, highest_memory
 from minidisc.preflight import Estimate
 from minidisc.preparation import Preparation
+from minidisc.randomness import callers_randomness
 from minidisc.refusals import chance_warning
 from minidisc.report import write_report
 from minidisc.report.formats import assistant_name
@@ -35,6 +36,7 @@ from minidisc.timings import timings
 from minidisc.values import whole_settings
 
 
+@callers_randomness()
 def compress(
     teacher: str | Path | None = None,
     task: str | None = None,

@@ -25,12 +25,14 @@ from minidisc.losses import WITHOUT_TEACHER
 from minidisc.measure import Cost, Shape, Sizes
 from minidisc.prediction import flops_over
 from minidisc.preparation import Preparation
+from minidisc.randomness import callers_randomness
 from minidisc.results import plain
 from minidisc.runs import check_folder, in_use, open_run, settled, trained_with
 from minidisc.schedules import SCHEDULES, Job, planned
 from minidisc.values import changes, fingerprint, whole_settings
 
 
+@callers_randomness()
 def compare(
     teacher: str | Path | None = None,
     task: str | None = None,
