@@ -233,6 +233,16 @@ def test_nothing_is_given_beside_all_settings(tmp_path, function, cls, given):
         function(settings=settings)
 
 
+def test_a_budget_beside_the_sparsity_of_settings_without_a_target():
+    settings = CompressSettings(**COMPRESS)
+    with pytest.raises(UserError, match=r"give one target \(.* sparsity of 0\.9; .* target_sparsity=None takes it"):
+        dataclasses.replace(settings, target_size="20MB")
+    again = dataclasses.replace(settings, target_size="20MB", target_sparsity=None)
+    assert (again.target_sparsity, again.target_size) == (None, "20MB")
+    with pytest.raises(UserError, match=r"--target-sparsity and --target-size are given; give one target\.$"):
+        CompressSettings(**COMPRESS, target_sparsity=0.8, target_size="20MB")
+
+
 def test_settings_survive_plain_values():
     settings = settings_from(CompressSettings, {**COMPRESS, "grid": "0.5,0.8", "task": "glue/rte", "max_steps": 7})
     assert settings_from(CompressSettings, dataclasses.asdict(settings)) == settings
