@@ -25,6 +25,7 @@ from minidisc.tasks import (
     unnamed_warning,
 )
 from minidisc.teachers import Loaded, check_kind, check_length, check_tokens, kind_of, load_config, load_model
+from minidisc.values import check_class
 
 
 @dataclass
@@ -100,8 +101,9 @@ def evaluate(settings: EvaluateSettings) -> dict[str, Any]:
         ``default``), ``parameters`` (of the model).
 
     Raises:
-        UserError: if the model or the rows cannot be used.
+        UserError: if the settings, the model or the rows cannot be used.
     """
+    check_class(EvaluateSettings, settings)
     device = resolve_device(settings.device)
     evaluation = Evaluation.load(settings)
     model = evaluation.loaded.model.to(device)

@@ -50,7 +50,7 @@ from minidisc.teachers import (
     load_model,
     tokenizer_fingerprint,
 )
-from minidisc.values import settings_from
+from minidisc.values import check_class, settings_from
 
 _logger = logging.getLogger("minidisc")
 # Beside the model: by it a resumed training is known to be finished. It names no files: models are published.
@@ -85,9 +85,10 @@ def finetune(
         note: is told, a line at a time, what is not progress.
 
     Raises:
-        UserError: if the model, the rows or the output folder cannot be used, or a training for the same folder was
-            cut short and is not to be resumed.
+        UserError: if the settings, the model, the rows or the output folder cannot be used, or a training for the same
+            folder was cut short and is not to be resumed.
     """
+    check_class(FinetuneSettings, settings)
     folder = Path(settings.output_dir)
     _check_new(folder, resume)
     work = training_folder(folder)

@@ -30,7 +30,7 @@ from minidisc.architectures import FAMILIES, STUDENT_PREFIX, architecture_for
 from minidisc.errors import UserError
 from minidisc.modeling.classes import heads_of, register
 from minidisc.tasks import CAUSAL_LM, Kind, no_padding
-from minidisc.values import fingerprint
+from minidisc.values import fingerprint, text_from
 from minidisc.weights import check_weights
 
 
@@ -213,7 +213,7 @@ def from_pretrained(source: str | os.PathLike, trust_remote_code: bool = False) 
     Raises:
         UserError: it is not there or cannot be loaded.
     """
-    return load_model(str(source), trust_remote_code, caches=True).model
+    return load_model(text_from("source", source, "a folder or a Hub id"), trust_remote_code, caches=True).model
 
 
 class Halved(NamedTuple):

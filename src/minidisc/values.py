@@ -39,9 +39,22 @@ def whole_settings(cls: type, settings: Any, named: dict[str, Any], others: dict
         raise UserError(
             f"settings are given, and {', '.join(given)} beside them; put all into the settings, or give no settings."
         )
-    if not isinstance(settings, cls):
-        raise UserError(f"settings is {_shown(settings)}; a {cls.__name__} is expected.")
+    check_class(cls, settings)
     return settings
+
+
+def check_class(cls: type, settings: Any) -> None:
+    """Refuse settings that are not a function's own.
+
+    Args:
+        cls: a dataclass of settings (see `minidisc.config`).
+        settings: what was given for them.
+
+    Raises:
+        UserError: they are none of that class.
+    """
+    if not isinstance(settings, cls):
+        raise UserError(f"settings is {_shown(settings)}; {cls.__name__} of minidisc.config is expected.")
 
 
 def known_values(cls: type, values: dict[str, Any], source: str = "settings") -> dict[str, Any]:
@@ -73,10 +86,24 @@ def path_from(name: str, value: Any) -> Path:
     Raises:
         UserError: it is neither text nor a path.
     """
+    return Path(text_from(name, value, "a path"))
+
+
+def text_from(name: str, value: Any, kind: str) -> str:
+    """The text that a caller of the Python API gives, be it as a path, with its leading ``./``; ``~`` is the user's home.
+
+    Args:
+        name: what it is given for.
+        value: what is given.
+        kind: what is expected, for the error message.
+
+    Raises:
+        UserError: it is neither text nor a path.
+    """
     try:
-        return Path(os.path.expanduser(_text(value)))
+        return os.path.expanduser(_text(value))
     except TypeError:
-        raise UserError(f"{name} is {_shown(value)}; a path is expected.") from None
+        raise UserError(f"{name} is {_shown(value)}; {kind} is expected.") from None
 
 
 def paths_from(name: str, values: Any) -> list[Path]:
@@ -136,7 +163,8 @@ def _convert(name: str, value: Any, type_text: str, source: str) -> Any:
 def _text(value: Any) -> str:
     if isinstance(value, os.PathLike):
         return os.fsdecode(value)
-    if not isinstance(value, (str, numbers.Real)):
+    # True is a number to Python.
+    if isinstance(value, bool) or not isinstance(value, (str, numbers.Real)):
         raise TypeError
     return str(value)
 

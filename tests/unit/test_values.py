@@ -16,10 +16,14 @@ from minidisc.config import (
     TrainingSettings,
 )
 from minidisc.errors import UserError
+from minidisc.evaluation import evaluate
+from minidisc.exporting import export
+from minidisc.finetuning import finetune
 from minidisc.hub import push
 from minidisc.pipeline import compress
 from minidisc.reporting import report
 from minidisc.sizes import extract_size
+from minidisc.teachers import from_pretrained
 from minidisc.values import fingerprint, settings_from
 
 COMPRESS = {"teacher": "t", "output_dir": "o"}
@@ -107,6 +111,7 @@ def test_settings_made_in_python_are_refused_alike(cls, values, message):
         ("teacher", nn.Sequential(nn.Linear(1, 1)), "a Sequential"),
         ("train_file", ["a.csv", "b.csv"], "['a.csv', 'b.csv']"),
         ("output_dir", b"run", "b'run'"),
+        ("teacher", True, "True"),
         ("text_columns", [["a"]], "[['a']]"),
     ],
 )
@@ -138,10 +143,28 @@ def test_a_size_is_a_number_or_the_text_of_one(tmp_path):
         extract_size(tmp_path, "half", tmp_path / "out")
 
 
-@pytest.mark.parametrize("settings", [COMPRESS, ExportSettings(model="model", output_dir="out")])
-def test_settings_at_once_are_of_their_class(settings):
-    with pytest.raises(UserError, match=r"^settings is .*; a CompressSettings is expected\.$"):
-        compress(settings=settings)
+@pytest.mark.parametrize("settings", [COMPRESS, TrainingSettings()])
+@pytest.mark.parametrize(
+    ("call", "cls"),
+    [
+        (lambda settings: compress(settings=settings), CompressSettings),
+        (evaluate, EvaluateSettings),
+        (finetune, FinetuneSettings),
+        (export, ExportSettings),
+    ],
+)
+def test_settings_at_once_are_of_their_class(call, cls, settings):
+    with pytest.raises(UserError, match=rf"^settings is .*; {cls.__name__} of minidisc\.config is expected\.$"):
+        call(settings)
+
+
+@pytest.mark.parametrize(("source", "shown"), [(None, "None"), (True, "True"), (nn.Identity(), "Identity()")])
+def test_a_model_is_loaded_from_a_folder_or_a_hub_id(source, shown):
+    with pytest.raises(UserError, match=rf"^source is {re.escape(shown)}; a folder or a Hub id is expected\.$"):
+        from_pretrained(source)
+    # Without its ./ it could be a Hub id.
+    with pytest.raises(UserError, match=r"^\./nowhere does not exist"):
+        from_pretrained("./nowhere")
 
 
 def test_a_report_of_no_run_is_refused():

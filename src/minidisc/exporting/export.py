@@ -24,6 +24,7 @@ from minidisc.prediction import model_inputs
 from minidisc.runs import check_new, versions
 from minidisc.tasks import CAUSAL_LM, collator
 from minidisc.tasks.encoding import joins_words
+from minidisc.values import check_class
 
 LARGEST_DIFFERENCE = 1e-4
 """What a logit may be off by; where the largest is beyond 1, so much of it."""
@@ -45,10 +46,12 @@ def export(settings: ExportSettings, note: Callable[[str], None] = lambda line: 
         batch size (`side_by_side`), and ``bytes``, the size of the weights' files.
 
     Raises:
-        UserError: the model, the rows or the folder cannot be used, packages are missing, or torch cannot export it.
+        UserError: the settings, the model, the rows or the folder cannot be used, packages are missing, or torch
+            cannot export it.
         CheckFailed: the exported model does not compute what PyTorch computes, or int8 loses too much; no folder is
             left.
     """
+    check_class(ExportSettings, settings)
     folder = Path(settings.output_dir)
     check_new(folder)
     check_packages(settings.format)
