@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +38,8 @@ from minidisc.weights import check_weights
 class Loaded:
     """A classification or causal language model with its tokenizer.
 
-    ``fresh`` names parameters that the folder had no weights for, such as a classifier that was never trained.
+    ``tokenizer`` is None where `load_model` was asked for the model alone, and there is none. ``fresh`` names
+    parameters that the folder had no weights for, such as a classifier that was never trained.
     """
 
     model: Any
@@ -110,6 +111,7 @@ def load_model(
     kind: Kind | None = None,
     new_head: bool = False,
     caches: bool = False,
+    needs_tokenizer: bool = True,
     **config_changes: Any,
 ) -> Loaded:
     """Load weights (safetensors only), tokenizer and configuration; fp32, on the CPU, in evaluation mode.
@@ -123,6 +125,8 @@ def load_model(
         caches: whether a decoder's passes keep keys and values for later tokens as its configuration says; else only
             those of generation do, which asks for them. Nothing else uses them, and of a batch they can be gigabytes.
             `minidisc.extraction.save_model` saves what the configuration said.
+        needs_tokenizer: whether there has to be a tokenizer that can be used; where there is none, what is checked by
+            it is not.
         config_changes: settings of the configuration to override.
 
     Raises:
@@ -137,15 +141,17 @@ def load_model(
     head = _AUTO_CLASSES.get(kind, AutoModelForSequenceClassification)
     _check_head(config, head)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
-    except Exception as error:  # of a file that tokenizers cannot read it raises nothing more specific
-        raise UserError(f"{source!r} has no usable tokenizer: {_first_line(error)}") from None
-    _check_saved(tokenizer, source)
-    if kind == "token-classification":
-        _space_before_words(tokenizer)
-    elif kind != CAUSAL_LM:
-        _check_padding(config, tokenizer)
-        _check_end(config, tokenizer)
+        tokenizer = _load_tokenizer(source, trust_remote_code)
+    except UserError:
+        if needs_tokenizer:
+            raise
+        tokenizer = None
+    else:
+        if kind == "token-classification":
+            _space_before_words(tokenizer)
+        elif kind != CAUSAL_LM:
+            _check_padding(config, tokenizer)
+            _check_end(config, tokenizer)
     try:
         model, report = head.from_pretrained(
             source,
@@ -210,10 +216,13 @@ def check_length(config: Any, max_length: int) -> None:
 def from_pretrained(source: str | os.PathLike, trust_remote_code: bool = False) -> Any:
     """Load a student (or any classification or causal language model) from a folder or the Hub, in evaluation mode.
 
+    Its tokenizer need not be there.
+
     Raises:
         UserError: it is not there or cannot be loaded.
     """
-    return load_model(text_from("source", source, "a folder or a Hub id"), trust_remote_code, caches=True).model
+    source = text_from("source", source, "a folder or a Hub id")
+    return load_model(source, trust_remote_code, caches=True, needs_tokenizer=False).model
 
 
 class Halved(NamedTuple):
@@ -283,6 +292,8 @@ _AUTO_CLASSES: dict[Any, Any] = {
     "token-classification": AutoModelForTokenClassification,
     CAUSAL_LM: AutoModelForCausalLM,
 }
+# How files are named that tokenizers are read from.
+_TOKENIZER_FILES = ("tokenizer.*", "*vocab*", "*.model", "merges.txt")
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "ForSequenceClassification": ("classification", "regression"),
     "ForTokenClassification": ("token-classification",),
@@ -335,23 +346,41 @@ def _check_precision(config: Any, source: str) -> None:
         )
 
 
-def _check_saved(tokenizer: Any, source: str) -> None:
-    """Refuse a limit that is no number, and a folder without a tokenizer.
+def _load_tokenizer(source: str, trust_remote_code: bool) -> Any:
+    """The tokenizer of a model in a folder or on the Hub.
 
-    transformers makes one up for it that knows the special tokens alone.
+    Raises:
+        UserError: there is none, it cannot be read, or its limit is no number.
     """
-    files = {*tokenizer.vocab_files_names.values(), "tokenizer.json"}
     folder = Path(source)
-    if tokenizer.vocab_files_names and folder.is_dir() and not any((folder / file).is_file() for file in files):
-        raise UserError(
-            f"{source!r} holds no tokenizer; save it there with its own save_pretrained, as it was when the model was "
-            "trained."
-        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+    except Exception as error:  # of a file that tokenizers cannot read it raises nothing more specific
+        if folder.is_dir() and not _has_any(folder, _TOKENIZER_FILES):
+            raise _no_tokenizer(source) from None
+        raise UserError(f"{source!r} has no usable tokenizer: {_first_line(error)}") from None
+    files = {*tokenizer.vocab_files_names.values(), "tokenizer.json"}
+    # For some families, transformers makes up one that knows the special tokens alone.
+    if tokenizer.vocab_files_names and folder.is_dir() and not _has_any(folder, files):
+        raise _no_tokenizer(source)
     if not isinstance(tokenizer.model_max_length, (int, float)):
         raise UserError(
             f"model_max_length in tokenizer_config.json of {source!r} is {tokenizer.model_max_length!r}; write a "
             "number without quotes."
         )
+    return tokenizer
+
+
+def _no_tokenizer(source: str) -> UserError:
+    return UserError(
+        f"{source!r} holds no tokenizer; save it there with its own save_pretrained, as it was when the model was "
+        "trained."
+    )
+
+
+def _has_any(folder: Path, names: Iterable[str]) -> bool:
+    """Whether a folder has a file of one of these names, or patterns of names."""
+    return any(file.is_file() for name in names for file in folder.glob(name))
 
 
 def _check_padding(config: Any, tokenizer: Any) -> None:

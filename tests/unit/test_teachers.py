@@ -79,6 +79,28 @@ def test_a_tokenizer_that_cannot_be_read(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("row", [BERT, LLAMA, T5], ids=lambda row: row.name)
+def test_a_model_is_loaded_without_a_tokenizer_but_not_used_for_text(tmp_path, row):
+    teacher = row.model()
+    teacher.save_pretrained(tmp_path / "teacher")
+    student = extract(teacher, row.fit(SubnetworkSpec(0.5, (2, 2, 2), (9, 9, 9))))
+    save_small(student, tiny_tokenizer(), tmp_path / "run")
+    from_pretrained(tmp_path / "run").save_pretrained(tmp_path / "student")
+    inputs = row.inputs()
+    for name, model in (("teacher", teacher), ("student", student)):
+        again = from_pretrained(tmp_path / name)
+        assert torch.equal(again(**inputs).logits, model.eval()(**inputs).logits)
+        with pytest.raises(UserError, match=f"/{name}' holds no tokenizer; save it there"):
+            load_model(str(tmp_path / name))
+
+
+def test_a_tokenizer_that_is_there_is_checked_for_the_model_alone_too(tmp_path):
+    teacher = LLAMA.model()
+    teacher.config.pad_token_id = PAD + 7
+    with pytest.raises(UserError, match="pad_token_id"):
+        from_pretrained(saved(teacher, tmp_path))
+
+
 @pytest.mark.parametrize("row", [row for row in MATRIX if row.token_class is None], ids=lambda row: row.name)
 def test_a_family_without_token_classifiers_is_refused_for_them(tmp_path, row):
     teacher = row.model()
