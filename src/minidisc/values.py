@@ -90,7 +90,7 @@ def path_from(name: str, value: Any) -> Path:
 
 
 def text_from(name: str, value: Any, kind: str) -> str:
-    """The text that a caller of the Python API gives, be it as a path, with its leading ``./``; ``~`` is the user's home.
+    """The text that a caller of the Python API gives, be it as a path, with its leading ``./``; ``~`` is a home.
 
     Args:
         name: what it is given for.

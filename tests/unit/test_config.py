@@ -235,7 +235,7 @@ def test_nothing_is_given_beside_all_settings(tmp_path, function, cls, given):
 
 def test_a_budget_beside_the_sparsity_of_settings_without_a_target():
     settings = CompressSettings(**COMPRESS)
-    with pytest.raises(UserError, match=r"give one target \(.* sparsity of 0\.9; .* target_sparsity=None takes it"):
+    with pytest.raises(UserError, match=r"give one target \(.* is 0\.9; .* target_sparsity=None takes it"):
         dataclasses.replace(settings, target_size="20MB")
     again = dataclasses.replace(settings, target_size="20MB", target_sparsity=None)
     assert (again.target_sparsity, again.target_size) == (None, "20MB")

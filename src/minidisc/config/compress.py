@@ -178,14 +178,12 @@ class CompressSettings(RowSettings, TrainingSettings):
         require(bool(self.teacher), "--teacher is missing; give a folder or a Hub id of a fine-tuned model.")
         require(bool(self.output_dir), "--output-dir is missing; give a folder for the run.")
         given = [name for name in TARGETS if getattr(self, name) is not None]
-        several = " and ".join(map(flag, given))
-        require(
-            # It may be what is put in below, which dataclasses.replace does not tell from one that was given.
-            len(given) <= 1 or self.target_sparsity != DEFAULT_SPARSITY,
-            f"{several} are given; give one target (settings made without any have a sparsity of "
-            f"{DEFAULT_SPARSITY:g}; from Python, target_sparsity=None takes it out).",
+        # It may be what is put in below, which dataclasses.replace does not tell from one that was given.
+        default = (
+            f" (that of settings without one is {DEFAULT_SPARSITY:g}; from Python, target_sparsity=None takes it out)"
         )
-        require(len(given) <= 1, f"{several} are given; give one target.")
+        hint = default if self.target_sparsity == DEFAULT_SPARSITY else ""
+        require(len(given) <= 1, f"{' and '.join(map(flag, given))} are given; give one target{hint}.")
         if not given:
             object.__setattr__(self, "target_sparsity", DEFAULT_SPARSITY)
         budget = self.budget()
