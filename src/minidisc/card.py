@@ -25,10 +25,22 @@ _HUB_METRICS = {
 }
 _PIPELINES = {"token-classification": "token-classification", "causal-lm": "text-generation"}
 _OF_WORDS = """\
-Entities were learnt and scored on the words of the rows: a word's label is that of its first piece. So give the
-tokenizer words (`tokenizer(words, is_split_into_words=True)`), and take each one's label at its first place in
-`word_ids()`. The pipeline finds words of its own, also with `aggregation_strategy="first"`: with many tokenizers one
-begins at every hyphen, full stop or apostrophe, so that `U.S.` may become two entities."""
+Entities were learnt and scored on the words of the rows: a word's label is that of its first piece, and a piece that
+is only a blank is passed over. So give the tokenizer words, a list of them, and read their labels from these places:
+
+```python
+encoded = tokenizer(words, is_split_into_words=True, truncation=True, return_tensors="pt")
+outputs = model(**encoded).logits[0].argmax(-1).tolist()
+first = {}  # of each word: its first piece, or of several the first that is more than a blank
+for i, word in reversed(list(enumerate(encoded.word_ids()))):
+    if word is not None and (word not in first or tokenizer.decode(encoded["input_ids"][0, i]).strip()):
+        first[word] = i
+print([(words[word], model.config.id2label[outputs[i]]) for word, i in sorted(first.items())])
+```
+
+Where words are encoded as if no space stood between them (Qwen, Llama 3), give the tokenizer all but the first with a
+space before them. The pipeline finds words of its own, also with `aggregation_strategy="first"`: with many tokenizers
+one begins at every hyphen, full stop or apostrophe, so that `U.S.` may become two entities."""
 _AUTO_CLASSES = {"token-classification": "AutoModelForTokenClassification", "causal-lm": "AutoModelForCausalLM"}
 _CORRELATIONS = ("pearson", "spearman")
 TAGS = ("minidisc", "model-compression", "arxiv:2205.14570")

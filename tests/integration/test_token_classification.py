@@ -6,9 +6,9 @@ import random
 import pytest
 import torch
 from seqeval.metrics import f1_score
-from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers import Tokenizer, decoders
+from tokenizers.models import Unigram, WordPiece
+from tokenizers.pre_tokenizers import Metaspace, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoModelForTokenClassification,
@@ -21,6 +21,7 @@ from transformers import (
 
 import minidisc
 from minidisc.cli.main import main
+from tests.documentation import ROOT, blocks
 
 # A title begins a person, a name goes on; a town is one of the places. Every name has two pieces.
 TITLES, NAMES, TOWNS = ["dr", "mr"], ["anna", "beno", "cleo"], ["rome", "oslo"]
@@ -45,20 +46,31 @@ def sentence(generator):
     return {"tokens": words, "ner_tags": tags}
 
 
-def write_backbone(folder):
-    vocabulary = {piece: i for i, piece in enumerate([*PIECES, *TOWNS, *OTHER])}
-    core = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+def word_piece():
+    core = Tokenizer(WordPiece({piece: i for i, piece in enumerate([*PIECES, *TOWNS, *OTHER])}, unk_token="[UNK]"))
     core.pre_tokenizer = WhitespaceSplit()
+    return core
+
+
+def unigram():
+    """As T5's: a blank stands alone before words that are no whole piece with it, here all but the titles."""
+    pieces = [*PIECES[:4], "\u2581", *(f"\u2581{title}" for title in TITLES), *NAMES, *TOWNS, *OTHER]
+    core = Tokenizer(Unigram([(piece, -1.0) for piece in pieces], unk_id=1))
+    core.pre_tokenizer, core.decoder = Metaspace(), decoders.Metaspace()
+    return core
+
+
+def write_backbone(folder, core):
     core.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", CLS), ("[SEP]", SEP)])
     PreTrainedTokenizerFast(tokenizer_object=core, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=len(vocabulary),
+        vocab_size=core.get_vocab_size(),
         hidden_size=32,
         num_hidden_layers=3,
         num_attention_heads=4,
         intermediate_size=64,
-        max_position_embeddings=LENGTH,
+        max_position_embeddings=2 * LENGTH,
     )
     BertForTokenClassification(config).save_pretrained(folder)
 
@@ -71,13 +83,13 @@ def place(tmp_path_factory):
     for split, count in (("train", 200), ("validation", 60)):
         rows = [sentence(generator) for _ in range(count)]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    write_backbone(folder / "backbone")
+    write_backbone(folder / "backbone", word_piece())
     main(["finetune", "--model", str(folder / "backbone"), "--output-dir", str(folder / "teacher"), *flags(folder)])
     return folder
 
 
-def flags(folder, train=True):
-    values = {"validation-file": folder / "validation.jsonl", "max-length": LENGTH, "device": "cpu"}
+def flags(folder, train=True, length=LENGTH):
+    values = {"validation-file": folder / "validation.jsonl", "max-length": length, "device": "cpu"}
     if train:
         values |= {"train-file": folder / "train.jsonl", "epochs": 4, "learning-rate": 3e-3, "batch-size": 16}
     return [str(part) for name, value in values.items() for part in (f"--{name}", value)]
@@ -153,6 +165,37 @@ def test_the_student_tags_text(run):
 
 def test_the_teachers_card_says_what_a_word_is(place):
     assert "is_split_into_words=True" in (place / "teacher" / "README.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def with_blanks(place, tmp_path_factory):
+    """The folder of a teacher whose tokenizer makes pieces that are only a blank."""
+    folder = tmp_path_factory.mktemp("blanks")
+    write_backbone(folder / "backbone", unigram())
+    model = ("--model", str(folder / "backbone"), "--output-dir", str(folder / "teacher"))
+    main(["finetune", *model, *flags(place, length=2 * LENGTH)])
+    return folder / "teacher"
+
+
+@pytest.mark.parametrize("page", ["card", "documentation"])
+def test_the_lines_that_tag_words_read_the_tokens_that_were_scored(place, with_blanks, page):
+    path = ROOT / "docs" / "your-own-data.md" if page == "documentation" else with_blanks / "README.md"
+    (lines,) = (block.text for block in blocks(path) if "is_split_into_words" in block.text)
+    # The page's first lines load a model, and make words of a text.
+    lines = lines[lines.index("encoded = ") :].replace("max_length=128", f"max_length={2 * LENGTH}")
+    tokenizer = AutoTokenizer.from_pretrained(with_blanks)
+    printed = []
+    names = {"model": minidisc.from_pretrained(with_blanks), "tokenizer": tokenizer, "print": printed.append}
+    rows = [json.loads(line) for line in (place / "validation.jsonl").read_text().splitlines()]
+    for row in rows:
+        exec(lines, {**names, "words": row["tokens"]})
+    assert [[word for word, _ in row] for row in printed] == [row["tokens"] for row in rows]
+    told = json.loads((with_blanks / "finetune.json").read_text())["metrics"]["entity_f1"]
+    assert told > 0.8
+    assert f1_score([row["ner_tags"] for row in rows], [[tag for _, tag in row] for row in printed]) == told
+    # A word that is nothing but a blank has its label there.
+    exec(lines, {**names, "words": ["rome", " ", "today"]})
+    assert [word for word, _ in printed[-1]] == ["rome", " ", "today"]
 
 
 def test_evaluate_counts_what_was_cut_off_as_missed(run, place, capsys):
