@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from minidisc.architectures import STUDENT_PREFIX
+from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.arguments import ResumableArguments, trainer_arguments
 from minidisc.config import FinetuneSettings
 from minidisc.devices import moved
@@ -238,6 +238,7 @@ def _finished(settings: FinetuneSettings, fingerprints: dict[str, str], work: Pa
 def _config(settings: FinetuneSettings, task: Task) -> Any:
     """The model's configuration, or that of the form that T5 takes to classify sentences."""
     config = load_config(settings.model, settings.trust_remote_code)
+    architecture_for(config.model_type.removeprefix(STUDENT_PREFIX))  # refuses a family that is not known
     if config.model_type != "t5" or task.kind == "token-classification":
         if settings.t5_form:
             raise UserError(

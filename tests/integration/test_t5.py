@@ -1,6 +1,7 @@
 """A plain T5 becomes a teacher of each form, and each goes through the whole pipeline."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -128,6 +129,16 @@ def test_a_form_for_what_is_no_plain_t5(workplace, plain, tmp_path, model):
     with pytest.raises(UserError, match=r"--t5-form says what a plain T5 becomes .* leave it out\."):
         tuned(workplace, source, tmp_path / "other", t5_form="enct5")
     assert not (tmp_path / "other").exists()
+
+
+def test_a_family_that_is_not_known_leaves_nothing(workplace, plain, tmp_path):
+    shutil.copytree(plain, source := tmp_path / "mt5")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "model_type": "mt5"}))
+    for form in (None, "encoder"):
+        with pytest.raises(UserError, match="model family 'mt5' is not known"):
+            tuned(workplace, source, tmp_path / "teacher", t5_form=form)
+    assert [path.name for path in tmp_path.iterdir()] == ["mt5"]
 
 
 def test_layers_of_an_encoder_and_a_decoder_are_not_dropped(workplace, plain, tmp_path, capsys):
