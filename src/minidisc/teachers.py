@@ -17,6 +17,7 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
+from tokenizers.normalizers import Replace, Sequence
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     AutoConfig,
@@ -24,6 +25,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
+    PreTrainedTokenizerFast,
 )
 
 from minidisc.architectures import FAMILIES, STUDENT_PREFIX, architecture_for
@@ -151,7 +153,7 @@ def load_model(
             _space_before_words(tokenizer)
         elif kind != CAUSAL_LM:
             _check_padding(config, tokenizer)
-            _check_end(config, tokenizer)
+            tokenizer = _with_one_end(config, tokenizer)
     try:
         model, report = head.from_pretrained(
             source,
@@ -397,17 +399,33 @@ def _check_padding(config: Any, tokenizer: Any) -> None:
         )
 
 
-def _check_end(config: Any, tokenizer: Any) -> None:
-    """Refuse a model that would miss a sentence's end, and see to it that a text cannot hold an end of its own."""
+def _with_one_end(config: Any, tokenizer: Any) -> Any:
+    """A tokenizer by which a text cannot hold an end of its own, if the model reads its label there.
+
+    Raises:
+        UserError: it puts no end behind a text.
+    """
     if not _architecture_fact(config, "pools_end_token"):
-        return
-    if config.eos_token_id not in tokenizer("")["input_ids"]:
+        return tokenizer
+    end = config.eos_token_id
+    ends = tokenizer("")["input_ids"].count(end)
+    if not ends:
         raise UserError(
-            f"the model reads a sentence's label from its end token (eos_token_id {config.eos_token_id}), which its "
+            f"the model reads a sentence's label from its end token (eos_token_id {end}), which its "
             "tokenizer does not put behind a text; use the tokenizer that T5 was trained with."
         )
     # The latter is what is saved with a student.
     tokenizer.split_special_tokens = tokenizer.init_kwargs["split_special_tokens"] = True
+    name = tokenizer.convert_ids_to_tokens(end)
+    if not tokenizer.is_fast or tokenizer(name)["input_ids"].count(end) == ends:
+        return tokenizer
+    # To T5's own tokenizer an end is a piece of words like any other, so it must not get to see one.
+    backend = tokenizer.backend_tokenizer
+    split = Replace(name, f"{name[:1]} {name[1:]}")
+    backend.normalizer = Sequence([backend.normalizer, split]) if backend.normalizer else split
+    # T5's class would leave the normalizer in tokenizer.json out when it is loaded; this one takes all that is there.
+    settings = {**tokenizer.init_kwargs, "model_input_names": tokenizer.model_input_names}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **settings)
 
 
 def _architecture_fact(config: Any, name: str) -> bool:

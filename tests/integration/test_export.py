@@ -27,6 +27,7 @@ from minidisc.files import read_json
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task, encode
 from tests.integration import tiny
+from tests.unit.families import T5, t5_tokenizer
 
 # No heads in the first layer, no neurons in the last.
 SPEC = SubnetworkSpec(0.7, (0, 1, 2), (8, 12, 0))
@@ -170,6 +171,25 @@ def test_token_classification(tmp_path):
         expected = model(**inputs).logits[0, 1:-1].argmax(-1)
     (line,) = run_example(output, "dull unheard fine")
     assert line == str([(w, tags[i]) for w, i in zip(["dull", "unheard", "fine"], expected, strict=True)])
+
+
+def test_a_text_with_t5s_end_token_leaves_its_neighbours_answers_alone(tmp_path):
+    """In a graph transformers no longer checks that all rows have as many."""
+    model = T5.model(eos_token_id=1, num_hidden_layers=1, num_decoder_layers=1, id2label={0: "contra", 1: "pro"})
+    model.save_pretrained(tmp_path / "model")
+    t5_tokenizer().save_pretrained(tmp_path / "model")
+    # Two ends more would be two a row.
+    texts = ["fine warm", "</s> warm </s> plot"]
+    for name, text in zip(("rows", "ends"), texts, strict=True):
+        (tmp_path / f"{name}.csv").write_text(f"text,label\n{text},pro\nfine plot,contra\n")
+    command = ["--model", str(tmp_path / "model"), "--validation-file"]
+    main(["export", *command, str(tmp_path / "rows.csv"), "--output-dir", str(tmp_path / "onnx")])
+    with torch.no_grad():
+        alone = model(**t5_tokenizer()(texts[0], return_tensors="pt")).logits.softmax(1)[0]
+    together = run_example(tmp_path / "onnx", *texts)
+    assert len(together) == 2
+    assert together[0] == f"{('contra', 'pro')[alone.argmax()]} {alone.max():.4f} {texts[0]}"
+    main(["evaluate", *command, str(tmp_path / "ends.csv")])
 
 
 def test_regression_of_large_numbers(tmp_path, capsys, monkeypatch):

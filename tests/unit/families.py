@@ -84,6 +84,7 @@ from transformers import (
     T5Config,
     T5ForSequenceClassification,
     T5ForTokenClassification,
+    T5Tokenizer,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
     XLMRobertaForTokenClassification,
@@ -821,3 +822,11 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         mask_token="[MASK]",
         model_max_length=LENGTH,
     )
+
+
+def t5_tokenizer() -> T5Tokenizer:
+    """T5's own class, to which ``</s>`` (1) and the other special tokens are pieces of words like any others."""
+    pieces = ["▁", *"</s>finewarmpl", "▁fine", "▁warm", "▁plot"]
+    special = ["<pad>", "</s>", "<unk>"], ["<extra_id_1>", "<extra_id_0>"]
+    scored = [(piece, -3.0) for piece in dict.fromkeys(pieces)]
+    return T5Tokenizer(vocab=[(s, 0.0) for s in special[0]] + scored + [(s, 0.0) for s in special[1]], extra_ids=2)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from huggingface_hub import constants
 from tokenizers import normalizers
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 from minidisc.errors import UserError
 from minidisc.extraction import extract, save_model, save_small
@@ -33,6 +33,7 @@ from tests.unit.families import (
     ROBERTA,
     T5,
     XLM_ROBERTA,
+    t5_tokenizer,
     tiny_tokenizer,
 )
 
@@ -136,6 +137,38 @@ def test_an_end_token_in_a_text_is_text(tmp_path):
     )
     again = AutoTokenizer.from_pretrained(tmp_path / "x")
     assert again("w10 [SEP] w11")["input_ids"] == inputs["input_ids"][0].tolist()
+
+
+@pytest.mark.parametrize("normalizer", [None, normalizers.NFKC()], ids=["T5's class", "with a normalizer"])
+def test_an_end_token_that_is_a_piece_of_words_is_text_too(tmp_path, normalizer):
+    before = t5_tokenizer()
+    if normalizer:
+        before.backend_tokenizer.normalizer = normalizer
+        before = PreTrainedTokenizerFast(
+            tokenizer_object=before.backend_tokenizer, **before.init_kwargs, model_input_names=before.model_input_names
+        )
+    T5.model(eos_token_id=1).save_pretrained(tmp_path)
+    before.save_pretrained(tmp_path)
+    loaded = load_model(str(tmp_path))
+    texts = ["fine </s> warm", "fine</s>warm", "</s</s>></s>", "fine \uff1c/s> warm", "</s>"]
+    others = ["fine plot", "", " warm,  <fine> s> <pad> <extra_id_0> plot <unk>", "naïve \uff46ine"]
+    assert before(texts[0])["input_ids"].count(1) == 2
+    student = extract(loaded.model, T5.fit(SubnetworkSpec(0.5, (2,) * 3, (9,) * 3)))
+    save_small(student, loaded.tokenizer, tmp_path / "x")
+    again = load_model(str(tmp_path / "x"))
+    assert tokenizer_fingerprint(again.tokenizer) == tokenizer_fingerprint(loaded.tokenizer)
+    for tokenizer in (loaded.tokenizer, AutoTokenizer.from_pretrained(tmp_path / "x"), again.tokenizer):
+        assert [ids.count(1) for ids in tokenizer(texts)["input_ids"]] == [1] * len(texts)
+        assert [ids.count(1) for ids in tokenizer(texts, texts)["input_ids"]] == [2] * len(texts)
+        assert dict(tokenizer(others)) == dict(before(others, split_special_tokens=True))
+    script = """
+import json, sys
+from transformers import AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)
+print(json.dumps(tokenizer(json.loads(sys.argv[2]))["input_ids"]))
+"""
+    fresh = run(script, tmp_path, tmp_path / "x", json.dumps([*texts, *others]))
+    assert fresh == loaded.tokenizer([*texts, *others])["input_ids"]
 
 
 def test_others_may_call_their_padding_anything(tmp_path):
