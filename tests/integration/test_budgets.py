@@ -350,8 +350,11 @@ def test_of_half_the_bytes_a_student_may_have_twice_the_weights(workplace, tmp_p
     result = minidisc.compress(**settings(workplace, tmp_path / "run", **changes))
     found, student = result.results["budget"], result.student.path
     assert bytes_of(student) == found["reached"]["value"] <= limit
-    # In fp32 it would be too large.
+    # In fp32 it would be too large, and so is the next larger one.
     assert 4 * counted(student) > limit
+    changed = {**settings(workplace, tmp_path / "less", **changes), "target_size": None}
+    larger = minidisc.compress(**changed, target_sparsity=round(found["sparsity"] - 0.001, 3))
+    assert bytes_of(larger.student.path) > limit
     assert f"bytes that the teacher's take in {save_dtype} (its own files: " in found["why"]
     assert not [line for line in result.results["warnings"] if "precision" in line]
     with safe_open(student / "model.safetensors", "pt") as tensors:

@@ -167,6 +167,13 @@ def test_a_model_is_loaded_from_a_folder_or_a_hub_id(source, shown):
         from_pretrained("./nowhere")
 
 
+@pytest.mark.parametrize("call", [from_pretrained, lambda folder: extract_size(folder, 0.5, "out")])
+def test_a_tilde_is_the_home(tmp_path, monkeypatch, call):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UserError, match=re.escape(str(tmp_path / "nowhere"))):
+        call("~/nowhere")
+
+
 def test_a_report_of_no_run_is_refused():
     with pytest.raises(UserError, match=r"^no run is given"):
         report([])
