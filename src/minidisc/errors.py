@@ -18,3 +18,9 @@ class CheckFailed(RuntimeError):
 
     The message is one line; the command line prints it without a traceback and exits with code 1.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another library says of an error, or the error's name if it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

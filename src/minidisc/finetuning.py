@@ -48,8 +48,8 @@ from minidisc.teachers import (
     fingerprint_of,
     load_config,
     load_model,
-    tokenizer_fingerprint,
 )
+from minidisc.tokenization import tokenizer_fingerprint
 from minidisc.values import check_class, settings_from
 
 _logger = logging.getLogger("minidisc")

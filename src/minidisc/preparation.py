@@ -43,9 +43,9 @@ from minidisc.teachers import (
     kind_of,
     load_config,
     load_model,
-    tokenizer_fingerprint,
 )
 from minidisc.teaching import stored_bytes
+from minidisc.tokenization import tokenizer_fingerprint
 from minidisc.tracking import check_trackers
 from minidisc.values import fingerprint
 from minidisc.vocabulary import dropped, named_pieces, needed_pieces, trim_model, trim_tokenizer

@@ -11,7 +11,7 @@ LAYERS: list[set[str]] = [
     {"files", "quantities", "ranks", "values"},
     {"config"},
     {"architectures", "tasks", "subnetworks"},
-    {"modeling", "losses", "devices", "latency", "batching", "weights"},
+    {"modeling", "losses", "devices", "latency", "batching", "weights", "tokenization"},
     {"layers", "arguments"},
     {"checkpointing"},
     {"measure", "importance", "distribution", "low_rank", "rows"},

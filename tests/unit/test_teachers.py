@@ -18,8 +18,8 @@ from minidisc.teachers import (
     from_pretrained,
     load_config,
     load_model,
-    tokenizer_fingerprint,
 )
+from minidisc.tokenization import tokenizer_fingerprint
 from tests.integration.fresh import run
 from tests.unit.families import (
     BERT,
@@ -322,7 +322,7 @@ def test_a_tokenizers_fingerprint_is_the_same_in_another_process_and_another_for
     script = """
 import json, sys
 from transformers import AutoTokenizer
-from minidisc.teachers import tokenizer_fingerprint
+from minidisc.tokenization import tokenizer_fingerprint
 print(json.dumps(tokenizer_fingerprint(AutoTokenizer.from_pretrained(sys.argv[1]))))
 """
     tiny_tokenizer().save_pretrained(tmp_path / "one")
