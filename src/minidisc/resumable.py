@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
@@ -20,7 +18,6 @@ from typing import Any, cast
 import numpy as np
 import torch
 from accelerate.data_loader import prepare_data_loader
-from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -30,6 +27,7 @@ from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.arguments import ResumableArguments, is_evaluated
 from minidisc.batching import LengthGroupedOrder
 from minidisc.checkpointing import checkpointed
+from minidisc.checkpoints import CheckpointFolder
 from minidisc.devices import attention_kernels, moved
 from minidisc.distribution import (
     Counts,
@@ -42,15 +40,13 @@ from minidisc.distribution import (
     weights_to_save,
 )
 from minidisc.errors import UserError
-from minidisc.files import check_saved, damage_named, full_disk_named, new_file, read_json, write_json
+from minidisc.files import full_disk_named
 from minidisc.layers import layers_of, state_to_save, whole_state
 from minidisc.losses import Share
 from minidisc.measure import Cost, measured, peak_memory
 from minidisc.memory import HeapGuard, release_memory
 from minidisc.recording import MULTIPLE, StepRecorder
 from minidisc.tasks import collator
-
-_FIGURES = ("minidisc.json", "trainer_state.json")
 
 
 @dataclass
@@ -99,7 +95,7 @@ class ResumableTrainer(Trainer):
         self._stale = 0
         self._heap = HeapGuard()
         self._arguments = args
-        self._folder = Path(str(args.output_dir))
+        self._folder = CheckpointFolder(Path(str(args.output_dir)))
         self._recorder: StepRecorder | None = None
         if self._records():
             self._recorder = StepRecorder(model.parameters(), failed=_warn_of_slow_steps)
@@ -115,11 +111,11 @@ class ResumableTrainer(Trainer):
 
     def fit(self) -> None:
         """Train to the end, from the newest checkpoint in ``output_dir`` if there is one."""
-        checkpoints = self._checkpoints()
-        if checkpoints:
-            self._restore(checkpoints[-1])
+        newest = self._folder.newest
+        if newest:
+            self._restore(newest)
             # A kill may have come between the newest one and this.
-            ranks.by_zero(self._drop_older)
+            ranks.by_zero(lambda: self._folder.drop_older(self._referenced()))
         if not self.finished:
             self.before_training()
             self._started = (time.perf_counter(), time.process_time())
@@ -130,18 +126,18 @@ class ResumableTrainer(Trainer):
                 attention_kernels(),
                 checkpointed(model, self._family, self._arguments.checkpointed),
             ):
-                self._train_from(checkpoints[-1] if checkpoints else None)
+                self._train_from(newest)
             self._forget_training()
             # What is written is what counts, also when it is read again.
-            self._restore_cost(read_json(self._checkpoints()[-1] / "minidisc.json"))
+            self._restore_cost(self._folder.figures(self._newest()))
         self.cost.steps = self.state.global_step
         self.cost.flops = self.state.total_flos
 
     @property
     def finished(self) -> bool:
         """Whether the newest checkpoint in ``output_dir`` is that of a training's end."""
-        checkpoints = self._checkpoints()
-        return bool(checkpoints) and read_json(checkpoints[-1] / "minidisc.json", self._folder)["finished"]
+        newest = self._folder.newest
+        return newest is not None and self._folder.figures(newest)["finished"]
 
     def _records(self) -> bool:
         """Whether steps are recorded: those of one process on a GPU, of layers as they are."""
@@ -187,18 +183,11 @@ class ResumableTrainer(Trainer):
         """The weights with which a tracked network reached its best metric."""
         best = self.best[network]
         assert best is not None
-        return whole_state(cast(torch.nn.Module, self.model), self._read_weights(self._snapshot(best.step)))
+        return whole_state(cast(torch.nn.Module, self.model), self._folder.snapshot(best.step))
 
     def keep_snapshots_only(self) -> None:
         """Once finished, drop what only further training would need; the best weights and the figures stay."""
-        ranks.by_zero(self._drop_checkpoint)
-
-    def _drop_checkpoint(self) -> None:
-        for path in self._checkpoints()[-1].iterdir():
-            if path.is_dir():  # DeepSpeed's
-                shutil.rmtree(path)
-            elif path.name not in _FIGURES:
-                path.unlink()
+        ranks.by_zero(lambda: self._folder.keep_figures(self._newest()))
 
     def _train_from(self, checkpoint: Path | None) -> None:
         if checkpoint is None:
@@ -208,7 +197,7 @@ class ResumableTrainer(Trainer):
 
     def _write_first_snapshot(self) -> None:
         for step in self._referenced():
-            self._write_weights(self._snapshot(step), state_to_save(cast(torch.nn.Module, self.model)))
+            self._folder.write_snapshot(step, state_to_save(cast(torch.nn.Module, self.model)))
 
     # What transformers' Trainer calls.
 
@@ -311,113 +300,70 @@ class ResumableTrainer(Trainer):
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        ranks.by_zero(lambda: shutil.rmtree(self._staging, ignore_errors=True))
-        with full_disk_named(self._folder):
+        ranks.by_zero(self._folder.clear_staging)
+        with full_disk_named(self._folder.path):
             super()._save_checkpoint(model, trial)
             cpu_seconds = ranks.summed(time.process_time() - self._started[1])
             ranks.by_zero(lambda: self._finish_checkpoint(cpu_seconds))
 
     def _finish_checkpoint(self, cpu_seconds: float) -> None:
         step = self.state.global_step
-        final = self._folder / f"checkpoint-{step}"
-        staged = self._staging / final.name
-        for copy in staged.glob("pytorch_model_fsdp*"):
-            # A second one of the weights, which FSDP's own loading would read.
-            shutil.rmtree(copy) if copy.is_dir() else copy.unlink()
-        write_json(
-            staged / "minidisc.json",
-            {
-                "engine": self._engine,
-                "best": [best and asdict(best) for best in self.best],
-                "stale": self._stale,
-                "finished": step >= self.state.max_steps or self._stale >= self._arguments.patience,
-                "history": self.history,
-                "seconds": self.cost.seconds + time.perf_counter() - self._started[0],
-                "cpu_seconds": self.cost.cpu_seconds + cpu_seconds,
-                "peak_memory": max(self.cost.peak_memory, peak_memory()),
-            },
-        )
-        for file in staged.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-        if step in self._referenced():
-            _link(staged / "model.safetensors", self._snapshot(step))
-        shutil.rmtree(final, ignore_errors=True)
-        os.replace(staged, final)
-        self._drop_older()
-
-    def _drop_older(self) -> None:
-        """Remove what the newest checkpoint has made useless."""
-        shutil.rmtree(self._staging, ignore_errors=True)
-        for old in self._checkpoints()[:-1]:
-            shutil.rmtree(old)
-        for snapshot in self._folder.glob("snapshot-*.safetensors"):
-            if snapshot not in {self._snapshot(s) for s in self._referenced()}:
-                snapshot.unlink()
+        figures = {
+            "engine": self._engine,
+            "best": [best and asdict(best) for best in self.best],
+            "stale": self._stale,
+            "finished": step >= self.state.max_steps or self._stale >= self._arguments.patience,
+            "history": self.history,
+            "seconds": self.cost.seconds + time.perf_counter() - self._started[0],
+            "cpu_seconds": self.cost.cpu_seconds + cpu_seconds,
+            "peak_memory": max(self.cost.peak_memory, peak_memory()),
+        }
+        self._folder.finish(step, figures, self._referenced())
 
     def _get_output_dir(self, trial: Any) -> str:
         # transformers writes a checkpoint in place, file by file; it is renamed to its real place when whole.
-        return str(self._staging)
+        return str(self._folder.staging)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write the weights, whole also where they are sharded; all processes have to call it."""
         assert output_dir is not None
         weights = weights_to_save(cast(torch.nn.Module, self.model), self.accelerator)
         if self.args.should_save:
-            self._write_weights(Path(output_dir) / "model.safetensors", weights)
+            self._folder.write_weights(Path(output_dir), weights)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         # transformers would miss, and say so, the second names of weights that have two.
         model = self.model if model is None else model
-        load_weights(model, self._read_weights(Path(resume_from_checkpoint) / "model.safetensors"))
+        load_weights(model, self._folder.weights(Path(resume_from_checkpoint)))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with partial_moments() if self.is_fsdp_enabled else nullcontext():
             super()._load_optimizer_and_scheduler(checkpoint)
 
-    # Files.
-
-    @property
-    def _staging(self) -> Path:
-        return self._folder / ".staging"
-
-    def _snapshot(self, step: int) -> Path:
-        return self._folder / f"snapshot-{step}.safetensors"
-
     def _referenced(self) -> set[int]:
         return {best.step for best in self.best if best is not None}
 
-    def _checkpoints(self) -> list[Path]:
-        found = self._folder.glob("checkpoint-*")
-        return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
-
-    def _write_weights(self, path: Path, weights: dict[str, torch.Tensor]) -> None:
-        with new_file(path) as temporary:
-            save_file(weights, temporary)
-
-    def _read_weights(self, path: Path) -> dict[str, torch.Tensor]:
-        with damage_named(path, self._folder):
-            return load_file(path)
+    def _newest(self) -> Path:
+        newest = self._folder.newest
+        assert newest is not None
+        return newest
 
     def _restore(self, checkpoint: Path) -> None:
-        saved = read_json(checkpoint / "minidisc.json", self._folder)
+        saved = self._folder.figures(checkpoint)
         begun_under = saved.get("engine", self._engine)
         if begun_under != self._engine and not saved["finished"]:
             # Elsewhere its moments and learning rate would be lost in silence, or a file be missing.
             raise UserError(
-                f"{self._folder} was trained under {begun_under or 'no FSDP or DeepSpeed'} so far, and cannot go on "
-                f"under {self._engine or 'none'}; start it as before, or give another --output-dir."
+                f"{self._folder.path} was trained under {begun_under or 'no FSDP or DeepSpeed'} so far, and cannot go "
+                f"on under {self._engine or 'none'}; start it as before, or give another --output-dir."
             )
-        for file in checkpoint.glob("*.pt*"):
-            check_saved(file, self._folder)
+        self._folder.check(checkpoint)
         self.best = [best and Best(**best) for best in saved["best"]]
         self._stale, self.history = saved["stale"], saved["history"]
         self._restore_cost(saved)
-        # A finished stage may have kept its snapshots only.
-        if (checkpoint / "model.safetensors").is_file():
+        if self._folder.has_weights(checkpoint):
             self._load_from_checkpoint(str(checkpoint))
-        state = read_json(checkpoint / "trainer_state.json", self._folder)
+        state = self._folder.state(checkpoint)
         self.state.global_step, self.state.total_flos = state["global_step"], state["total_flos"]
 
     def _restore_cost(self, saved: dict[str, Any]) -> None:
@@ -444,12 +390,3 @@ def _warn_of_slow_steps(reason: str) -> None:
     logging.getLogger("minidisc").warning(
         "steps run one kernel after another, since they cannot be recorded: %s", reason
     )
-
-
-def _link(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        with new_file(target) as temporary:
-            shutil.copyfile(source, temporary)

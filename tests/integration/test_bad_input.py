@@ -214,7 +214,7 @@ def test_fine_tuning_looks_at_the_disk_first(workplace, tmp_path, monkeypatch, c
     ("function", "error"),
     [
         (
-            "minidisc.resumable.save_file",
+            "minidisc.checkpoints.save_file",
             SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
         ),
         ("torch.save", RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")),

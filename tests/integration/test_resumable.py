@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from minidisc import resumable
+from minidisc import checkpoints, resumable
 from minidisc.arguments import trainer_arguments
 from minidisc.config import TrainingSettings
 from minidisc.errors import UserError
@@ -170,8 +170,8 @@ def test_killed_anywhere_in_a_save(tmp_path, whole, monkeypatch):
         (os, "unlink"),
         (shutil, "rmtree"),
         (torch, "save"),
-        (resumable, "save_file"),
-        (resumable, "write_json"),
+        (checkpoints, "save_file"),
+        (checkpoints, "write_json"),
     ]:
         before(owner, name)
     trainer.fit()

@@ -12,7 +12,7 @@ LAYERS: list[set[str]] = [
     {"config"},
     {"architectures", "tasks", "subnetworks"},
     {"modeling", "losses", "devices", "latency", "batching", "weights", "tokenization"},
-    {"layers", "arguments"},
+    {"layers", "arguments", "checkpoints"},
     {"checkpointing"},
     {"measure", "importance", "distribution", "low_rank", "rows"},
     {"nested", "footprint"},
