@@ -13,7 +13,7 @@ import pytest
 import minidisc
 from minidisc import runs
 from minidisc.cli.main import main
-from minidisc.comparison import cells, compare
+from minidisc.comparison import cells, compare, gather
 from minidisc.comparison.methods import UNREAD, read_method
 from minidisc.errors import UserError
 from minidisc.listening import LoggingListener
@@ -56,7 +56,7 @@ def trained():
     original = SandwichTrainer.train
 
     def train(self, *args, **kwargs):
-        names.append(self._folder.name)
+        names.append(self._folder.path.name)
         return original(self, *args, **kwargs)
 
     # On this easy task the student's own size would win, and there would be no second stage.
@@ -424,6 +424,34 @@ def test_seeds_of_another_teacher_or_other_rows_do_not_share_a_table(workplace, 
     assert warning.startswith("begun with torch 1.13.0, goes on with torch 2.")
     assert warning in (tmp_path / "c" / "compare.md").read_text()
     assert [c["versions"] for c in content["cells"]] == [runs.versions()] * 2
+
+
+def test_a_student_that_knows_nothing_is_pointed_out(workplace, tmp_path, monkeypatch, caplog):
+    given = settings(workplace, tmp_path / "c", methods=("direct", "finetune"), target_sparsities=(0.75,))
+    given |= {"max_steps": 1, "learning_rate": 1e-9}
+    score = Preparation.evaluate
+
+    def at_chance(self, model, use):
+        found = score(self, model, use)
+        return found if use == "selection" else dict.fromkeys(found, 0.5)
+
+    monkeypatch.setattr(Preparation, "evaluate", at_chance)
+    content = compare(**given).content
+    lines = [
+        f"the student of {name} at 75 %, seed 0 scores 0.500 on 60 rows where chance is 0.500: it may give one answer "
+        "to everything."
+        for name in ("direct", "finetune")
+    ]
+    assert content["warnings"] == lines
+    assert [line for line in caplog.messages if "chance" in line] == lines
+    # Those of finished cells stay, and with them those of cells that are added.
+    monkeypatch.setattr(Preparation, "evaluate", lambda *args: dict.fromkeys(score(*args), 0.9))
+    again = compare(**{**given, "methods": ("direct:loss=logits",)}, resume=True)
+    assert again.content["warnings"] == lines
+    page = (tmp_path / "c" / "compare.md").read_text()
+    assert all(f"- {line}" in page for line in lines)
+    gathered = gather([tmp_path / "c"], tmp_path / "g")
+    assert gathered.content["warnings"] == lines
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,11 @@ from minidisc.measure import Cost, Shape, Sizes
 from minidisc.prediction import flops_over
 from minidisc.preparation import Preparation
 from minidisc.randomness import callers_randomness
+from minidisc.refusals import chance_warning
 from minidisc.results import plain
 from minidisc.runs import check_folder, in_use, open_run, settled, trained_with
 from minidisc.schedules import SCHEDULES, Job, planned
+from minidisc.tasks import label_array
 from minidisc.values import changes, fingerprint, whole_settings
 
 
@@ -207,11 +209,17 @@ class _Comparison:
             for a in outcome.assistants
         ]
         costs = {"importance": prepared.cost, **outcome.costs}
+        metrics = prepared.evaluate(outcome.student, "validation")
+        labels = label_array(prepared.rows["validation"])
+        student = f"the student of {cell_title(method.name, target, seed)}"
+        warning = chance_warning(prepared.task, metrics["metric"], labels, student)
+        if warning:
+            self.listener.warn(warning)
         return {
             "method": method.name,
             "target_sparsity": target,
             "seed": seed,
-            "metrics": prepared.evaluate(outcome.student, "validation"),
+            "metrics": metrics,
             "selection_metrics": outcome.selection_metrics,
             "sizes": asdict(Sizes.of(outcome.student, prepared.architecture, prepared.shape.prunable(outcome.spec))),
             "assistants": assistants,
@@ -225,6 +233,7 @@ class _Comparison:
             "stages": {name: asdict(cost) for name, cost in costs.items()},
             "machine": prepared.machine,
             "versions": self._versions,
+            "warnings": [warning] if warning else [],
         }
 
     def _spent(self, method: Method, target: float, seed: int) -> float:
@@ -239,6 +248,7 @@ class _Comparison:
     def _write(self, failures: dict[str, str]) -> None:
         # Those of an earlier call with other methods or seeds too.
         cells = [read_json(file) for file in (self.folder / "cells").glob("*.json")]
+        results = of_cells(cells, asdict(self.settings), self.settings.methods)
         # Of whichever seed: their validation rows are the same.
         (prepared,) = self._prepared.values()
         self._teacher = self._teacher or plain(prepared.teacher_result())
@@ -246,11 +256,11 @@ class _Comparison:
             "task": {"name": prepared.task.name, "kind": prepared.task.kind, "metrics": list(prepared.task.metrics)},
             "rows": prepared.rows.counts(),
             "teacher": self._teacher,
-            **of_cells(cells, asdict(self.settings), self.settings.methods),
+            **results,
             "failures": failures,
             "fingerprints": prepared.fingerprints,
             "versions": self._versions,
-            "warnings": self._warnings,
+            "warnings": [*self._warnings, *(line for cell in results["cells"] for line in cell.get("warnings", ()))],
         }
         with new_file(self.folder / "compare.md") as temporary:
             temporary.write_text(markdown(content), encoding="utf-8")
