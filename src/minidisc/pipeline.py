@@ -229,8 +229,11 @@ def _save(
     teacher = prepared.teacher_result()
     prepared.listener.note("timing them, and the candidates, on one thread")
     sizes = dict.fromkeys(candidate.spec for table in outcome.candidates[:1] for candidate in table)
-    made = {assistant_name(i, len(assistants)): a.model for i, a in enumerate(outcome.assistants, start=1)}
-    latency = timings(prepared, {**made, "student": outcome.student}, list(sizes))
+    made = {
+        assistant_name(i, len(assistants)): (a.candidate.spec, a.model)
+        for i, a in enumerate(outcome.assistants, start=1)
+    }
+    latency = timings(prepared, {**made, "student": (outcome.spec, outcome.student)}, list(sizes))
     if budget is not None:
         budget["reached"] = budgets.reached(prepared, budget, plain(teacher), plain(student), outcome.student)
         if not budget["reached"]["kept"]:

@@ -244,10 +244,11 @@ def _seconds(
 def _timings(
     settings: CompressSettings, shape: Shape, stages: Sequence[Sequence[SubnetworkSpec]], probed: Probe
 ) -> np.ndarray:
-    """Seconds of the latencies at the end: each size, and each network that a stage has made, with the teacher."""
+    """Seconds of the latencies at the end: all widths of sizes and of what stages have made, with the teacher."""
     if shape.all_parameters > LARGEST_TIMED:
         return np.zeros(2)
-    sizes = [*stages[0], *(candidates[-1] for candidates in stages)]
+    made = (*stages[0], *(candidates[-1] for candidates in stages))
+    sizes = {(spec.heads, spec.neurons): spec for spec in made}.values()
     passes = [probed.forward + probed.at(probed.evaluate, spec.sparsity) for spec in sizes]
     return sum(np.minimum(BRIEF_SECONDS, settings.latency_batch_size * (BRIEF_ROUNDS + 1) * own) for own in passes)
 

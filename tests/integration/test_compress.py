@@ -401,6 +401,8 @@ def test_every_network_of_a_run_is_timed(run, workplace):
     assert list(latency["networks"]) == ["teacher", *["assistant"] * len(run.assistants), "student", *sizes]
     for times in latency["networks"].values():
         assert 0 < times["low"] <= times["processor_milliseconds"] <= times["high"]
+        whole = latency["networks"]["teacher"]["processor_milliseconds"]
+        assert times["processor_milliseconds"] * times["speedup"] == pytest.approx(whole)
     words = [len(text.split()) for text in read_table(workplace / "train.csv")["text"]]
     assert latency["batch_size"] == 1
     # With [CLS] and [SEP]; some rows are kept for selection.

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from minidisc import latency, timings
+from minidisc.subnetworks import SubnetworkSpec
 
 
 def test_models_take_turns_and_medians_are_compared(monkeypatch):
@@ -72,19 +73,21 @@ def test_a_batch_has_whole_rows_last_tokens_and_no_padding():
     assert batch["attention_mask"].tolist() == [[1] * 6] * 4
 
 
-def test_the_teachers_time_is_that_beside_the_student(monkeypatch):
-    seconds = iter([(9.0, 3.0), (4.0, 1.0), (8.0, 2.0)])
+def test_times_are_scaled_to_the_teachers_beside_the_student(monkeypatch):
+    # The machine is slow beside the assistant, and fast beside another size.
+    seconds = iter([(9.0, 6.0), (4.0, 1.0), (2.0, 1.0)])
 
     def side_by_side(models, *_):
         teacher, other = next(seconds)
-        # Wall time as well: the machine is idle.
+        keys = ("milliseconds", "processor_milliseconds", "low", "high")
         return {
-            name: {"processor_milliseconds": x, "milliseconds": x, "speedup": teacher / x}
+            name: {**dict.fromkeys(keys, x), "low": x / 2, "speedup": teacher / x}
             for name, x in zip(models, (teacher, other), strict=True)
         }
 
     monkeypatch.setattr(timings, "side_by_side", side_by_side)
     monkeypatch.setattr(timings, "batch_of", lambda *_: {})
+    monkeypatch.setattr(timings, "extract", lambda *_: torch.nn.Identity())
     prepared = SimpleNamespace(
         shape=SimpleNamespace(all_parameters=1),
         settings=SimpleNamespace(latency_length=8, latency_batch_size=1),
@@ -92,9 +95,12 @@ def test_the_teachers_time_is_that_beside_the_student(monkeypatch):
         need_teacher=lambda: None,
         loaded=SimpleNamespace(model=torch.nn.Identity()),
     )
-    models = {name: torch.nn.Identity() for name in ("assistant", "student", "none")}
-    networks = timings.timings(prepared, models, [])["networks"]
-    assert list(networks) == ["teacher", "assistant", "student", "none"]
-    times = [networks[name]["processor_milliseconds"] for name in ("teacher", "student")]
-    assert times == [4.0, 1.0]
-    assert networks["student"]["speedup"] == times[0] / times[1]
+    specs = [SubnetworkSpec(0.1 * width, (width,), (9,)) for width in (5, 4, 3)]
+    models = {name: (spec, torch.nn.Identity()) for name, spec in zip(("assistant", "student"), specs, strict=False)}
+    # Those of the same widths are not timed again: there are no more than three rounds.
+    networks = timings.timings(prepared, models, specs)["networks"]
+    assert list(networks) == ["teacher", "assistant", "student", "50 %", "40 %", "30 %"]
+    found = [networks[name]["processor_milliseconds"] for name in networks]
+    assert found == pytest.approx([4.0, 8 / 3, 1.0, 8 / 3, 1.0, 2.0])
+    assert found == pytest.approx([4.0 / networks[name]["speedup"] for name in networks])
+    assert [networks[name]["low"] for name in networks] == pytest.approx([time / 2 for time in found])
