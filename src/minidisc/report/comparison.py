@@ -20,33 +20,51 @@ def variables(runs: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
         runs: the name of each, and its results.
     """
     results = [content for _, content in runs]
-    differences = _differences(results)
+    differences, not_timed = _differences(results), _why_not_timed(results)
     return {
         "names": [name for name, _ in runs],
         "series": [],
         "differences": differences,
         # Points of different rows have no place in one plot.
-        "fronts": [] if differences else _fronts(runs),
+        "fronts": [] if differences else _fronts(runs, timed=not_timed is None),
+        "not_timed": not_timed,
+        "latency": results[0].get("latency"),
+        "busy": any(content["latency"]["busy"] for content in results if content.get("latency")),
         "tables": [table for table in _tables(results) if table["rows"]],
     }
 
 
-def _fronts(runs: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
-    """The teacher's and the students' metric on the validation rows over all parameters, and over latency."""
+def _why_not_timed(results: Sequence[dict[str, Any]]) -> str | None:
+    """Why the runs' times have no place in one plot; None if they do."""
+    latencies = [content.get("latency") for content in results]
+    found = [latency for latency in latencies if latency]
+    if len(found) < len(results):
+        return "not every run was timed"
+    if len({(latency["batch_size"], latency["length"]) for latency in found}) > 1:
+        return "the runs timed passes of other numbers of rows or tokens"
+    if len({content["machine"] for content in results}) > 1:
+        return "the runs were not on the same machine, or not in the same way (see Cost)"
+    return None
+
+
+def _fronts(runs: Sequence[tuple[str, dict[str, Any]]], timed: bool) -> list[str]:
+    """The teacher's and the students' metric on the validation rows over all parameters, and over latency if timed."""
     first = runs[0][1]
-    networks = [("teacher", first["teacher"], first, "teacher")]
-    networks += [(name, content["student"], content, "student") for name, content in runs]
-    sizes = [(name, model["sizes"]["all"] / 1e6, model["metrics"]["metric"]) for name, model, _, _ in networks]
-    plots = [_front("size", "all parameters, millions", sizes)]
-    timed = [content.get("latency") or {} for _, content in runs]
-    shapes = {(latency.get("batch_size"), latency.get("length")) for latency in timed}
-    if all(timed) and len(shapes) == 1:
-        label = "processor time of {} × {} tokens, ms".format(*shapes.pop())
-        times = [
-            (name, content["latency"]["networks"][role]["processor_milliseconds"], model["metrics"]["metric"])
-            for name, model, content, role in networks
-        ]
-        plots.append(_front("latency", label, times))
+    models = [("teacher", first["teacher"]), *((name, content["student"]) for name, content in runs)]
+    metrics = [model["metrics"]["metric"] for _, model in models]
+
+    def points(values: Sequence[float]) -> list[tuple[str, float, float]]:
+        return [(name, x, y) for (name, _), x, y in zip(models, values, metrics, strict=True)]
+
+    sizes = [model["sizes"]["all"] / 1e6 for _, model in models]
+    plots = [_front("size", "all parameters, millions", points(sizes))]
+    if timed:
+        latency = first["latency"]
+        teacher = latency["networks"]["teacher"]["processor_milliseconds"]
+        # Runs were at other times, when the machine was faster or slower; only ratios were measured side by side.
+        speedups = [content["latency"]["networks"]["student"]["speedup"] for _, content in runs]
+        label = f"processor time of {latency['batch_size']} × {latency['length']} tokens, ms"
+        plots.append(_front("latency", label, points([teacher, *(teacher / speedup for speedup in speedups)])))
     return plots
 
 

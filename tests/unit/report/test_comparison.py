@@ -46,6 +46,42 @@ def test_runs_side_by_side(tmp_path):
         assert {f"{plot}-teacher", f"{plot}-runs/one"} <= set(found.ids)
 
 
+def test_students_stand_beside_the_teacher_as_in_their_own_runs(tmp_path):
+    one, two = make(schedule="direct"), make(schedule="direct")
+    # The machine was slower, and busy, in the second run, whose student is the faster one.
+    for results, teacher, speedup in ((one, 6.0, 2.0), (two, 20.0, 2.5)):
+        networks = results["latency"]["networks"]
+        networks["teacher"]["processor_milliseconds"] = teacher
+        networks["student"] |= {"processor_milliseconds": teacher / speedup, "speedup": speedup}
+    two["latency"]["busy"] = True
+    text, _ = page(tmp_path, write_comparison, [("one", one), ("two", two)])
+    assert re.findall(r"(\w+) [\d.]+ at ([\d.]+)", text[text.index("over processor time") :])[:3] == [
+        ("teacher", "6"),
+        ("one", "3"),
+        ("two", "2.4"),
+    ]
+    assert "divided by how many times as fast" in text
+    assert "The machine was busy" in text
+    two["latency"]["busy"] = False
+    assert "busy" not in page(tmp_path, write_comparison, [("one", one), ("two", two)])[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"latency": None}, "not every run was timed"),
+        ({"latency": {**CASES["direct"]["latency"], "length": 28}}, "the runs timed passes of other numbers of rows"),
+        ({"machine": "another"}, "the runs were not on the same machine"),
+    ],
+)
+def test_why_there_is_no_latency(tmp_path, change, reason):
+    one = make(schedule="direct")
+    text, found = page(tmp_path, write_comparison, [("one", one), ("two", {**one, **change})])
+    assert f"Latency is left out: {reason}" in text
+    assert "front-size-teacher" in found.ids
+    assert "front-latency-teacher" not in found.ids
+
+
 def test_a_run_whose_name_begins_with_an_underscore_is_in_the_legends(tmp_path):
     runs = copy.deepcopy(CASES["one assistant"]), copy.deepcopy(CASES["direct"])
     text, _ = page(tmp_path, write_comparison, list(zip(("_old", "new"), runs, strict=True)))
