@@ -24,6 +24,7 @@ _COLOURS = {
 _FIRST_SERIES = 0x10
 _MARKERS = "osD^vPX"
 _WIDTH, _HEIGHT = 5.2, 3.7  # inches; a phone shows this nearly at its own size, so that text stays readable
+_MARGIN = 0.08  # of an axis of x, beside the outermost points; a share of the distance between them
 _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -87,13 +88,26 @@ def candidates_plot(
         at = 100 * best["sparsity"]
         axes.axvline(at, color=_INK, linewidth=0.8, alpha=0.5)
         axes.plot([at], [best["tradeoff"]], "o", label=f"largest t_λ: {at:g} %", gid="chosen", **style)
-        axes.margins(x=0.08, y=0.12)
-        axes.set_xticks(x, [f"{value:g}" for value in x])
+        axes.margins(x=_MARGIN, y=0.12)
+        labels = _labelled(x, at)
+        axes.set_xticks(labels, [f"{value:g}" for value in labels])
+        axes.set_xticks([value for value in x if value not in labels], minor=True)
         axes.set_xlabel("sparsity (% of heads and neurons removed)")
         # Above the axis, not beside it: no turned text, and room for long names.
         axes.set_title(f"{metric}, and t_λ", loc="left", fontsize=10)
 
     return _svg(name, draw, text, columns=2)
+
+
+def _labelled(x: Sequence[float], chosen: float) -> list[float]:
+    """The values that have room for their labels: the chosen one, the ends, and of the others those that are left."""
+    # Margins make the axis longer than the values; a character takes 1.6 % of it, and between two labels is one more.
+    per_character = 0.016 * (1 + 2 * _MARGIN) * (max(x) - min(x))
+    labelled: list[float] = []
+    for value in dict.fromkeys((chosen, x[0], x[-1], *x)):
+        if all(abs(value - other) >= per_character * (1 + len(f"{value:g}{other:g}") / 2) for other in labelled):
+            labelled.append(value)
+    return sorted(labelled)
 
 
 def front_plot(
@@ -123,7 +137,7 @@ def front_plot(
             # Of labels that begin with an underscore the legend shows none.
             label = role if not role.startswith("_") else f"\N{ZERO WIDTH SPACE}{role}"
             axes.plot([x], [y], marker, linestyle="none", label=label, gid=role.replace(" ", "-"), **style)
-        axes.margins(x=0.08, y=0.12)
+        axes.margins(x=_MARGIN, y=0.12)
         axes.set_xlim(left=0)
         axes.set_xlabel(size)
         axes.set_title(metric, loc="left", fontsize=10)

@@ -1,5 +1,6 @@
 import copy
 import functools
+import itertools
 import json
 import math
 import re
@@ -462,6 +463,34 @@ def test_every_teacher_has_a_line_and_the_legend_one_word_for_them(monkeypatch, 
     plots.candidates_plot("c", rows, rows[0], "accuracy", 0.2, teachers, "text")
     assert [line.get_ydata()[0] for line in axes.lines if "teacher" in line.get_label()] == teachers
     assert [name for name in axes.get_legend_handles_labels()[1] if "teacher" in name] == [label]
+
+
+@pytest.mark.parametrize(
+    ("sparsities", "chosen", "labelled"),
+    [
+        # The default grid, with a target that lies close to one of its points.
+        ((50, 60, 70, 80, 90, 90.7), 70, (50, 60, 70, 80, 90.7)),
+        ((50, 60, 70, 80, 90, 90.7), 90, (50, 60, 70, 80, 90)),
+        ((10, 20, 30, 40, 50, 60, 70, 80, 90, 95), 50, (10, 20, 30, 40, 50, 60, 70, 80, 90, 95)),
+        ((*range(10, 90, 4), 90.5), 50, (10, 18, 26, 34, 42, 50, 58, 66, 74, 82, 90.5)),
+        ((90,), 90, (90,)),
+    ],
+)
+def test_sparsities_that_lie_close_are_ticks_without_labels(monkeypatch, sparsities, chosen, labelled):
+    drawn = []
+    monkeypatch.setattr(plots, "_svg", lambda name, draw, *_, **__: drawn.append(draw))
+    rows = [candidate(1, s / 100, {"metric": 0.5}) for s in sparsities]
+    best = rows[sparsities.index(chosen)]
+    plots.candidates_plot("one", rows, best, "accuracy", 0.2, [0.8], "")
+    figure = Figure((plots._WIDTH, plots._HEIGHT), layout="constrained")
+    axes = figure.add_subplot()
+    drawn[0](axes)
+    figure.draw_without_rendering()
+    assert [label.get_text() for label in axes.get_xticklabels()] == [f"{s:g}" for s in labelled]
+    every = [*axes.get_xticks(), *axes.get_xticks(minor=True)]
+    assert sorted(every) == pytest.approx(sparsities)
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
 def test_the_interval_need_not_hold_the_metric(tmp_path):
