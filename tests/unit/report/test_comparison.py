@@ -66,6 +66,15 @@ def test_students_stand_beside_the_teacher_as_in_their_own_runs(tmp_path):
     assert "busy" not in page(tmp_path, write_comparison, [("one", one), ("two", two)])[0]
 
 
+def test_long_settings_wrap_and_numbers_do_not(tmp_path):
+    one, two = make(schedule="direct"), make(schedule="direct")
+    two["settings"]["grid"] = [i / 20 for i in range(1, 20)]
+    text, _ = page(tmp_path, write_comparison, [("one", one), ("two", two)])
+    assert '<td class="value">0.05, 0.1, 0.15' in text
+    assert ".number td.value { white-space: normal; overflow-wrap: anywhere;" in text
+    assert "<td><data" in text
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
