@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from minidisc import ranks
@@ -210,13 +210,18 @@ class Output:
         self._print(f"exported  {folder} ({Path(folder) / 'example.py'} shows how to use it)")
 
     def stage(self, name: str) -> Callable[..., None]:
-        """A bar for the stage in a terminal; else a line every ten seconds and at every evaluation."""
-        task = self._bar.add_task(name, total=None)
+        """A bar for this stage alone in a terminal; else a line every ten seconds and at every evaluation."""
+        # A terminal has not room for many. What a stage has come to is in the lines of its evaluations.
+        for before in self._bar.task_ids:
+            self._bar.remove_task(before)
+        task: TaskID | None = None  # none for a stage that is read back: it takes no step
         last = time.monotonic()
         first: tuple[int, float] | None = None  # step and time, once training goes: what comes before takes long
 
         def progress(step: int, total: int, loss: Any, metrics: dict[str, float] | None) -> None:
-            nonlocal last, first
+            nonlocal task, last, first
+            if task is None:
+                task = self._bar.add_task(name, completed=step, total=total or None)
             self._bar.update(task, completed=step, total=total or None)
             now = time.monotonic()
             if metrics is not None:

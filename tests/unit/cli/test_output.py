@@ -1,4 +1,5 @@
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -147,6 +148,36 @@ def test_warnings_are_not_lost_where_progress_is(capsys):
     assert (shown.out, shown.err) == ("", "warning: look\n")
 
 
+def on_a_terminal(monkeypatch):
+    """Make one of the standard output, whatever the tests run in."""
+    for name in ("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+
+def plain(text):
+    return re.sub(r"\x1b\[[\d;]*m", "", text)
+
+
+def test_a_terminal_shows_the_bar_of_the_stage_that_runs_alone(monkeypatch, capsys):
+    on_a_terminal(monkeypatch)
+    with Output() as output:
+        progress = output.stage("first")
+        for step in range(5):
+            progress(step, 4, 0.5, None)
+        progress(4, 4, None, {"90 %": 0.8})
+        output.stage("read back")
+        output.stage("last")(3, 7, 0.5, None)
+    text = plain(capsys.readouterr().out)
+    (bar,) = text.rpartition("\x1b[2K")[2].splitlines()[:-1]
+    assert bar.startswith("last ")
+    assert "3/7" in bar
+    # What is gone has left its figures; a stage that took no step has nothing to show.
+    assert "first step 4: 90 % 0.800\n" in text
+    assert "read back" not in text
+
+
 METHODS = ("minidisc", "direct:student=layers", "minidisc:stages=3:second_stage=sandwich:no_gap=assume")
 
 
@@ -174,13 +205,12 @@ def compared(metrics):
 @pytest.mark.parametrize("metrics", [["accuracy"], ["accuracy", "f1"]])
 def test_of_a_comparison_nothing_is_cut(monkeypatch, capsys, width, metrics):
     if width:
-        monkeypatch.setenv("FORCE_COLOR", "1")
-        monkeypatch.setenv("TERM", "xterm-256color")
+        on_a_terminal(monkeypatch)
     output = Output()
     if width:
         output.console.width = width
     output.comparison(compared(metrics))
-    text = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    text = plain(capsys.readouterr().out)
     assert "…" not in text
     lines = [line for line in text.splitlines() if not line.startswith("table  ")]
     assert width != 80 or max(map(len, lines)) <= 80
