@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -55,19 +55,21 @@ class Output:
         # Rank 0 speaks for all.
         silent = ranks.rank() > 0
         self.console = Console(highlight=False, quiet=silent)
-        if not self.console.is_terminal:
-            # What reads a pipe has no width; the table must not be squeezed into a terminal's.
-            self.console.width = 120
+        if not _is_live(self.console):
+            # What reads a pipe has no width; the table must not be squeezed into a terminal's. Of a dumb terminal
+            # rich takes the width that it is given only with a height.
+            self.console.size = ConsoleDimensions(120, self.console.height)
         aside = Console(stderr=True, highlight=False, quiet=silent) if quiet or as_json else self.console
         self._warnings = aside
         self._progress = Console(quiet=True) if quiet else aside
+        self._live = not quiet and _is_live(self._progress)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=self._progress,
-            disable=quiet or not self._progress.is_terminal,
+            disable=not self._live,
         )
 
     def __enter__(self) -> Output:
@@ -229,7 +231,7 @@ class Output:
                 self.note(f"{name} step {step}: {shown}")
             elif first is None:
                 first = step, now
-            elif not self._progress.is_terminal and now - last >= PLAIN_SECONDS:
+            elif not self._live and now - last >= PLAIN_SECONDS:
                 last = now
                 left = (now - first[1]) / (step - first[0]) * (total - step)
                 self.note(f"{name} step {step}/{total}, loss {float(loss):.4f}, {_duration(left)} left")
@@ -298,7 +300,7 @@ class Output:
         )
         needed = 0
         for heading, longest in zip(headings, _longest(headings, rows), strict=True):
-            breaks = heading in ("method", "assistants") and self.console.is_terminal
+            breaks = heading in ("method", "assistants") and _is_live(self.console)
             justify: Literal["left", "right"] = "left" if heading == "method" else "right"
             table.add_column(heading, justify=justify, no_wrap=not breaks, overflow="fold")
             needed += _BETWEEN + (min(longest, _BROKEN) if breaks else longest)
@@ -318,6 +320,14 @@ class Output:
     def _print(self, message: str, style: str | None = None, console: Console | None = None) -> None:
         # No wrapping and no markup: the lines are also read by other programs, and paths hold brackets.
         (console or self.console).print(message, style=style, markup=False, soft_wrap=True)
+
+
+def _is_live(console: Console) -> bool:
+    """Whether what a console writes to is a terminal whose lines can be written anew.
+
+    With FORCE_COLOR set rich takes a file for one too, which may have colours, but keeps every state of a bar.
+    """
+    return console.is_interactive and console.file.isatty()
 
 
 def metrics_line(values: dict[str, float]) -> str:

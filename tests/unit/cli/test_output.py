@@ -178,6 +178,27 @@ def test_a_terminal_shows_the_bar_of_the_stage_that_runs_alone(monkeypatch, caps
     assert "read back" not in text
 
 
+@pytest.mark.parametrize("variable", [("FORCE_COLOR", "1"), ("TERM", "dumb")])
+def test_a_coloured_log_and_a_dumb_terminal_get_plain_lines(monkeypatch, capsys, variable):
+    on_a_terminal(monkeypatch)
+    monkeypatch.setenv(*variable)
+    if variable[0] == "FORCE_COLOR":
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
+    monkeypatch.setattr("minidisc.cli.output.PLAIN_SECONDS", 0.0)
+    with Output() as output:
+        progress = output.stage("student")
+        for step in range(3):
+            progress(step, 4, 0.5, None)
+        output.comparison(compared(["accuracy"]))
+    text = capsys.readouterr().out
+    assert "\x1b[2K" not in text
+    assert "student step 2/4, loss 0.5000, 0 s left\n" in plain(text)
+    assert "0/?" not in text
+    assert plain(text).count(METHODS[-1]) == 3
+    output.warn("look")
+    assert ("\x1b[33m" in capsys.readouterr().out) == (variable[0] == "FORCE_COLOR")
+
+
 METHODS = ("minidisc", "direct:student=layers", "minidisc:stages=3:second_stage=sandwich:no_gap=assume")
 
 
