@@ -221,8 +221,16 @@ def _variables(results: dict[str, Any], model: dict[str, Any], folder: Path) -> 
         "usage": usage_of(task["kind"]),
         "plain": not (folder / CODE_FILE).exists(),
         "versions": results["versions"],
-        "warnings": results["warnings"],
+        "warnings": _warnings(results, model),
     }
+
+
+def _warnings(results: dict[str, Any], model: dict[str, Any]) -> list[str]:
+    """A run's warnings without those that are of another of its models alone."""
+    # An extracted size may be in a folder of any name. Runs of older versions do not say whose a warning is.
+    own = Path(model["path"]).name if "metrics" in model else None
+    others = [line for of, lines in results.get("warnings_of", {}).items() if of != own for line in lines]
+    return [line for line in results["warnings"] if line not in others]
 
 
 def _name(results: dict[str, Any], model: dict[str, Any]) -> str:

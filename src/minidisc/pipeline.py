@@ -105,8 +105,7 @@ def _compress(asked: CompressSettings, listener: Listener, resume: bool, held: E
         used, others = ranks.by_zero(lambda: trained_with(folder, more=True))
         prepared.rank(folder / "importance.safetensors")
         for line in others:
-            prepared.warnings.append(line)
-            prepared.listener.warn(line)
+            prepared.warn(line)
         job, budget = budgets.aimed(prepared, settings, folder)
         prepared.tell_form(job.settings)
     except UserError:
@@ -203,8 +202,7 @@ def _save(
     chosen_from = outcome.candidates if free else []
     for line in map(coin_toss, chosen_from):
         if line is not None:
-            prepared.warnings.append(line)
-            prepared.listener.warn(line)
+            prepared.warn(line, of="student")
     prepared.listener.note("evaluating teacher, assistant and student on the validation rows")
     assistants = []
     for number, assistant in enumerate(outcome.assistants, start=1):
@@ -224,8 +222,7 @@ def _save(
     )
     labels = label_array(prepared.rows["validation"])
     if line := chance_warning(prepared.task, student.metrics["metric"], labels):
-        prepared.warnings.append(line)
-        prepared.listener.warn(line)
+        prepared.warn(line, of="student")
     teacher = prepared.teacher_result()
     prepared.listener.note("timing them, and the candidates, on one thread")
     sizes = dict.fromkeys(candidate.spec for table in outcome.candidates[:1] for candidate in table)
@@ -238,8 +235,7 @@ def _save(
         budget["reached"] = budgets.reached(prepared, budget, plain(teacher), plain(student), outcome.student)
         if not budget["reached"]["kept"]:
             line = f"the student does not keep the budget ({budget['asked']}): {budget['reached']['text']}."
-            prepared.warnings.append(line)
-            prepared.listener.warn(line)
+            prepared.warn(line, of="student")
     costs = {"importance": prepared.cost, **outcome.costs}
     total = sum(costs.values(), Cost())
     # More than a stage's own peak, where something between the stages needed more.
@@ -270,6 +266,8 @@ def _save(
         "fingerprints": prepared.fingerprints,
         "versions": used,
         "warnings": prepared.warnings,
+        # Those that are of one model alone, by its folder's name; they are above too.
+        "warnings_of": prepared.warnings_of,
     }
     for model in (*results["assistants"], results["student"]):
         write_card(results, model)
@@ -284,9 +282,7 @@ def _save_model(prepared: Preparation, model: Any, path: Path) -> None:
     """Save a model, and leave it with the weights that were saved."""
     dtype = prepared.settings.save_dtype
     if not round_weights(model.cpu(), dtype):
-        line = f"weights of {path.name} are beyond the range of {dtype}: it is saved in fp32."
-        prepared.warnings.append(line)
-        prepared.listener.warn(line)
+        prepared.warn(f"weights of {path.name} are beyond the range of {dtype}: it is saved in fp32.", of=path.name)
         dtype = "fp32"
     save_small(model, prepared.loaded.tokenizer, path, dtype)
 

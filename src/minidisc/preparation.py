@@ -116,9 +116,11 @@ class Preparation:
         for use, row in self.rows.counts().items():
             check_tokens(self.loaded, self.rows[use], row["source"])
         found = (data.warning(), *(cut.told(source) for source, cut in self.rows.cuts.items()))
-        self.warnings = [] if again else [line for line in found if line is not None]
-        for line in self.warnings:
-            listener.warn(line)
+        self.warnings: list[str] = []
+        self.warnings_of: dict[str, list[str]] = {}
+        for line in found:
+            if line is not None and not again:
+                self.warn(line)
         self._whole_sizes: Sizes | None = None
         self._teacher_logits: dict[str, np.ndarray] = {}
         self.vocabulary = self._trim_vocabulary() if settings.trim_vocabulary else None
@@ -145,6 +147,13 @@ class Preparation:
         self.cost = Cost()
         self.ranked = False
 
+    def warn(self, line: str, of: str | None = None) -> None:
+        """Tell the listener, and note it for the results; ``of`` is the folder of the model that alone is meant."""
+        self.warnings.append(line)
+        if of is not None:
+            self.warnings_of.setdefault(of, []).append(line)
+        self.listener.warn(line)
+
     def rank(self, file: Path) -> None:
         """Judge the teacher, score heads and neurons (or read the scores that ``file`` holds), order the teacher."""
         labels, metric = label_array(self.rows["selection"]), self.on_selection["metric"]
@@ -155,8 +164,7 @@ class Preparation:
         if scale := scale_warning(self.task, self.teacher_logits("selection"), labels):
             found.append(scale)
         for warning in found:
-            self.listener.warn(warning)
-        self.warnings += found
+            self.warn(warning)
         importance, self.cost = self._scorer.importance(self.loaded.model, self.full, file)
         order_by_importance(self.loaded.model, self.architecture, importance)
         self._importance_of_teacher = importance

@@ -106,6 +106,8 @@ def test_a_budget_that_is_missed_is_told(workplace, tmp_path, monkeypatch, caplo
     assert line in result.results["warnings"]
     assert line in result.report.read_text()
     assert line in caplog.text
+    assert line in result.results["warnings_of"]["student"]
+    assert f"- {line}" in (result.student.path / "README.md").read_text()
 
 
 def test_latency_on_this_machine(workplace, tmp_path):
