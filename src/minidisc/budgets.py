@@ -130,7 +130,7 @@ def reached(
     else:
         kinds = ("selection_metrics", "metrics")
         value, unseen = (teacher[kind]["metric"] - student[kind]["metric"] for kind in kinds)
-        text = f"{value:.4f} below the teacher on the selection rows, {unseen:.4f} on the validation rows"
+        text = f"{_apart(value)} the teacher on the selection rows, {_apart(unseen)} it on the validation rows"
     return {"value": value, "text": text, "kept": round(value, 9) <= found["limit"], **more}
 
 
@@ -318,14 +318,19 @@ def _within_drop(
     chosen = max(within, key=lambda row: row["sparsity"])
     low, high = chosen["interval"]
     why = (
-        f"{100 * chosen['sparsity']:g} % sparsity, the smallest candidate that loses no more: {chosen['drop']:.4f} of "
-        f"the metric on the selection rows (95 % interval {low:.4f} to {high:.4f}); on other such rows it would "
-        f"lose no more with probability {chosen['probability']:.2f}"
+        f"{100 * chosen['sparsity']:g} % sparsity, the smallest candidate that loses no more: its metric is "
+        f"{_apart(chosen['drop'])} the teacher's on the selection rows (95 % interval {_apart(low)} to "
+        f"{_apart(high)}); on other such rows it would lose no more with probability {chosen['probability']:.2f}"
     )
     resolved = settings.at(chosen["sparsity"])
     candidates = [spec for spec in job.candidates if spec.sparsity <= chosen["sparsity"]]
     found = {"sparsity": chosen["sparsity"], "teacher": 0.0, "why": why, "candidates": rows}
     return dataclasses.replace(job, settings=resolved, candidates=candidates), found
+
+
+def _apart(drop: float) -> str:
+    """Where a metric is that is so much less than another: ``0.0123 below``, and ``above`` if it is more."""
+    return f"{abs(drop):.4f} {'above' if round(drop, 4) < 0 else 'below'}"
 
 
 def _announced(prepared: Preparation, job: Job) -> Job:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minidisc.budgets import densest, fast_enough
+from minidisc.budgets import densest, fast_enough, reached
 from minidisc.config import Budget
 from minidisc.errors import UserError
 
@@ -80,3 +80,20 @@ def test_a_sparser_size_that_is_slower_by_noise_is_no_reason_to_refuse():
 def test_what_cannot_be_had(limit, words):
     with pytest.raises(UserError, match=words):
         fast_enough(clock([]), Budget("target_latency", "x", limit))
+
+
+@pytest.mark.parametrize(
+    ("selection", "validation", "text"),
+    [
+        (0.75, 0.625, "0.0500 below the teacher on the selection rows, 0.1750 below it on the validation rows"),
+        (0.9273, 0.79, "0.1273 above the teacher on the selection rows, 0.0100 below it on the validation rows"),
+        (0.8 + 1e-9, 0.81, "0.0000 below the teacher on the selection rows, 0.0100 above it on the validation rows"),
+    ],
+)
+def test_a_student_may_be_better_than_its_teacher(selection, validation, text):
+    teacher = {kind: {"metric": 0.8} for kind in ("selection_metrics", "metrics")}
+    student = {"selection_metrics": {"metric": selection}, "metrics": {"metric": validation}}
+    found = reached(None, {"setting": "max_drop", "limit": 0.01}, teacher, student, None)
+    assert found["text"] == text
+    assert found["value"] == 0.8 - selection
+    assert found["kept"] == (selection > 0.79)
