@@ -290,9 +290,10 @@ class Output:
 
     def _print_table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
         """Print a table in which names are broken where the terminal is too narrow for them; nothing is cut."""
+        if title:
+            # Of its own: as the table's it would be broken where that ends.
+            self.console.print(title, style="table.title", markup=False)
         table = Table(
-            title=title,
-            title_justify="left",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
             pad_edge=False,

@@ -83,6 +83,15 @@ def test_every_candidate_with_all_its_figures_at_any_width(capsys, width, tables
     assert marked == [f"1 → 80 % {part}" for part in ([f"{figures} {sizes}"] if tables == 1 else [figures, sizes])]
 
 
+@pytest.mark.parametrize("width", [None, 80])
+def test_a_title_is_not_broken_where_its_table_ends(capsys, width):
+    rows = [{**row, "sizes": dict.fromkeys(SIZES, 1_000_000)} for row in one_table(chosen=True)]
+    lines = [line.rstrip() for line in printed(capsys, rows, width=width).splitlines()]
+    assert lines[0].endswith("95 % interval, tradeoff t_λ,")
+    assert lines[1].endswith("parameters in three ways")
+    assert lines[2].split()[:3] == ["stage", "size", "metric"]
+
+
 def test_of_a_plan_nothing_is_cut(capsys):
     estimate = Estimate(seconds=1.0, cpu_seconds=1.0, flops=1.0, memory=1, phases={}, disk=1)
     plan = Plan([(SubnetworkSpec(0.9, (12,), (13107, 131)), Sizes(**LARGE))], [["student"]], [10], estimate)
