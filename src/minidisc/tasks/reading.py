@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import csv
 import gzip
 import io
@@ -20,6 +21,14 @@ from minidisc.tasks.conll import parse_conll
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll", ".txt")
 _PACKERS = {".gz": gzip.decompress, ".bz2": bz2.decompress}
+# UTF-32's first: the little-endian one begins with UTF-16's.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+_BEGINNING = 10_000  # bytes
 _JSON_ALLOWED = "allowed are one object of columns and values a line, or one list of such objects."
 _QUOTED_FIELD = re.compile(r'"(?:[^"]|"")*"')
 
@@ -76,12 +85,33 @@ def _read_bytes(path: Path, packer: str) -> bytes:
 
 
 def _decode(data: bytes, path: Path) -> str:
+    if encoding := _wide_encoding(data):
+        raise UserError(
+            f"{path} is {encoding} text, not UTF-8; convert it, for example with 'iconv -f {encoding} -t UTF-8'."
+        )
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        # None is proposed: Latin-1 has a character for every byte, and would make garbage of any other without a word.
         raise UserError(
-            f"{path} is not UTF-8 text (byte {error.start}); convert it, for example with 'iconv -f latin1 -t utf-8'."
+            f"{path} is not UTF-8 text (byte {error.start}); convert it, for example with 'iconv -f ENCODING -t UTF-8'"
+            ", whichever it was written in, such as gbk, shift_jis or latin1."
         ) from None
+
+
+def _wide_encoding(data: bytes) -> str | None:
+    """UTF-16 or UTF-32, if text is written in it.
+
+    Without a byte order mark it can be UTF-8 too, in which every second byte is a character that cannot be seen.
+    """
+    encoding = next((encoding for mark, encoding in _MARKS.items() if data.startswith(mark)), None)
+    start = data[:_BEGINNING]
+    zeros = start.count(0)
+    if encoding or 10 * zeros <= len(start):
+        return encoding
+    # A zero is the upper half of an ASCII character's two bytes, or three of its four.
+    order = "LE" if start[1::2].count(0) > start[::2].count(0) else "BE"
+    return f"UTF-{32 if 2 * zeros > len(start) else 16}{order}"
 
 
 def _parse_csv(text: str, separator: str, path: Path) -> pd.DataFrame:

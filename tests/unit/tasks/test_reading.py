@@ -149,7 +149,18 @@ def test_tsv_with_quoted_tabs_and_line_breaks(tmp_path):
         ("rows.parquet", b"no parquet at all", "cannot be parsed as Parquet"),
         ("rows.parquet", CONTENT[".parquet"][:-30], "cannot be parsed as Parquet"),
         ("rows.csv", "text,label\nnaïve,1\n".encode("latin1"), "is not UTF-8 text (byte 13); convert it"),
-        ("rows.csv", "text,label\na,1\n".encode("utf-16"), "is not UTF-8 text"),
+        ("rows.txt", "漢字".encode("gbk"), "'iconv -f ENCODING -t UTF-8', whichever it was written in, such as gbk"),
+        (
+            "rows.csv",
+            "text,label\na,1\n".encode("utf-16"),
+            "is UTF-16 text, not UTF-8; convert it, for example with 'iconv -f UTF-16 -t UTF-8'.",
+        ),
+        ("rows.csv", b"\xfe\xff" + "text,label\n漢字,1\n".encode("utf-16-be"), "is UTF-16 text"),
+        ("rows.txt", "plain".encode("utf-32"), "is UTF-32 text"),
+        ("rows.txt", "hello\n".encode("utf-16-le"), "is UTF-16LE text, not UTF-8"),
+        ("rows.csv", "text,label\na,1\n".encode("utf-16-be"), "'iconv -f UTF-16BE -t UTF-8'"),
+        ("rows.jsonl", '{"text": "a"}'.encode("utf-32-le"), "is UTF-32LE text"),
+        ("rows.txt", "漢字, plain\n".encode("utf-32-be"), "is UTF-32BE text"),
         ("rows.csv.gz", b"text,label\na,1\n", "cannot be unpacked"),
         ("rows.csv.gz", gzip.compress(b"text,label\na,1\n")[:-10], "cannot be unpacked"),
         ("rows.csv.bz2", b"text,label\na,1\n", "cannot be unpacked"),
@@ -168,6 +179,11 @@ def test_errors(tmp_path, name, content, message):
     assert message in text
     assert str(path) in text
     assert "\n" not in text
+
+
+def test_a_zero_here_and_there_is_no_other_encoding(tmp_path):
+    (tmp_path / "rows.txt").write_bytes(b"a zero \0 in a line\nanother\n")
+    assert read_table(tmp_path / "rows.txt")["text"].tolist() == ["a zero \0 in a line", "another"]
 
 
 def test_a_folder_is_no_file(tmp_path):
