@@ -78,6 +78,8 @@ def _drawn(
         stream = datasets.load_dataset(*arguments, **options, split="train", streaming=True)
         features = dict(stream.features or {})
         if arguments == ("text",):
+            # A file may begin with a byte order mark. An encoding without it is not heeded where files are packed.
+            stream = stream.map(lambda row: {"text": row["text"].removeprefix("\ufeff")})
             stream = stream.filter(lambda row: bool(row["text"].strip()))
         # Counted as they are drawn; what was read ahead of them does not count.
         rows = list(islice(wanted(stream.shuffle(seed=seed, buffer_size=_BUFFER)), count))

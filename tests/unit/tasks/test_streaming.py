@@ -1,4 +1,5 @@
 import dataclasses
+import gzip
 import json
 import re
 
@@ -41,6 +42,14 @@ def test_rows_are_drawn_by_the_seed(corpus):
 def test_all_rows_if_there_are_no_more(corpus):
     every = {f"part {part} row {row}" for part in range(3) for row in range(40)}
     assert set(texts(corpus, count=1000)) == every
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
+def test_a_byte_order_mark_is_no_text(tmp_path, pack):
+    path = tmp_path / ("rows.txt" if pack is bytes else "rows.txt.gz")
+    path.write_bytes(pack("\ufeff".encode() + b"".join(b"row %d\n" % row for row in range(20))))
+    (tmp_path / path.name.replace("rows", "rows2")).write_bytes(pack("\ufeff\nrow 20\n".encode()))
+    assert set(texts(tmp_path / f"*{path.name[4:]}", count=30)) == {f"row {row}" for row in range(21)}
 
 
 def test_documents_without_text_are_left_out(tmp_path, caplog):
