@@ -10,6 +10,7 @@ import numpy as np
 from minidisc.tasks import Task
 
 EXAMPLES = 20
+MOST_LABELS = 12  # of which there is a matrix; that of thousands would be as good as empty, and larger than all else
 CHARACTERS = 400  # that are kept of an example's text
 _SHARES = (0.05, 0.1, 0.2, 0.4)  # of the labels' range, between which a regression's errors are counted
 
@@ -32,12 +33,13 @@ def contrast(
 
     Returns:
         For classes ``labels`` (their names) and under ``teacher`` and ``student`` the confusion matrix, a row for each
-        label and a column for each prediction; for token classification those of words. For regression ``edges`` and
-        under ``teacher`` and ``student`` how many absolute errors lie below the first edge, between two, and from the
-        last on. ``differ`` is on how many of ``rows`` the two predict something else (not for regression), for classes
-        of rows ``only_right`` on how many one of them alone is right, and ``examples`` are those that differ, with
-        text, label and both predictions, of whose prediction the student is surest (for regression: where the
-        predictions are furthest apart; for words: where most tags differ).
+        label and a column for each prediction, or, of more than twelve labels, for each of its counts that is not 0
+        label, prediction (both as positions in ``labels``) and count; for token classification those of words. For
+        regression ``edges`` and under ``teacher`` and ``student`` how many absolute errors lie below the first edge,
+        between two, and from the last on. ``differ`` is on how many of ``rows`` the two predict something else (not
+        for regression), for classes of rows ``only_right`` on how many one of them alone is right, and ``examples``
+        are those that differ, with text, label and both predictions, of whose prediction the student is surest (for
+        regression: where the predictions are furthest apart; for words: where most tags differ).
     """
     if task.kind == "regression":
         return _numbers(teacher.reshape(-1), student.reshape(-1), labels, texts)
@@ -111,7 +113,11 @@ def _tags(
 
 def _matrices(classes: int, truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
     def matrix(predicted: np.ndarray) -> list[list[int]]:
-        return np.bincount(classes * truth + predicted, minlength=classes**2).reshape(classes, classes).tolist()
+        pairs = classes * truth + predicted
+        if classes <= MOST_LABELS:
+            return np.bincount(pairs, minlength=classes**2).reshape(classes, classes).tolist()
+        found, counts = np.unique(pairs, return_counts=True)
+        return np.stack([*np.divmod(found, classes), counts], axis=1).tolist()
 
     return {"teacher": matrix(first), "student": matrix(second)}
 

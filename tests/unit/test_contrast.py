@@ -34,6 +34,20 @@ def test_classes():
     assert [found["examples"][0][key] for key in ("label", "teacher", "student")] == names
 
 
+def test_of_many_classes_only_what_is_not_0_is_kept():
+    random = np.random.default_rng(0)
+    classes, logits = 3000, np.zeros((2, 40, 3000))
+    labels, *predicted = random.integers(0, 6, (3, 40)) * 500
+    for values, chosen in zip(logits, predicted, strict=True):
+        values[range(40), chosen] = 1
+    names = tuple(f"c{i}" for i in range(classes))
+    found = contrast(task("classification", names), *logits, labels, [f"row {i}" for i in range(40)])
+    for name, chosen in zip(("teacher", "student"), predicted, strict=True):
+        assert len(found[name]) <= 40
+        expected = confusion_matrix(labels, chosen, labels=range(0, classes, 500))
+        assert found[name] == [[500 * i, 500 * j, expected[i, j]] for i, j in np.argwhere(expected)]
+
+
 def test_equal_models_differ_nowhere():
     logits = np.eye(3)
     found = contrast(task("classification", ("a", "b", "c")), logits, logits, np.arange(3), ["x"] * 3)

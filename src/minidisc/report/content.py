@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from minidisc.confidence import RESAMPLES
+from minidisc.contrast import MOST_LABELS
 from minidisc.report import formats
 from minidisc.report.fronts import fronts, networks_of
 from minidisc.report.plots import candidates_plot, curves_plot, series_colours
@@ -25,7 +26,7 @@ _METRIC_NAMES = {
     "entity_f1": "entity F1",
     "next_token_accuracy": "next-token accuracy",
 }
-_MOST_LABELS, _MOST_CONFUSIONS = 12, 20
+_MOST_CONFUSIONS = 20
 _CORRELATIONS = {"matthews", "pearson", "spearman"}
 _USES = {
     "train": "training: all stages",
@@ -243,14 +244,22 @@ def _contrast(found: dict[str, Any] | None, examples: bool) -> dict[str, Any]:
         ]
         return {"contrast": contrast, "errors": list(zip(names, found["teacher"], found["student"], strict=True))}
     labels = found["labels"]
+    first, second = (_counts(found[role], len(labels)) for role in ("teacher", "student"))
     pairs = [
-        (labels[i], labels[j], found["teacher"][i][j], found["student"][i][j])
-        for i in range(len(labels))
-        for j in range(len(labels))
-        if i != j and (found["teacher"][i][j] or found["student"][i][j])
+        (labels[i], labels[j], first.get((i, j), 0), second.get((i, j), 0))
+        for i, j in sorted({*first, *second})
+        if i != j
     ]
     confusions = sorted(pairs, key=lambda pair: -max(pair[2:]))[:_MOST_CONFUSIONS]
-    return {"contrast": contrast, "confusions": confusions, "most_labels": _MOST_LABELS}
+    return {"contrast": contrast, "confusions": confusions, "most_labels": MOST_LABELS}
+
+
+def _counts(matrix: list[list[int]], labels: int) -> dict[tuple[int, int], int]:
+    """The counts that are not 0, by label and prediction, of either form that `minidisc.contrast.contrast` gives."""
+    if len(matrix[0]) != labels:
+        return {(i, j): count for i, j, count in matrix}
+    # An older version made the run, if labels are many.
+    return {(i, j): count for i, row in enumerate(matrix) for j, count in enumerate(row) if count}
 
 
 def _series(results: dict[str, Any]) -> dict[str, int]:

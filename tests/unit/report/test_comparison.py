@@ -137,11 +137,14 @@ def test_confusions_and_examples(tmp_path):
     assert [row[1:] for row in found.rows("confusion-student")] == CONTRAST["student"]
 
 
-def test_many_labels_are_shown_as_pairs(tmp_path):
+@pytest.mark.parametrize("older", [False, True])
+def test_many_labels_are_shown_as_pairs(tmp_path, older):
     matrix = [[0] * 30 for _ in range(30)]
     matrix[3][4] = matrix[5][5] = 9
     student = copy.deepcopy(matrix)
     student[7][1] = 11
+    if not older:
+        matrix, student = [[3, 4, 9], [5, 5, 9]], [[3, 4, 9], [5, 5, 9], [7, 1, 11]]
     content = {**CONTRAST, "labels": [f"L{i}" for i in range(30)], "teacher": matrix, "student": student}
     _, found = page(tmp_path, write_report, {**make(schedule="direct"), "contrast": content})
     assert found.rows("confusions") == [["L7", "L1", 0, 11], ["L3", "L4", 9, 9]]
