@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence, Set
 
 import pandas as pd
@@ -108,6 +109,7 @@ def infer_names(labels: Labels, source: Source, model_names: tuple[str, ...] = (
             "mend them, or use --task regression."
         )
     values = sorted({label for label in labels if label is not None})  # type: ignore[type-var]
+    _warn_of_twins(source, values)
     if {_text(value) for value in values} <= {*model_names}:
         return model_names, True
     if _are_outputs({*values}, model_names):
@@ -157,6 +159,23 @@ def _warn_of_outputs(source: Source, labels: Sequence[float | str], outputs: int
     )
 
 
+def _seen(name: str) -> str:
+    """Of a class name what can be seen: no format characters, and letters with their accents however composed."""
+    return unicodedata.normalize("NFC", "".join(sign for sign in name if unicodedata.category(sign) != "Cf"))
+
+
+def _warn_of_twins(source: Source, labels: Sequence[float | str]) -> None:
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault(_seen(_text(label)), []).append(_text(label))
+    twins = [names for names in alike.values() if len(names) > 1]
+    if twins:
+        logging.getLogger("minidisc").warning(
+            "%s: classes %s differ only in characters that cannot be seen%s; write them alike if they are one.",
+            *(source.name, " and ".join(map(ascii, twins[0])), ", and so do others" if len(twins) > 1 else ""),
+        )
+
+
 def regression_labels(labels: Labels, source: Source) -> list[float | None]:
     """Check that labels are finite numbers.
 
@@ -197,6 +216,14 @@ def class_indices(
     index = {name: position for position, name in enumerate(names)}
     texts = [None if label is None else _text(label) for label in labels]
     unknown = [(row, text) for row, text in enumerate(texts, start=1) if text is not None and text not in index]
+    seen = {_seen(name): name for name in names} if unknown else {}
+    twins = [(row, text) for row, text in unknown if _seen(text) in seen]
+    if twins:
+        text = twins[0][1]
+        raise UserError(
+            f"{source.name}: {count_rows([row for row, _ in twins])} a label that {origin} spells otherwise: {text!a} "
+            f"and {seen[_seen(text)]!a} differ only in characters that cannot be seen; write them alike."
+        )
     if unknown:
         raise UserError(
             f"{source.name}: {count_rows([row for row, _ in unknown])} a label that {origin} does not have: "

@@ -349,6 +349,11 @@ def test_blanks_around_a_label_do_not_count(tmp_path):
             ["a", "c", "d", "c"],
             ["dev.jsonl", "3 rows (the first is row 2)", "'c', 'd'", "train.jsonl"],
         ),
+        (
+            cycle("caf\xe9", "bar"),
+            ["bar", "cafe\u0301", "caf\xe9", "b\u200bar"],
+            ["2 rows (the first is row 2) have", r"'cafe\u0301' and 'caf\xe9' differ only in characters"],
+        ),
         (cycle(0, 1), [0, 1, 2], ["1 row (row 3)", "'2'", "'0', '1'", "--task regression"]),
         (cycle(-1, 1), [0, 1], ["1 row (row 1)", "'0'", "'-1', '1'"]),
         (cycle(0, 1), ["0", "x"], ["dev.jsonl", "1 row (row 2)", "'x'"]),
@@ -363,6 +368,23 @@ def test_errors_of_validation_labels(tmp_path, labels, validation_labels, messag
     for message in messages:
         assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("classes", "named"),
+    [
+        (("bad", "good", "good\u200b", "\ufeffgood"), r"'good' and 'good\u200b' and '\ufeffgood' differ only"),
+        (("cafe\u0301", "caf\xe9", "cafe"), r"'cafe\u0301' and 'caf\xe9' differ only"),
+        (("a", "a\u200b", "b", "b\u200b"), "cannot be seen, and so do others; write"),
+        (("bad", "Bad", "b ad"), None),
+    ],
+)
+def test_classes_that_look_alike_are_told(tmp_path, caplog, classes, named):
+    data = own(tmp_path, cycle(*classes))
+    assert set(data.task.label_names) == set(classes)
+    lines = [record.getMessage() for record in caplog.records if record.name == "minidisc"]
+    assert len(lines) == (named is not None)
+    assert all("train.jsonl: classes " in line and named in line for line in lines)
 
 
 @pytest.mark.parametrize(
