@@ -14,9 +14,12 @@ MILLISECONDS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 SHARE = {"": 1.0, "%": 0.01}
 
 
-def millions(parameters: float) -> str:
-    """So many parameters: ``85.05 M``, and from a thousand millions on ``1.03 B``."""
-    return f"{parameters / 1e6:.2f} M" if parameters < 1e9 else f"{parameters / 1e9:.2f} B"
+def parameters_text(parameters: float) -> str:
+    """So many parameters: ``85.05 M``; below a hundred thousand ``4.65 k``, from a thousand millions on ``1.03 B``."""
+    if parameters < 1000:
+        return f"{parameters:.0f}"
+    unit = "k" if parameters < 1e5 else "M" if parameters < 1e9 else "B"
+    return f"{parameters / PARAMETERS[unit]:.2f} {unit}"
 
 
 def quantity(flag: str, text: str, units: Mapping[str, float], example: str) -> float:

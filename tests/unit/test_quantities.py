@@ -1,7 +1,7 @@
 import pytest
 
 from minidisc.errors import UserError
-from minidisc.quantities import BYTES, MILLISECONDS, PARAMETERS, SHARE, quantity
+from minidisc.quantities import BYTES, MILLISECONDS, PARAMETERS, SHARE, parameters_text, quantity
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,10 @@ def test_what_is_none_is_refused(text, units):
     with pytest.raises(UserError, match="such as 7") as error:
         quantity("--x", text, units, "7")
     assert f"--x is {text!r}" in str(error.value)
+
+
+def test_numbers_of_parameters():
+    """Small models have some too, and none is told as 0.00 M."""
+    counts = (390, 999, 4650, 99_994, 123_456, 85_054_464, 1_034_000_000)
+    assert [*map(parameters_text, counts)] == ["390", "999", "4.65 k", "99.99 k", "0.12 M", "85.05 M", "1.03 B"]
+    assert parameters_text(389.5) == "390"

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from minidisc import ranks
-from minidisc.quantities import millions
+from minidisc.quantities import parameters_text
 
 if TYPE_CHECKING:
     from minidisc.comparison import Comparison
@@ -100,7 +100,7 @@ class Output:
                 _percent(spec.sparsity),
                 str(sum(spec.heads)),
                 str(sum(spec.neurons)),
-                *map(millions, (sizes.prunable, sizes.without_embeddings, sizes.all)),
+                *map(parameters_text, (sizes.prunable, sizes.without_embeddings, sizes.all)),
             ]
             for spec, sizes in plan.candidates
         ]
@@ -170,7 +170,7 @@ class Output:
             return
         self._print(
             f"extracted {_percent(model['sparsity'])}: {metrics_line(model['selection_metrics'])} on the selection "
-            f"rows; {millions(model['sizes']['all'])} parameters; {model['path']}"
+            f"rows; {parameters_text(model['sizes']['all'])} parameters; {model['path']}"
         )
 
     def exported(self, record: dict[str, Any], folder: str) -> None:
@@ -274,7 +274,7 @@ class Output:
                 "{:.3f}–{:.3f}".format(*row["interval"]),
                 f"{row['tradeoff']:.4f}",
                 f"{row['probability']:.2f}",
-                *(millions(row["sizes"][key]) for key in ("prunable", "without_embeddings", "all")),
+                *(parameters_text(row["sizes"][key]) for key in ("prunable", "without_embeddings", "all")),
             ]
             for row in candidates
         ]
@@ -370,8 +370,9 @@ def _percent(sparsity: float) -> str:
 def _described(model: ModelResult) -> str:
     sizes = model.sizes
     return (
-        f"{metrics_line(model.metrics)} on validation; {millions(sizes.prunable)} prunable, "
-        f"{millions(sizes.without_embeddings)} without embeddings, {millions(sizes.all)} parameters; {model.path}"
+        f"{metrics_line(model.metrics)} on validation; {parameters_text(sizes.prunable)} prunable, "
+        f"{parameters_text(sizes.without_embeddings)} without embeddings, {parameters_text(sizes.all)} parameters; "
+        f"{model.path}"
     )
 
 

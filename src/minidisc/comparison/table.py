@@ -11,7 +11,7 @@ import numpy as np
 
 from minidisc.errors import UserError
 from minidisc.files import read_json
-from minidisc.quantities import millions
+from minidisc.quantities import parameters_text
 
 _COSTS = ("steps", "flops", "seconds", "cpu_seconds", "peak_memory")
 
@@ -127,7 +127,7 @@ def cells_of(row: dict[str, Any], metrics: Sequence[str]) -> list[str]:
         str(len(row["seeds"])),
         *(with_error(row["metrics"][metric]) for metric in metrics),
         ", ".join(chosen) if any(row["assistants"]) else "",
-        *(millions(sizes[key][0]) for key in ("prunable", "without_embeddings", "all")),
+        *(parameters_text(sizes[key][0]) for key in ("prunable", "without_embeddings", "all")),
         f"{cost['steps'][0]:.0f}",
         f"{cost['flops'][0]:.2e}",
         with_error(cost["seconds"], 0),
@@ -164,7 +164,7 @@ def markdown(content: dict[str, Any]) -> str:
         "| teacher | | | "
         + " | ".join(f"{teacher['metrics'][m]:.3f}" for m in metrics)
         + " | | "
-        + " | ".join(millions(teacher["sizes"][k]) for k in ("prunable", "without_embeddings", "all"))
+        + " | ".join(parameters_text(teacher["sizes"][k]) for k in ("prunable", "without_embeddings", "all"))
         + " | | | | | |",
     ]
     for row in content["table"]:
