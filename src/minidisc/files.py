@@ -45,13 +45,14 @@ def new_folder(path: Path, replaces: bool = False) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path`` that takes the place of ``path`` when the block ends well.
 
     Args:
-        path: if it is a link, the folder to which it leads is meant.
-        replaces: whether a folder that is there and not empty gives way.
+        path: if it is a link, the folder to which it leads is meant, unless it gives way.
+        replaces: whether a folder that is there and not empty gives way, and of a link that alone: what it leads to
+            may be anything.
 
     Raises:
         UserError: it does not give way, and what was made is left under its temporary name.
     """
-    path = path.resolve()
+    path = path.parent.resolve() / path.name if replaces else path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -66,7 +67,9 @@ def new_folder(path: Path, replaces: bool = False) -> Iterator[Path]:
     for file in temporary.rglob("*"):
         if file.is_file():
             _finish(file, mode)
-    if replaces:
+    if replaces and path.is_symlink():
+        path.unlink()
+    elif replaces:
         shutil.rmtree(path, ignore_errors=True)
     try:
         os.replace(temporary, path)

@@ -98,6 +98,16 @@ def test_a_new_folder_behind_a_link(tmp_path, there):
     assert contents(tmp_path / "disk") == {"real/a": "new"}
 
 
+def test_a_link_gives_way_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis").write_text("three years")
+    (tmp_path / "folder").symlink_to(tmp_path / "home")
+    with new_folder(tmp_path / "folder", replaces=True) as temporary:
+        (temporary / "a").write_text("new")
+    assert not (tmp_path / "folder").is_symlink()
+    assert contents(tmp_path) == {"folder/a": "new", "home/thesis": "three years"}
+
+
 @pytest.mark.parametrize("old", [False, True])
 def test_a_failed_folder_leaves_the_old_one(tmp_path, old):
     path = tmp_path / "folder"
