@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import os
 import platform
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -192,13 +194,17 @@ def check_folder(folder: Path) -> None:
 
 def _check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be made or written, before anything is computed for it."""
-    there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    try:
+        whole = folder.resolve()
+    except RuntimeError:
+        raise UserError(f"--output-dir {folder} is a link that leads back to itself; give another folder.") from None
+    there = next(path for path in (whole, *whole.parents) if path.exists())
     if not there.is_dir():
         raise UserError(f"--output-dir {folder} cannot be made: {there} is a file; give another folder.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"--output-dir {folder} cannot be written: {there} allows no writing; give another folder.")
     try:
-        str(folder.resolve()).encode()
+        str(whole).encode()
     except UnicodeEncodeError:
         raise UserError(
             f"--output-dir {str(folder)!a} is not UTF-8, which files of weights need; give another name."
@@ -290,7 +296,7 @@ def read_fingerprints(folder: Path) -> dict[str, str]:
 def _locked(path: Path) -> TextIO:
     """The open file ``path``, which no other process can lock before it is closed."""
     while True:
-        file = path.open("a+", encoding="utf-8")
+        file = _opened(path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -307,6 +313,24 @@ def _locked(path: Path) -> TextIO:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         file.close()
+
+
+def _opened(path: Path) -> TextIO:
+    """The file ``path``, made if need be; what is written to it must not end behind a link, in another one."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR):
+            raise
+        raise _no_lock(path) from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise _no_lock(path)
+    return os.fdopen(handle, "r+", encoding="utf-8")
+
+
+def _no_lock(path: Path) -> UserError:
+    return UserError(f"{path} is no file of minidisc's but a link, a folder or a device; look at it, and remove it.")
 
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:

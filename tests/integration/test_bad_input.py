@@ -327,6 +327,17 @@ def test_what_the_system_refuses_is_one_line(monkeypatch, capsys, errno, words):
             main(["report", "run"])
 
 
+@pytest.mark.parametrize("given", ["--validation-file", "--model"])
+def test_a_name_that_is_too_long_is_one_line(workplace, tmp_path, capsys, given):
+    name = 300 * "a" + ".csv"
+    paths = {
+        "--model": workplace / "teacher",
+        "--validation-file": workplace / "validation.csv",
+        given: tmp_path / name,
+    }
+    _refused(capsys, "file name too long", "evaluate", *(str(part) for pair in paths.items() for part in pair))
+
+
 @pytest.mark.parametrize("content", ["{}", "[1]", "no JSON", '{"teacher": 5}'])
 def test_results_of_something_else(tmp_path, capsys, content):
     (tmp_path / "results.json").write_text(content)

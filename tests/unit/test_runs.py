@@ -1,3 +1,4 @@
+import os
 import shutil
 from contextlib import nullcontext
 
@@ -7,7 +8,7 @@ import yaml
 from minidisc import ranks, runs
 from minidisc.config import CompareSettings, CompressSettings, FinetuneSettings
 from minidisc.errors import UserError
-from minidisc.runs import check_folder, check_shared, open_run, read_config, trained_with, training_folder
+from minidisc.runs import check_folder, check_shared, in_use, open_run, read_config, trained_with, training_folder
 from minidisc.values import settings_from
 
 
@@ -125,3 +126,33 @@ def test_a_file_that_is_shown_late_is_waited_for(second_process, monkeypatch, tm
 
     monkeypatch.setattr(runs.time, "sleep", sleep)
     assert open_run(settings, {}, resume=True) == tmp_path / "run"
+
+
+@pytest.mark.parametrize("trap", ["link", "nowhere", "folder", "pipe"])
+def test_a_lock_that_is_no_file_is_left_alone(tmp_path, trap):
+    (tmp_path / "run").mkdir()
+    lock, file = tmp_path / "run" / ".lock", tmp_path / "precious"
+    if trap == "link":
+        file.write_text("precious")
+    {
+        "link": lambda: lock.symlink_to(file),
+        "nowhere": lambda: lock.symlink_to(file),
+        "folder": lock.mkdir,
+        "pipe": lambda: os.mkfifo(lock),
+    }[trap]()
+    with pytest.raises(UserError, match=r"\.lock is no file of minidisc's"), in_use(tmp_path / "run"):
+        pass
+    assert (file.read_text() if file.exists() else None) == ("precious" if trap == "link" else None)
+
+
+def test_a_lock_is_written_anew_and_goes(tmp_path):
+    (tmp_path / ".lock").write_text("12345678901234567890")
+    with in_use(tmp_path):
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+    assert not (tmp_path / ".lock").exists()
+
+
+def test_a_folder_that_leads_to_itself(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(UserError, match="is a link that leads back to itself"):
+        check_folder(tmp_path / "loop")

@@ -40,7 +40,7 @@ _INTERRUPTED = 130
 # What the system says of a path that was given.
 _REFUSED = (
     *(errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP),
 )
 _RESUMABLE = ("finetune", "compress", "compare")
 
