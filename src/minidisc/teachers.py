@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import datasets
@@ -30,7 +31,7 @@ from minidisc.modeling.classes import heads_of, register
 from minidisc.tasks import CAUSAL_LM, Kind, no_padding
 from minidisc.tokenization import fitted, load_tokenizer
 from minidisc.values import text_from
-from minidisc.weights import check_weights
+from minidisc.weights import check_files, check_weights
 
 
 @dataclass
@@ -134,6 +135,7 @@ def load_model(
     """
     config = config or load_config(source, trust_remote_code)
     _check_precision(config, source)
+    check_files(source, config)
     for name, value in config_changes.items():
         setattr(config, name, value)
     kind = kind or kind_of(config)
@@ -157,7 +159,7 @@ def load_model(
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (ImportError, OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (ImportError, OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
         raise UserError(f"cannot load weights (safetensors) from {source!r}: {first_line(error)}") from None
     fresh = check_weights(model, report, new_head, source)
     if getattr(model.config, "use_cache", False) and not caches:

@@ -1,14 +1,45 @@
-"""Whether the weights in a folder are those of the model that its config.json speaks of."""
+"""Whether the weights in a folder are safetensors, and those of the model that its config.json speaks of."""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from minidisc.architectures import FAMILIES, STUDENT_PREFIX, Architecture, architecture_for
 from minidisc.errors import UserError
+
+
+def check_files(source: str, config: Any) -> None:
+    """Refuse a folder that names files of weights which are no safetensors, or lie outside of it.
+
+    transformers reads them wherever they are, also pickles; and what lies elsewhere can change unseen.
+
+    Args:
+        source: the folder; of a Hub id nothing is checked.
+        config: the model's configuration, which may name one file of weights.
+
+    Raises:
+        UserError: config.json or an index names such a file, or an index is none.
+    """
+    folder = Path(source)
+    named = {"config.json": [name] if (name := getattr(config, "transformers_weights", None)) is not None else []}
+    for index in folder.glob(f"*{_INDEX}"):
+        try:
+            named[index.name] = [*json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise UserError(
+                f"{index.name} of {source!r} is no index of weights; give the folder as save_pretrained wrote it."
+            ) from None
+    for file, names in named.items():
+        for name in names:
+            if not isinstance(name, str) or Path(name).name != name or not name.endswith((_SUFFIX, _INDEX)):
+                raise UserError(
+                    f"{file} of {source!r} names {name!r} as a file of weights; allowed are .safetensors beside it."
+                )
 
 
 def check_weights(model: Any, report: Mapping[str, Any], new_head: bool, source: str) -> list[str]:
@@ -38,6 +69,7 @@ def check_weights(model: Any, report: Mapping[str, Any], new_head: bool, source:
     return sorted({*missing, *(name for name, *_ in report["mismatched_keys"])})
 
 
+_SUFFIX, _INDEX = ".safetensors", ".safetensors.index.json"
 # Constants that older versions of transformers saved along, and what cross-attention of T5 never read.
 _HARMLESS = re.compile(
     r"(^|\.)(position_ids|token_type_ids|masked_bias|version|\w*inv_freq|(attn|attention|crossattention)\.bias"

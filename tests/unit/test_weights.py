@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -210,3 +211,49 @@ def test_a_family_that_is_not_known(tmp_path, caplog):
     with pytest.raises(UserError, match=r"lack 16 of .* \(the first: roberta\.encoder\.layer\.2\."):
         load_model(more)
     load_model(more, new_head=True)
+
+
+def sharded(folder, name=None):
+    """A folder of several files of weights; its index names another one for all of them, if one is given."""
+    BERT.model().save_pretrained(folder, max_shard_size="20KB")
+    tiny_tokenizer().save_pretrained(folder)
+    file = folder / "model.safetensors.index.json"
+    index = json.loads(file.read_text())
+    assert len({*index["weight_map"].values()}) > 1
+    if name is not None:
+        file.write_text(json.dumps({**index, "weight_map": dict.fromkeys(index["weight_map"], name)}))
+    return folder
+
+
+def test_weights_in_several_files_are_loaded(tmp_path):
+    expected = load_model(str(sharded(tmp_path / "teacher"))).model.state_dict()
+    found = {}
+    for file in (tmp_path / "teacher").glob("*.safetensors"):
+        found |= load_file(file)
+    assert all(torch.equal(expected[name], value) for name, value in found.items())
+
+
+@pytest.mark.parametrize("name", ["../private.safetensors", "{}/private.safetensors", "weights.bin", 5])
+def test_an_index_names_nothing_but_safetensors_of_its_folder(tmp_path, name):
+    name = name.format(tmp_path) if isinstance(name, str) else name
+    folder = sharded(tmp_path / "teacher", name)
+    weights = BERT.model().state_dict()
+    save_file({key: value.contiguous() for key, value in weights.items()}, tmp_path / "private.safetensors")
+    torch.save(weights, folder / "weights.bin")
+    with pytest.raises(UserError, match=re.escape(f"names {name!r} as a file of weights; allowed are .safetensors")):
+        load_model(str(folder))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"weight_map": 5}'])
+def test_an_index_that_is_none(tmp_path, content):
+    folder = sharded(tmp_path / "teacher")
+    (folder / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(UserError, match="is no index of weights; give the folder as save_pretrained wrote it"):
+        load_model(str(folder))
+
+
+def test_config_json_names_no_pickle_either(tmp_path):
+    folder = Path(saved(BERT.model(), tmp_path / "teacher", transformers_weights="weights.bin"))
+    torch.save(BERT.model().state_dict(), folder / "weights.bin")
+    with pytest.raises(UserError, match=re.escape("config.json of") + ".* names 'weights.bin' as a file of weights"):
+        load_model(str(folder))
