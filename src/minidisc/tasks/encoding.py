@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import torch
 from transformers import BatchEncoding, DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from minidisc.errors import UserError
+from minidisc.memory import trim_heap
 from minidisc.tasks.documents import CAUSAL_LM
 from minidisc.tasks.task import Task
 
@@ -21,6 +23,8 @@ IGNORED = -100
 _NOT_INPUTS = ("label", "length", "first_tokens")
 # The share of rows that are cut without a word: they move an accuracy by no more.
 _FEW = 0.01
+# Rows that are tokenised at once: what a tokenizer makes of a row is some forty times as large as it is in a table.
+_SLICE = 2000
 
 
 @dataclass
@@ -82,17 +86,11 @@ def encode(
     cut = Cut() if cut is None else cut
     cut.limit, cut.own = limit, limit == max_length
     cut.rows += len(rows)
-    if "words" in rows.column_names:
-        columns = _encode_words(rows["words"][:], tokenizer, limit, cut)
-    else:
-        texts = [rows[name][:] for name in ("text_a", "text_b") if name in rows.column_names]
-        encoded = tokenizer(*texts, truncation=True, max_length=limit)
-        cut.cut += _longer(encoded, texts, tokenizer, limit)
-        columns = dict(encoded)
-    columns["length"] = [len(tokens) for tokens in columns["input_ids"]]
+    table = _table(_encode_slice(texts, tokenizer, limit, cut) for texts in _slices(rows))
     if "label" in rows.column_names:
-        columns["label"] = rows["label"][:]
-    return datasets.Dataset.from_dict(columns)
+        # Whole, since all rows say what type it has: those of one slice may have no label.
+        table = table.append_column("label", _table([{"label": rows["label"][:]}]).column("label"))
+    return datasets.Dataset(datasets.table.InMemoryTable(table))
 
 
 def pack(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, length: int) -> datasets.Dataset:
@@ -118,10 +116,14 @@ def pack(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, length: int
         UserError: if the documents do not fill one row.
     """
     limit = int(min(length, tokenizer.model_max_length))
-    documents = tokenizer(rows["text_a"][:], verbose=False)["input_ids"]
+    documents = [
+        np.asarray(tokens, dtype=np.int64)
+        for texts in _slices(rows)
+        for tokens in tokenizer(texts["text_a"], verbose=False)["input_ids"]
+    ]
     cut = rows["cut"][:] if "cut" in rows.column_names else [False] * len(documents)
     documents = _with_ends(documents, cut, tokenizer.eos_token_id)
-    stream = np.concatenate([np.asarray(tokens, dtype=np.int64) for tokens in documents])
+    stream = np.concatenate(documents)
     count = len(stream) // limit
     if count == 0:
         raise UserError(
@@ -135,15 +137,33 @@ def pack(rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, length: int
     targets = targets[: count * limit].reshape(count, limit)
     labels = np.pad(targets[:, 1:], ((0, 0), (0, 1)), constant_values=IGNORED)
     columns = {"input_ids": ids, "attention_mask": np.ones_like(ids), "length": np.full(count, limit), "label": labels}
-    return datasets.Dataset.from_dict({name: values.tolist() for name, values in columns.items()})
+    table = _table(
+        {name: values[start : start + _SLICE].tolist() for name, values in columns.items()}
+        for start in range(0, count, _SLICE)
+    )
+    return datasets.Dataset(datasets.table.InMemoryTable(table))
 
 
-def _with_ends(documents: list[list[int]], cut: Sequence[bool], end: int | None) -> list[list[int]]:
+def _with_ends(documents: list[np.ndarray], cut: Sequence[bool], end: int | None) -> list[np.ndarray]:
     """The tokens of documents as `pack` ends them."""
-    if end is None or all(tokens[:1] == [end] for tokens in documents):
+    if end is None or all(len(tokens) and tokens[0] == end for tokens in documents):
         return documents
-    bare = [tokens[:-1] if tokens[-1:] == [end] else tokens for tokens in documents]
-    return [tokens if is_cut else [*tokens, end] for tokens, is_cut in zip(bare, cut, strict=True)]
+    bare = [tokens[:-1] if len(tokens) and tokens[-1] == end else tokens for tokens in documents]
+    return [tokens if is_cut else np.append(tokens, end) for tokens, is_cut in zip(bare, cut, strict=True)]
+
+
+def _slices(rows: datasets.Dataset) -> Iterator[dict[str, Any]]:
+    """The columns of `_SLICE` rows at a time."""
+    return (rows[start : start + _SLICE] for start in range(0, len(rows), _SLICE))
+
+
+def _table(slices: Iterable[dict[str, Any]]) -> pa.Table:
+    """One table of the columns of slices, each of which is gone from memory before the next one is asked for."""
+    tables = [datasets.Dataset.from_dict(columns).data.table.replace_schema_metadata(None) for columns in slices]
+    # A slice of empty rows does not tell the type of its columns. In one piece, because rows are looked up in it.
+    table = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+    trim_heap()
+    return table
 
 
 def collator(
@@ -212,6 +232,18 @@ def _longer(encoded: BatchEncoding, texts: list[list[str]], tokenizer: PreTraine
     full = [row for row, tokens in enumerate(encoded["input_ids"]) if len(tokens) >= limit]
     whole = tokenizer(*([column[row] for row in full] for column in texts), verbose=False)["input_ids"] if full else []
     return sum(len(tokens) > limit for tokens in whole)
+
+
+def _encode_slice(rows: dict[str, Any], tokenizer: PreTrainedTokenizerBase, limit: int, cut: Cut) -> dict[str, list]:
+    """The columns that `encode` makes of texts or words; what was cut off is added to ``cut``."""
+    if "words" in rows:
+        columns = _encode_words(rows["words"], tokenizer, limit, cut)
+    else:
+        texts = [rows[name] for name in ("text_a", "text_b") if name in rows]
+        encoded = tokenizer(*texts, truncation=True, max_length=limit)
+        cut.cut += _longer(encoded, texts, tokenizer, limit)
+        columns = dict(encoded)
+    return {**columns, "length": [len(tokens) for tokens in columns["input_ids"]]}
 
 
 def _encode_words(words: list[list[str]], tokenizer: PreTrainedTokenizerBase, limit: int, cut: Cut) -> dict[str, list]:

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 from transformers import CanineTokenizer, PreTrainedTokenizerFast, RobertaTokenizer
 
 from minidisc.errors import UserError
-from minidisc.tasks import Cut, collator, encode, label_array
+from minidisc.tasks import Cut, collator, encode, encoding, label_array
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefgh"]
 TEXTS = ["a b c", "d", "e f g h a b", "c c"]
@@ -63,6 +63,35 @@ def test_truncation(limit, of_tokenizer, expected):
     encoded = encode(rows_of(), tokenizer(model_max_length=of_tokenizer), limit)
     assert max(encoded["length"]) == expected
     assert encoded["input_ids"][2][-1] == 3
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_no_more_than_a_slice_of_rows_is_tokenised_at_once(monkeypatch, pairs):
+    """What a tokenizer makes of all rows of a large file would not fit into memory."""
+    texts, ours, given = ["", "", *TEXTS, "a b", "d e f"], tokenizer(), []
+    rows = datasets.Dataset.from_dict(
+        {"text_a": texts, **({"text_b": texts[::-1]} if pairs else {}), "label": [None] * 5 + [0, 1, 2]}
+    )
+    together = ours(texts, *([texts[::-1]] if pairs else []), truncation=True, max_length=6)
+    call = PreTrainedTokenizerFast.__call__
+
+    def counted(self, texts, *args, **kwargs):
+        given.append(len(texts))
+        return call(self, texts, *args, **kwargs)
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", counted)
+    monkeypatch.setattr(encoding, "_SLICE", 3)
+    cut = Cut()
+    encoded = encode(rows, ours, 6, cut)
+    assert given == [3, 3, 2]
+    assert encoded.to_dict() == {
+        **together,
+        "length": [len(tokens) for tokens in together["input_ids"]],
+        "label": [None] * 5 + [0, 1, 2],
+    }
+    longer = [len(tokens) > 6 for tokens in ours(texts, *([texts[::-1]] if pairs else []))["input_ids"]]
+    assert (cut.rows, cut.cut) == (8, sum(longer))
+    assert {str(encoded.data.column("label").type), str(encoded.data.column("length").type)} == {"int64"}
 
 
 def test_pairs_lose_tokens_of_the_longer_text():
@@ -176,6 +205,18 @@ def test_words_that_are_cut_off_have_no_token(limit, first, labels):
     assert encoded["first_tokens"][0] == first
     assert encoded["label"][0] == TAGS[0]
     assert collator(ours)([encoded[0]])["labels"].tolist() == [labels]
+
+
+def test_words_of_slices_are_those_of_all_rows(monkeypatch):
+    ours, whole, sliced = pieces_tokenizer(), Cut(), Cut()
+    rows = datasets.Dataset.from_dict({"words": [[], *SENTENCES], "label": [[], None, *TAGS[1:]]})
+    expected = encode(rows, ours, 5, whole)
+    monkeypatch.setattr(encoding, "_SLICE", 1)
+    encoded = encode(rows, ours, 5, sliced)
+    assert encoded.to_dict() == expected.to_dict()
+    assert encoded.features == expected.features
+    assert sliced == whole
+    assert (whole.cut, whole.words) == (2, 2)
 
 
 def test_words_without_labels():
