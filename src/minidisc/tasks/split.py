@@ -65,7 +65,8 @@ def _draw_stratified(
     generator: np.random.Generator, labels: np.ndarray, labelled: list[int], single: set[int], size: int
 ) -> list[int]:
     classes, totals = np.unique(labels, return_counts=True)
-    members = [np.array(labelled)[labels == label] for label in classes]
+    # Sorted once, not looked through for every class, of which there may be thousands.
+    members = np.split(np.asarray(labelled)[np.argsort(labels, kind="stable")], np.cumsum(totals)[:-1])
     candidates = [[row for row in rows.tolist() if row in single] for rows in members]
     limits = np.minimum([len(rows) for rows in candidates], totals - 1)
     counts = np.zeros(len(classes), dtype=int)

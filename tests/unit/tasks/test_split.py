@@ -1,12 +1,14 @@
 from collections import Counter
 
 import datasets
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidisc.errors import UserError
 from minidisc.tasks import hold_out
+from minidisc.tasks.split import _draw_stratified
 
 TEXTS = [f"text {index}" for index in range(200)]
 
@@ -132,3 +134,30 @@ def test_sentences_of_words():
 def test_too_few_rows(texts, labels, fraction, of_training, why):
     with pytest.raises(UserError, match=f"{why}, or use --select-on validation"):
         hold_out(rows_of(texts, labels), fraction, 2000, 0, of_training)
+
+
+class Compared(np.ndarray):
+    """Labels that count how often all of them are looked through for one class."""
+
+    times = 0
+
+    def __eq__(self, other):
+        Compared.times += 1
+        return np.asarray(self) == other
+
+    __hash__ = None
+
+
+def test_labels_are_not_looked_through_for_every_class():
+    random = np.random.default_rng(0)
+    labels, labelled = random.integers(-3, 40, 300), sorted(random.permutation(400)[:300].tolist())
+    # All of every class but one row: what is drawn says which rows a class has, in which order they were given.
+    held = _draw_stratified(np.random.default_rng(1), labels.view(Compared), labelled, set(labelled), 300)
+    assert Compared.times == 0
+    other = np.random.default_rng(1)
+    assert held == [
+        row
+        for label in sorted(set(labels.tolist()))
+        for own in [[row for row, its in zip(labelled, labels, strict=True) if its == label]]
+        for row in other.choice(own, size=len(own) - 1, replace=False).tolist()
+    ]
