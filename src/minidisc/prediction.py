@@ -33,7 +33,7 @@ def batches_by_length(rows: Any, collate: Collate, batch_size: int) -> Iterator[
         collate: pads a list of rows to tensors.
         batch_size: rows in a batch.
     """
-    order = np.argsort(-np.asarray(rows["length"]), kind="stable").tolist()
+    order = np.argsort(-np.asarray(rows["length"][:]), kind="stable").tolist()
     chunks = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     loader = DataLoader(rows, batch_sampler=chunks, collate_fn=collate, generator=torch.Generator())
     # Its first step also takes back what the phase before, such as training, has left.

@@ -79,7 +79,7 @@ def estimate(
     """
     specs = sorted({spec for candidates in stages for spec in candidates}, key=lambda spec: spec.sparsity)
     tried = sorted({specs[i].sparsity for i in (0, len(specs) // 2, -1)})
-    lengths = np.asarray(rows["train"]["length"])
+    lengths = np.asarray(rows["train"]["length"][:])
     order = np.argsort(-lengths, kind="stable")
     with measured(Cost()) as spent:
         probed = probe(
@@ -302,9 +302,9 @@ class _Flops:
     """FLOPs of a run's parts, as its costs count them."""
 
     def __init__(self, settings: CompressSettings, shape: Shape, rows: Mapping[str, Any], stored: bool) -> None:
-        self._settings, self._shape, self._calibration = settings, shape, rows["calibration"]["length"]
+        self._settings, self._shape, self._calibration = settings, shape, rows["calibration"]["length"][:]
         self._taught, self._stored = settings.effective_loss not in WITHOUT_TEACHER, stored
-        lengths = np.asarray(rows["train"]["length"])
+        lengths = np.asarray(rows["train"]["length"][:])
         self._rows = len(lengths)
         self._batches = Counter((len(batch), int(lengths[batch].max())) for batch in _epoch(settings, lengths))
 

@@ -186,7 +186,7 @@ class Preparation:
     @property
     def mean_length(self) -> int:
         """Tokens of a training row, on average."""
-        return round(float(np.mean(self.rows["train"]["length"])))
+        return round(float(np.mean(self.rows["train"]["length"][:])))
 
     @property
     def machine(self) -> str:
@@ -313,7 +313,7 @@ class Preparation:
         kept = settings.teacher_top_k
         if self.task.kind == CAUSAL_LM and kept is None:
             return False
-        needed = stored_bytes(self.rows["train"]["length"], self.shape, settings.effective_loss, kept or 0)
+        needed = stored_bytes(self.rows["train"]["length"][:], self.shape, settings.effective_loss, kept or 0)
         in_place = self.task.kind == CAUSAL_LM or self.loaded.tokenizer.padding_side == "right"
         return needed <= settings.teacher_cache * 2**30 and in_place
 
@@ -405,7 +405,7 @@ class Preparation:
             # The padding keeps its number, which positions count from.
             seen.update(range(reserved(model.config)))
         self._kept_pieces = kept = needed_pieces(tokenizer, seen)
-        found = {"kept": len(kept), "of": len(tokenizer), **dropped(self.rows["validation"]["input_ids"], kept)}
+        found = {"kept": len(kept), "of": len(tokenizer), **dropped(self.rows["validation"]["input_ids"][:], kept)}
         trim_model(model, kept)
         self.loaded = dataclasses.replace(self.loaded, tokenizer=trim_tokenizer(tokenizer, kept))
         self.rows.encode(self.task, self.loaded.tokenizer)

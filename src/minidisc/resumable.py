@@ -83,7 +83,7 @@ class ResumableTrainer(Trainer):
         if self.is_sharded:
             # transformers leaves that to the engine, which knows nothing of the model before its first step.
             model.to(args.device)
-        self._lengths = train_rows["length"]
+        self._lengths = train_rows["length"][:]
         self._family = architecture_for(model.config.model_type.removeprefix(STUDENT_PREFIX))
         prepare_engine(self.accelerator, model, layers_of(model, self._family))
         self.model_accepts_loss_kwargs = False

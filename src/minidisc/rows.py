@@ -120,7 +120,7 @@ def has_labels(rows: datasets.Dataset) -> list[bool]:
     """Of each row, whether it has a label; a document's are its own words."""
     if "label" not in rows.column_names:
         return [True] * len(rows)
-    return [label is not None for label in rows["label"]]
+    return [label is not None for label in rows["label"][:]]
 
 
 def _fingerprint(tables: Iterable[datasets.Dataset]) -> str:

@@ -75,7 +75,7 @@ class Scorer:
             )
         release_memory()
         forward = partial(self.shape.forward_flops, spec)
-        cost.flops = passes * flops_over(rows["length"], self.settings.batch_size, forward)
+        cost.flops = passes * flops_over(rows["length"][:], self.settings.batch_size, forward)
         importance.save(file, {"cost": json.dumps(asdict(cost))})
         return importance, cost
 

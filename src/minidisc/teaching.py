@@ -95,7 +95,7 @@ class OutputStore:
         if self.filled:
             return
         self._begun()
-        cost = Cost(flops=flops_over(rows["length"], batch_size, flops))
+        cost = Cost(flops=flops_over(rows["length"][:], batch_size, flops))
         with measured(cost), torch.no_grad():
             for dtype in (np.float16, np.float32):
                 batches = batches_by_length(rows, collate, batch_size)
@@ -105,7 +105,7 @@ class OutputStore:
                     for inputs in [model_inputs(batch, device)]
                 )
                 with suppress(OverflowError):
-                    self._write(made, rows["length"], np.dtype(dtype))
+                    self._write(made, rows["length"][:], np.dtype(dtype))
                     break
         # The first time counts, as if there had always been room.
         if not self._cost_file.is_file():

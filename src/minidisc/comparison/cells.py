@@ -297,9 +297,9 @@ def _steps(job: Job, flops: float, stored: bool) -> int:
     student = Shape.of(source.model, job.architecture)
     taught = settings.effective_loss not in WITHOUT_TEACHER
     by_teacher = partial(job.shape.forward_flops, job.shape.full()) if taught else lambda *_: 0.0
-    lengths = np.asarray(job.train_rows["length"])
+    lengths = np.asarray(job.train_rows["length"][:])
     update = settings.batch_size * settings.gradient_accumulation_steps
-    order = LengthGroupedOrder(job.train_rows["length"], update, settings.seed)
+    order = LengthGroupedOrder(lengths.tolist(), update, settings.seed)
     steps, before = 0, 0.0
     spent = flops_over(lengths, 2 * settings.batch_size, by_teacher) if stored else 0.0
     for epoch in itertools.count():

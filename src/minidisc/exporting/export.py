@@ -149,7 +149,7 @@ def _measure(
 def _middle_rows(evaluation: Evaluation, size: int) -> dict[str, torch.Tensor]:
     """A batch of rows of middling length; the same ones again where there are too few."""
     rows = evaluation.rows
-    order = np.argsort(rows["length"], kind="stable").tolist()
+    order = np.argsort(rows["length"][:], kind="stable").tolist()
     start = max(0, len(order) // 2 - size // 2)
     drawn = [rows[order[(start + i) % len(order)]] for i in range(size)]
     return model_inputs(collator(evaluation.loaded.tokenizer)(drawn), torch.device("cpu"))

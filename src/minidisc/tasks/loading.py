@@ -122,7 +122,7 @@ def load_data(
             )
     for split, rows in data.items():
         if task.kind != CAUSAL_LM:
-            _check_labels(task, rows["label"], sources[split])
+            _check_labels(task, rows["label"][:], sources[split])
     return TaskData(
         task=task,
         train=data.get("train"),
