@@ -24,16 +24,14 @@ def parse_conll(text: str, path: Path) -> list[dict[str, Any]]:
     """
     sentences: list[list[list[str]]] = [[]]
     columns = 0
-    # Not split(): a no-break space can be a word, or a part of one.
-    separator = "[ \t]+"
+    tabs = False
     for number, line in enumerate(text.split("\n"), start=1):
         line = line.strip(" \t\r")
         if not line or re.split("[ \t]", line)[0] == _DOCUMENT:
             sentences.append([])
             continue
-        if not columns and "\t" in line:
-            separator = " *\t[ \t]*"
-        fields = re.split(separator, line)
+        tabs = tabs or (not columns and "\t" in line)
+        fields = _fields(line, tabs)
         columns = columns or len(fields)
         if len(fields) != columns:
             raise UserError(
@@ -48,6 +46,16 @@ def parse_conll(text: str, path: Path) -> list[dict[str, Any]]:
             row[TAGS] = iob2([fields[-1] for fields in sentence])
         rows.append(row)
     return rows
+
+
+def _fields(line: str, tabs: bool) -> list[str]:
+    """A line's fields, between ``tabs`` with the blanks around them taken off, or between blanks and tabs."""
+    if not tabs:
+        # Not split(): a no-break space can be a word, or a part of one.
+        return re.split("[ \t]+", line)
+    # Not an expression of blanks around tabs: it would look anew for the tab from every blank of a run.
+    fields = (field.strip(" ") for field in line.split("\t"))
+    return [field for field in fields if field]
 
 
 def iob2(tags: Sequence[str]) -> list[str]:

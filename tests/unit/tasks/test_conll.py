@@ -1,11 +1,14 @@
 import bz2
 import gzip
+import random
+import re
+from pathlib import Path
 
 import pytest
 
 from minidisc.errors import UserError
 from minidisc.tasks import read_table
-from minidisc.tasks.conll import iob1, iob2
+from minidisc.tasks.conll import iob1, iob2, parse_conll
 
 # The format of CoNLL-2003, IOB1: "Bo Ek Li" are two people beside each other, "ABC" needs no B.
 TEXT = """\
@@ -43,6 +46,27 @@ def test_between_tabs_a_word_may_have_blanks(tmp_path):
     table = read_table(path)
     assert table["tokens"].tolist() == [["New York", "is"], ["so"]]
     assert table["ner_tags"].tolist() == [["B-LOC", "O"], ["O"]]
+
+
+def test_fields_between_tabs_and_the_blanks_around_them():
+    draw = random.Random(0)
+    lines = ["".join(draw.choices("ab \t\r\u00a0", k=draw.randint(1, 12))).strip(" \t\r") for _ in range(2000)]
+    for line in filter(None, lines):
+        fields = re.split(" *\t[ \t]*", line)
+        # Of the first line is known that there are tabs, and how many columns.
+        head = "\t".join("w" * max(2, len(fields)))
+        if len(fields) == 1:
+            with pytest.raises(UserError, match="line 2 has 1 columns, the first line of words 2"):
+                parse_conll(f"{head}\n{line}", Path("rows.conll"))
+        else:
+            rows = parse_conll(f"{head}\n{line}", Path("rows.conll"))
+            assert rows == [{"tokens": ["w", fields[0]], "ner_tags": ["w", fields[-1]]}], repr(line)
+
+
+def test_a_run_of_a_million_blanks_is_read_once(tmp_path):
+    path = tmp_path / "rows.conll"
+    path.write_text("Bo\tB-PER\nNew" + " " * 1_000_000 + "York\tO\n")
+    assert len(read_table(path)["tokens"][0][1]) == 1_000_007
 
 
 def test_a_no_break_space_is_a_word_and_no_separator(tmp_path):
