@@ -340,7 +340,9 @@ def _plain(settings: dict[str, Any]) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
+        # The parser's own errors, and what it lets through: of dates, numbers and tags that are none, of brackets in
+        # brackets.
         content = None
     if not isinstance(content, dict):
         raise _no_settings(path)

@@ -8,11 +8,25 @@ import json
 import math
 import numbers
 import os
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from minidisc.errors import UserError
+
+_LONGEST = 200  # characters of a value in a message
+
+
+class _Repr(reprlib.Repr):
+    """Goes through few of a container's parts: a small file of YAML can hold one whose whole text fills the memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 20
+        self.maxstring = self.maxlong = self.maxother = 2 * _LONGEST  # what is longer is not shown anyway
 
 
 def settings_from(cls: type, values: dict[str, Any], source: str = "settings") -> Any:
@@ -66,7 +80,8 @@ def known_values(cls: type, values: dict[str, Any], source: str = "settings") ->
         source: what the values came from, for error messages.
 
     Raises:
-        UserError: an unknown name, a value of the wrong type, or None for what is not None by default.
+        UserError: an unknown name, a value of the wrong type, None for what is not None by default, or text that no
+            file can be called.
     """
     fields = {field.name: field for field in dataclasses.fields(cls)}
     known = {}
@@ -76,7 +91,10 @@ def known_values(cls: type, values: dict[str, Any], source: str = "settings") ->
             raise UserError(f"{source}: unknown setting {key!r}; allowed are {', '.join(sorted(fields))}.")
         # What is None by default counts as not given when it is that.
         absent = value is None and fields[name].default is None
-        known[name] = None if absent else _convert(name, value, str(fields[name].type), source)
+        converted = None if absent else _convert(name, value, str(fields[name].type), source)
+        for part in converted if isinstance(converted, tuple) else (converted,):
+            _check_characters(f"{source}: {name}", part)
+        known[name] = converted
     return known
 
 
@@ -98,12 +116,14 @@ def text_from(name: str, value: Any, kind: str) -> str:
         kind: what is expected, for the error message.
 
     Raises:
-        UserError: it is neither text nor a path.
+        UserError: it is neither text nor a path, or no file can be called so.
     """
     try:
-        return os.path.expanduser(_text(value))
+        text = _text(value)
     except TypeError:
         raise UserError(f"{name} is {_shown(value)}; {kind} is expected.") from None
+    _check_characters(name, text)
+    return os.path.expanduser(text)
 
 
 def paths_from(name: str, values: Any) -> list[Path]:
@@ -154,8 +174,10 @@ def _convert(name: str, value: Any, type_text: str, source: str) -> Any:
             if not math.isfinite(float(value)):
                 raise ValueError
             return float(value)
+        if type_text.startswith("str"):
+            return _text(value)
         # Of the few texts that another type allows, the class says which.
-        return _text(value) if type_text.startswith("str") else str(value)
+        return str(value) if isinstance(value, str) else _shown(value)
     except (TypeError, ValueError, OverflowError):
         raise UserError(f"{source}: {name} is {_shown(value)}; {type_text} is expected.") from None
 
@@ -169,10 +191,24 @@ def _text(value: Any) -> str:
     return str(value)
 
 
+def _check_characters(name: str, value: Any) -> None:
+    """Refuse text that the system takes for no path, as YAML can write it."""
+    with suppress(ValueError):
+        if not isinstance(value, str) or b"\0" not in os.fsencode(value):
+            return
+    raise UserError(
+        f"{name} is {_shown(value)}, with a character that no path can have (a null character, or half of a pair); "
+        "leave it out."
+    )
+
+
 def _shown(value: Any) -> str:
     """A value in one line; of a large one, such as a model, the type."""
-    text = repr(value)
-    return text if len(text) <= 200 and "\n" not in text else f"a {type(value).__name__}"
+    with suppress(ValueError):  # a number of more digits than Python writes
+        text = _Repr().repr(value)
+        if len(text) <= _LONGEST and "\n" not in text:
+            return text
+    return f"a {type(value).__name__}"
 
 
 def _whole(value: Any) -> int:

@@ -1,3 +1,4 @@
+import itertools
 import os
 import shutil
 from contextlib import nullcontext
@@ -78,6 +79,24 @@ def test_a_file_of_settings_says_where_results_go(tmp_path):
     other = tmp_path / "mine.yaml"
     other.write_text("settings: {output_dir: there}\nfingerprints: {}\n")
     assert read_config(other) == {"output_dir": "there"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: 2024-13-45",
+        "seed: 0x_",
+        "seed: " + "9" * 5000,
+        "seed: " + "[" * 3000,
+        "seed: !!bool x",
+        "seed: !!int ''",
+    ],
+    ids=itertools.count(),
+)
+def test_a_file_that_the_parser_stumbles_over_is_no_mapping(tmp_path, text):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"mine\.yaml is not a YAML mapping of settings"):
+        read_config(tmp_path / "mine.yaml")
 
 
 @pytest.fixture

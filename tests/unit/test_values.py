@@ -120,6 +120,31 @@ def test_what_is_no_text_is_refused(name, value, shown):
         settings_from(CompressSettings, {**COMPRESS, name: value})
 
 
+@pytest.mark.parametrize("name", ["target_sparsity", "teacher", "text_columns", "schedule", "keep_sizes"])
+def test_a_value_of_a_billion_parts_is_not_shown_in_full(name):
+    value = ["lol"] * 9
+    for _ in range(9):
+        value = [value] * 9
+    with pytest.raises(UserError) as caught:
+        settings_from(CompressSettings, {**COMPRESS, name: value})
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("name", ["seed", "teacher", "learning_rate"])
+def test_a_number_of_more_digits_than_python_writes(name):
+    with pytest.raises(UserError, match=rf"^settings: {name} is a int; .* is expected\.$"):
+        settings_from(CompressSettings, {**COMPRESS, name: 16**5000})
+
+
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
+def test_what_no_file_can_be_called_is_refused(text):
+    for values in ({"output_dir": text}, {"text_columns": ["a", text]}):
+        with pytest.raises(UserError, match=r"^settings: \w+ is 'a\\\w+b', with a character that no path can have"):
+            settings_from(CompressSettings, {**COMPRESS, **values})
+    with pytest.raises(UserError, match=r"^source is 'a\\\w+b', with a character that no path can have"):
+        from_pretrained(text)
+
+
 @pytest.mark.parametrize(
     "call",
     [
