@@ -28,6 +28,16 @@ def resident_memory() -> int:
         return 0
 
 
+def available_memory() -> int | None:
+    """Bytes that processes can still have without swapping; None where the system does not say."""
+    try:
+        with open("/proc/meminfo", encoding="utf-8") as file:
+            found = next((line for line in file if line.startswith("MemAvailable:")), None)
+    except OSError:
+        return None
+    return int(found.split()[1]) * 1024 if found else None
+
+
 def release_memory() -> None:
     """Hand what is free back to the system, and to the device.
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import pandas as pd
 import pyarrow
+from pyarrow import parquet
 
 from minidisc.errors import UserError
+from minidisc.memory import available_memory
 from minidisc.tasks.conll import parse_conll
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".conll", ".txt")
-_PACKERS = {".gz": gzip.decompress, ".bz2": bz2.decompress}
 # UTF-32's first: the little-endian one begins with UTF-16's.
 _MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
@@ -29,6 +30,10 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _BEGINNING = 10_000  # bytes
+_PACKERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
+_PIECE = 2**20
+# How many times the bytes of a text file its table takes while it is read, at the least: a .txt file's, of all kinds.
+_TAKEN = 4
 _JSON_ALLOWED = "allowed are one object of columns and values a line, or one list of such objects."
 _QUOTED_FIELD = re.compile(r'"(?:[^"]|"")*"')
 
@@ -79,9 +84,26 @@ def _read_bytes(path: Path, packer: str) -> bytes:
     if not packer or not data:
         return data
     try:
-        return _PACKERS[packer](data)
+        return _unpacked(data, packer)
+    except MemoryError:
+        raise UserError(
+            f"{path} unpacks to more than can be read into the memory that is free; give fewer rows, or draw them "
+            "from a .jsonl, .parquet or .txt file with --stream."
+        ) from None
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(f"{path} cannot be unpacked ({_one_line(error)}); pack it again or drop {packer}.") from None
+
+
+def _unpacked(data: bytes, packer: str) -> bytes:
+    """In pieces: a few bytes may unpack to more than the memory holds."""
+    available = available_memory()
+    unpacked = io.BytesIO()
+    with _PACKERS[packer](io.BytesIO(data)) as file:
+        while piece := file.read(_PIECE):
+            unpacked.write(piece)
+            if available is not None and _TAKEN * unpacked.tell() > available:
+                raise MemoryError
+    return unpacked.getvalue()
 
 
 def _decode(data: bytes, path: Path) -> str:
@@ -219,7 +241,11 @@ def _parse_text(text: str) -> list[str]:
 def _parse_parquet(data: bytes, path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(io.BytesIO(data))
-    except (pyarrow.ArrowException, OSError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OSError):
+        pass  # perhaps of what pandas has noted beside the columns alone, such as which of them is an index
+    try:
+        return parquet.ParquetFile(io.BytesIO(data)).read().replace_schema_metadata().to_pandas()
+    except (pyarrow.ArrowException, ValueError, LookupError, TypeError, OSError) as error:
         raise UserError(f"{path} cannot be parsed as Parquet ({_one_line(error)}); write it again.") from None
 
 

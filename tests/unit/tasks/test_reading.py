@@ -6,11 +6,13 @@ import itertools
 import json
 
 import pandas as pd
+import pyarrow
 import pytest
+from pyarrow import parquet as pyarrow_parquet
 
 from minidisc.config import DataSettings
 from minidisc.errors import UserError
-from minidisc.tasks import load_data, read_table
+from minidisc.tasks import load_data, read_table, reading
 
 ROWS = [
     {"text": 'a "quoted", text', "label": 1},
@@ -184,6 +186,33 @@ def test_errors(tmp_path, name, content, message):
 def test_a_zero_here_and_there_is_no_other_encoding(tmp_path):
     (tmp_path / "rows.txt").write_bytes(b"a zero \0 in a line\nanother\n")
     assert read_table(tmp_path / "rows.txt")["text"].tolist() == ["a zero \0 in a line", "another"]
+
+
+@pytest.mark.parametrize(
+    "noted", [b"not json", b"{}", b'{"index_columns": ["gone"], "columns": [], "column_indexes": []}']
+)
+def test_parquet_whose_notes_of_pandas_are_damaged_is_read_without_them(tmp_path, noted):
+    columns = pyarrow.Table.from_pylist(ROWS)
+    pyarrow_parquet.write_table(columns.replace_schema_metadata({b"pandas": noted}), tmp_path / "rows.parquet")
+    assert read_table(tmp_path / "rows.parquet").to_dict("records") == ROWS
+
+
+@pytest.mark.parametrize("index", [["a", "b", "c"], [5, 6, 7], pd.Index([0, 1, 0], name="old")])
+def test_parquet_keeps_types_and_index_that_pandas_has_noted(tmp_path, index):
+    table = pd.DataFrame(ROWS).astype({"label": "Int64"}).set_axis(index)
+    table.to_parquet(tmp_path / "rows.parquet")
+    pd.testing.assert_frame_equal(read_table(tmp_path / "rows.parquet"), table, check_index_type=False)
+
+
+@pytest.mark.parametrize("packer", [gzip, bz2])
+def test_what_unpacks_to_more_than_the_memory_holds_is_refused(tmp_path, monkeypatch, packer):
+    path = tmp_path / f"rows.csv.{'gz' if packer is gzip else 'bz2'}"
+    path.write_bytes(packer.compress(b"text,label\n" + b"a,1\n" * 1_000_000))
+    monkeypatch.setattr(reading, "available_memory", lambda: 15_000_000)
+    with pytest.raises(UserError, match=r"^\S+ unpacks to more than can be read into the memory .* with --stream\.$"):
+        read_table(path)
+    monkeypatch.setattr(reading, "available_memory", lambda: 17_000_000)
+    assert len(read_table(path)) == 1_000_000
 
 
 def test_a_folder_is_no_file(tmp_path):
