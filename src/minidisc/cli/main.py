@@ -24,6 +24,7 @@ from minidisc.config import (
 )
 from minidisc.errors import CheckFailed, UserError
 from minidisc.files import FULL
+from minidisc.foreign_text import printable
 from minidisc.runs import versions
 
 # typer brings its own click and does not export this base class of typer.BadParameter and of unknown options.
@@ -273,5 +274,5 @@ def _check_launcher(arguments: list[str]) -> None:
 
 def _fail(message: str, code: int = 2) -> NoReturn:
     if ranks.rank() == 0:
-        print("minidisc: " + " ".join(message.split()), file=sys.stderr)
+        print("minidisc: " + printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(code)

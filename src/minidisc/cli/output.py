@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from minidisc import ranks
+from minidisc.foreign_text import printable
 from minidisc.quantities import parameters_text
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ class Output:
         def progress(step: int, total: int, loss: Any, metrics: dict[str, float] | None) -> None:
             nonlocal task, last, first
             if task is None:
-                task = self._bar.add_task(name, completed=step, total=total or None)
+                task = self._bar.add_task(printable(name), completed=step, total=total or None)
             self._bar.update(task, completed=step, total=total or None)
             now = time.monotonic()
             if metrics is not None:
@@ -290,6 +291,7 @@ class Output:
 
     def _print_table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
         """Print a table in which names are broken where the terminal is too narrow for them; nothing is cut."""
+        rows = [[printable(cell) for cell in row] for row in rows]
         if title:
             # Of its own: as the table's it would be broken where that ends.
             self.console.print(title, style="table.title", markup=False)
@@ -320,7 +322,7 @@ class Output:
 
     def _print(self, message: str, style: str | None = None, console: Console | None = None) -> None:
         # No wrapping and no markup: the lines are also read by other programs, and paths hold brackets.
-        (console or self.console).print(message, style=style, markup=False, soft_wrap=True)
+        (console or self.console).print(printable(message), style=style, markup=False, soft_wrap=True)
 
 
 def _is_live(console: Console) -> bool:

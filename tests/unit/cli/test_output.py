@@ -149,6 +149,18 @@ def test_colours_unless_no_color_says_otherwise(monkeypatch, capsys):
     assert "\x1b[3" not in capsys.readouterr().out
 
 
+def test_a_terminal_obeys_no_label_and_no_name(capsys):
+    output = Output()
+    output.warn("label a\x1b[2J\n\x9bb is odd")
+    output.note("\u202efile\x07.csv → übung [b]")
+    output._print_table(("method",), [["direct\x1b]0;title\x07"]])
+    text = capsys.readouterr().out
+    warning, note, *table = text.splitlines()
+    assert warning == r"warning: label a\x1b[2J\n\x9bb is odd"
+    assert note == r"\u202efile\x07.csv → übung [b]"
+    assert r"direct\x1b]0;title\x07" in [line.strip() for line in table]
+
+
 def test_warnings_are_not_lost_where_progress_is(capsys):
     output = Output(quiet=True)
     output.note("progress")
