@@ -80,6 +80,11 @@ CASES = [
     ("configuration file is not there", {"config": "absent.yaml"}, ["absent.yaml"]),
     ("configuration of unknown settings", {"config": "{unknown.yaml}"}, ["'sparsty'"]),
     ("configuration with a blank", {"config": "{blank.yaml}"}, ["blank.yaml: epochs is None; float is expected"]),
+    (
+        "configuration that trusts code",
+        {"config": "{trusting.yaml}"},
+        ["asks that code", "--trust-remote-code if"],
+    ),
     ("configuration is no mapping", {"config": "{list.yaml}"}, ["YAML mapping"]),
     ("configuration without settings", {"config": "{none.yaml}"}, ["YAML mapping"]),
     ("configuration whose names are numbers", {"config": "{numbers.yaml}"}, ["YAML mapping"]),
@@ -107,6 +112,7 @@ def mistakes(workplace, tmp_path_factory):
     (folder / "other.csv").write_text("\n".join(lines).replace(",pro", ",spam").replace(",contra", ",ham") + "\n")
     (folder / "unknown.yaml").write_text("sparsty: 0.5\n")
     (folder / "blank.yaml").write_text("epochs:\n")
+    (folder / "trusting.yaml").write_text("trust-remote-code: true\n")
     (folder / "list.yaml").write_text("- 1\n- 2\n")
     (folder / "none.yaml").write_text("settings:\n")
     (folder / "numbers.yaml").write_text("1: 0.5\n")

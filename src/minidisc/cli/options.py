@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from minidisc.config import TARGETS
+from minidisc.errors import UserError
 from minidisc.runs import read_config
 from minidisc.values import known_values, settings_from
 
@@ -50,6 +51,12 @@ def command_from(
             typer.echo(f"minidisc: of {file} this command does not use {names}", err=True)
         known = {name: value for name, value in known.items() if name not in hidden}
         given = {name: value for name, value in given.items() if value is not None}
+        if known.get("trust_remote_code") and "trust_remote_code" not in given:
+            # The file also names the model: it would bring the code and the leave to run it.
+            raise UserError(
+                f"{file} asks that code which comes with the model be run; add --trust-remote-code if you trust "
+                "whoever wrote it, or --no-trust-remote-code."
+            )
         if given.keys() & set(TARGETS):
             # One target is allowed, and flags win.
             known = {name: value for name, value in known.items() if name not in TARGETS}

@@ -391,6 +391,14 @@ def test_warnings_are_shown_and_escaped(tmp_path, no_plots):
     assert "the teacher scores 0.5 &amp; &lt;chance&gt;" in render(results, tmp_path)
 
 
+@pytest.mark.parametrize("trusted", [False, True])
+def test_the_command_that_repeats_a_run_allows_code_where_the_run_did(tmp_path, no_plots, trusted):
+    results = copy.deepcopy(CASES["direct"])
+    results["settings"]["trust_remote_code"] = trusted
+    command = "minidisc compress --config run.yaml --output-dir ANOTHER" + " --trust-remote-code" * trusted
+    assert f"<code>{command}</code>" in render(results, tmp_path)
+
+
 def points(text, gid):
     """Centres of the markers of a line in a plot, in the plot's coordinates."""
     start = text.index(f'<g id="{gid}">')
