@@ -405,7 +405,7 @@ class Preparation:
             # The padding keeps its number, which positions count from.
             seen.update(range(reserved(model.config)))
         self._kept_pieces = kept = needed_pieces(tokenizer, seen)
-        found = {"kept": len(kept), "of": len(tokenizer), **dropped(self.rows["validation"]["input_ids"][:], kept)}
+        found = {"kept": len(kept), "of": len(tokenizer), **dropped(self.rows["validation"]["input_ids"], kept)}
         trim_model(model, kept)
         self.loaded = dataclasses.replace(self.loaded, tokenizer=trim_tokenizer(tokenizer, kept))
         self.rows.encode(self.task, self.loaded.tokenizer)
