@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minidisc.files import new_file
+from minidisc.foreign_text import as_code, in_markdown
 from minidisc.modeling.classes import CODE_FILE
 from minidisc.report import formats
 from minidisc.rows import REST_OF
@@ -64,7 +65,8 @@ def write_markdown(template: str, variables: dict[str, Any], data: Any, folder: 
     """Write a folder's card, atomically.
 
     Args:
-        template: a file of the package, which may use the filters of `minidisc.report.formats`.
+        template: a file of the package, which may use the filters of `minidisc.report.formats`, and has to use
+            ``markdown`` or ``code`` for text that others have written.
         variables: what it uses.
         data: metadata, a ``huggingface_hub.ModelCardData``.
         folder: where ``README.md`` is put.
@@ -85,6 +87,7 @@ def _compiled(template: str) -> Any:
 
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {name: getattr(formats, name) for name in formats.FILTERS}
+    environment.filters |= {"markdown": in_markdown, "code": as_code}
     return environment.from_string(resources.files("minidisc").joinpath(template).read_text(encoding="utf-8"))
 
 

@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import ModelCard
 
 from minidisc.card import sampling_error, shown_name, write_card
+from minidisc.foreign_text import as_code, in_markdown
 from minidisc.modeling.classes import CODE_FILE
 from minidisc.tasks import METRICS
 
@@ -131,7 +132,7 @@ def test_text(tmp_path):
     assert "| student | 90 % | 1.05 M | 1.21 M | 13.1 M |" in lines
     assert "400 validation rows (dev.csv)" in text
     assert "through an assistant of 60 % sparsity" in text
-    assert "- the teacher is <odd>" in lines
+    assert "- the teacher is &lt;odd>" in lines
     assert "trust_remote_code=True" in text
     assert "AutoModelForSequenceClassification" in text
     assert "optimistic" not in text
@@ -163,6 +164,45 @@ def test_a_card_lists_no_faults_of_another_model(tmp_path):
     # Older runs do not say whose a warning is.
     del content["warnings_of"]
     assert len(limits("assistant")) == 3
+
+
+def test_what_others_have_named_is_text(tmp_path):
+    label = "b\n\n# Injected <img src=https://evil.example/x.png> ![x](https://evil.example/y.png)"
+    content = results(tmp_path, teacher=str(tmp_path / "a`b"))
+    content["rows"]["validation"]["source"] = "v`\n# Inj <b>.csv"
+    content["rows"]["train"]["source"] = "my_train-*.jsonl"
+    content["warnings"] = [f"label {label!r} is rare", f"label {label} is rare"]
+    text = card(content).text
+    assert "<img" not in text
+    assert "<b>" not in text
+    assert not [line for line in text.splitlines() if line.startswith("# Inj")]
+    assert r"(v\` # Inj &lt;b>.csv)" in text
+    assert r"- label b # Injected &lt;img src=https://evil.example/x.png> !\[x](https" in text
+    assert r"(my_train-\*.jsonl)" in text
+    assert "(``a`b``, a local folder)" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("train.csv", "train.csv"),
+        ("label_0, B-PER (5 % of 1,000 rows): 'no'; it's -1 → > 0.5!", None),
+        ("# no heading", r"\# no heading"),
+        ("1. of (2) lists", r"1\. of (2) lists"),
+        ("> quoted", "&gt; quoted"),
+        ("__init__ a_b _c_", r"\_\_init\_\_ a_b \_c\_"),
+        (r"C:\data \n \* \\", r"C:\data \n \\\* \\\\"),
+        ("&lt; AT&T a|b ~~c~~", r"\&lt; AT&T a\|b \~\~c\~\~"),
+        ("\x1b[2J", r"\x1b\[2J"),
+    ],
+)
+def test_markdown_reads_a_text_as_it_is(text, shown):
+    assert in_markdown(text) == (text if shown is None else shown)
+
+
+@pytest.mark.parametrize(("text", "shown"), [("a_b", "`a_b`"), ("a\n`b", "``a `b``"), ("``x", "``` ``x ```")])
+def test_a_span_of_code_ends_where_its_text_does(text, shown):
+    assert as_code(text) == shown
 
 
 def test_words_and_selection_on_validation_rows(tmp_path):

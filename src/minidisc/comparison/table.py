@@ -11,6 +11,7 @@ import numpy as np
 
 from minidisc.errors import UserError
 from minidisc.files import read_json
+from minidisc.foreign_text import in_markdown
 from minidisc.quantities import parameters_text
 
 _COSTS = ("steps", "flops", "seconds", "cpu_seconds", "peak_memory")
@@ -152,12 +153,14 @@ def markdown(content: dict[str, Any]) -> str:
     batch = f"{settings['batch_size']}" + (f" × {batches}" if batches != 1 else "")
     machines = sorted({cell["machine"] for cell in content["cells"]})
     lines = [
-        f"# {content['task']['name']}",
+        f"# {in_markdown(content['task']['name'])}",
         "",
         f"{rows['train']['count']} training rows, {rows['selection']['count']} for selection; metrics on "
-        f"{rows['validation']['count']} rows of {rows['validation']['source']}, mean ± standard error over seeds. "
+        f"{rows['validation']['count']} rows of {in_markdown(rows['validation']['source'])}, "
+        "mean ± standard error over seeds. "
         f"Batch {batch}, learning rate {settings['learning_rate']:g}, {steps} a stage. What cells "
-        f"share, such as one sandwich with all targets' sizes, counts for each of them. {'; '.join(machines)}.",
+        f"share, such as one sandwich with all targets' sizes, counts for each of them. "
+        f"{in_markdown('; '.join(machines))}.",
         "",
         "| method | target | seeds | " + " | ".join((*metrics, *HEADINGS)) + " |",
         "|---" * (3 + len(metrics) + len(HEADINGS)) + "|",
@@ -168,14 +171,17 @@ def markdown(content: dict[str, Any]) -> str:
         + " | | | | | |",
     ]
     for row in content["table"]:
-        lines.append("| " + " | ".join(cells_of(row, metrics)) + " |")
+        method, *figures = cells_of(row, metrics)
+        lines.append("| " + " | ".join((in_markdown(method), *figures)) + " |")
         if row["assistant_metrics"]:
             count = sum(1 for seed in row["assistants"] if seed)
-            figures = " | ".join(with_error(row["assistant_metrics"][metric]) for metric in metrics)
-            lines.append(f"| its assistant | | {count} | {figures} |" + " |" * len(HEADINGS))
+            own = " | ".join(with_error(row["assistant_metrics"][metric]) for metric in metrics)
+            lines.append(f"| its assistant | | {count} | {own} |" + " |" * len(HEADINGS))
     # Comparisons of older versions have none.
     if content.get("warnings"):
-        lines += ["", "Warnings:", ""] + [f"- {line}" for line in content["warnings"]]
+        lines += ["", "Warnings:", ""] + [f"- {in_markdown(line)}" for line in content["warnings"]]
     if content["failures"]:
-        lines += ["", "Failed:", ""] + [f"- {cell}: {reason}" for cell, reason in content["failures"].items()]
+        lines += ["", "Failed:", ""] + [
+            f"- {in_markdown(f'{cell}: {reason}')}" for cell, reason in content["failures"].items()
+        ]
     return "\n".join(lines) + "\n"

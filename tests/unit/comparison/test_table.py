@@ -77,3 +77,9 @@ def test_the_page_holds_every_figure():
     assert "| its assistant | | 2 | 0.750 ± 0.050 |" in page
     assert "300 steps a stage" in page
     assert "c at 90 %: it broke" in page
+    content["rows"]["validation"]["source"] = "<b>.csv"
+    content |= {"warnings": ["label b\n# Injected"], "failures": {"c": "![x](https://evil.example)"}}
+    page = markdown(content)
+    assert "50 rows of &lt;b>.csv, mean" in page
+    assert "\n- label b # Injected\n" in page
+    assert "\n- c: !\\[x](https://evil.example)\n" in page
