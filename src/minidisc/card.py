@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from minidisc.files import new_file
-from minidisc.foreign_text import as_code, in_markdown
+from minidisc.foreign_text import as_code, in_markdown, without_secrets
 from minidisc.modeling.classes import CODE_FILE
 from minidisc.report import formats
 from minidisc.rows import REST_OF
@@ -233,7 +233,7 @@ def _warnings(results: dict[str, Any], model: dict[str, Any]) -> list[str]:
     # An extracted size may be in a folder of any name. Runs of older versions do not say whose a warning is.
     own = Path(model["path"]).name if "metrics" in model else None
     others = [line for of, lines in results.get("warnings_of", {}).items() if of != own for line in lines]
-    return [line for line in results["warnings"] if line not in others]
+    return [without_secrets(line) for line in results["warnings"] if line not in others]
 
 
 def _name(results: dict[str, Any], model: dict[str, Any]) -> str:

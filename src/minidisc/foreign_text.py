@@ -32,3 +32,9 @@ def as_code(text: str) -> str:
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     pad = " " if line[:1] == "`" or line[-1:] == "`" else ""
     return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def without_secrets(text: str) -> str:
+    """The text with its addresses as they can be handed on: without names, passwords, signatures and tokens."""
+    text = re.sub(r"://[^/\s]*@", "://", text)
+    return re.sub(r"(://[^\s?#]*)[?#]\S*?(?=[:;,.)]*(\s|$))", r"\1", text)

@@ -145,7 +145,7 @@ def test_text(tmp_path):
 def test_a_card_lists_no_faults_of_another_model(tmp_path):
     content = results(tmp_path)
     of = {"student": ["the student scores 0.5"], "assistant": ["weights of assistant are large"]}
-    content |= {"warnings": [*of["assistant"], "the teacher is <odd>", *of["student"]], "warnings_of": of}
+    content |= {"warnings": [*of["assistant"], "the teacher is odd", *of["student"]], "warnings_of": of}
     extracted = {**model(tmp_path / "student", 0.7, 0.8), "selection_metrics": {"accuracy": 0.8, "metric": 0.8}}
     del extracted["metrics"]
     for each in (content["teacher"], *content["assistants"], content["student"]):
@@ -154,12 +154,12 @@ def test_a_card_lists_no_faults_of_another_model(tmp_path):
     def limits(which):
         return [line for line in card(content, which).text.splitlines() if line[2:] in content["warnings"]]
 
-    assert limits("student") == ["- the teacher is <odd>", "- the student scores 0.5"]
-    assert limits("assistant") == ["- weights of assistant are large", "- the teacher is <odd>"]
+    assert limits("student") == ["- the teacher is odd", "- the student scores 0.5"]
+    assert limits("assistant") == ["- weights of assistant are large", "- the teacher is odd"]
     # Whatever its folder is called.
     write_card(content, extracted)
     text = (tmp_path / "student" / "README.md").read_text()
-    assert "- the teacher is <odd>" in text
+    assert "- the teacher is odd" in text
     assert "scores 0.5" not in text
     # Older runs do not say whose a warning is.
     del content["warnings_of"]

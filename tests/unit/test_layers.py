@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[2] / "src" / "minidisc"
 
 # Lowest first. A module imports from lower layers and from its own package, never from its own layer's other members.
 LAYERS: list[set[str]] = [
-    {"errors", "label_scale", "memory", "randomness", "recording", "sharing", "slices"},
+    {"errors", "foreign_text", "label_scale", "memory", "randomness", "recording", "sharing", "slices"},
     {"files", "quantities", "ranks", "values"},
     {"config"},
     {"architectures", "tasks", "subnetworks"},

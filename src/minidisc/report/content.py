@@ -8,6 +8,7 @@ from typing import Any
 
 from minidisc.confidence import RESAMPLES
 from minidisc.contrast import MOST_LABELS
+from minidisc.foreign_text import without_secrets
 from minidisc.report import formats
 from minidisc.report.fronts import fronts, networks_of
 from minidisc.report.plots import candidates_plot, curves_plot, series_colours
@@ -56,7 +57,7 @@ def variables(results: dict[str, Any], examples: bool) -> dict[str, Any]:
         "rows": rows,
         "difference_error": _error_of_difference(results),
         "uses": [(_USES.get(name, name), row["source"], row["count"]) for name, row in rows.items()],
-        "warnings": results["warnings"],
+        "warnings": [without_secrets(line) for line in results["warnings"]],
         "vocabulary": results.get("vocabulary"),
         "embeddings": results.get("embeddings"),
         "budget": results.get("budget"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+from minidisc.foreign_text import without_secrets
+
 FILTERS = (
     *("score", "signed", "percent", "lam", "count", "parameters", "times", "speed", "milliseconds"),
     *("flops", "duration", "size", "setting"),
@@ -100,14 +102,14 @@ def size(value: int) -> str:
 
 
 def setting(value: Any) -> str:
-    """A setting's value as it is given on the command line."""
+    """A setting's value as it is given on the command line, but for passwords and signatures in addresses."""
     if value is None:
         return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
         return ", ".join(setting(v) for v in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else without_secrets(str(value))
 
 
 def _scaled(value: float, units: tuple[str, ...]) -> tuple[str, str]:

@@ -75,6 +75,19 @@ def test_long_settings_wrap_and_numbers_do_not(tmp_path):
     assert "<td><data" in text
 
 
+def test_no_report_shows_a_password(tmp_path):
+    one, two = make(schedule="direct"), make(schedule="direct")
+    for name, results in (("one", one), ("two", two)):
+        address = f"https://bob:hunter2@corp.example/{name}.jsonl?X-Amz-Signature=abc"
+        results["settings"]["train_file"] = address
+        results["warnings"] = [f"{address}: 5 of 60 rows are empty."]
+    pages = [page(tmp_path, write_report, one)[0], page(tmp_path, write_comparison, [("one", one), ("two", two)])[0]]
+    for text in pages:
+        assert "https://corp.example/one.jsonl" in text
+        assert "hunter2" not in text
+        assert "Signature" not in text
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
