@@ -36,7 +36,7 @@ def plot_choice(evidence: Evidence, path: Path) -> None:
                 axes.annotate(percent(candidate), (a, b), xytext=(4, 4), textcoords="offset points", fontsize=8)
     axes.set_xlabel("t_λ of the candidate (metric on selection rows + 0.2 · sparsity)")
     axes.set_ylabel("student's metric on the validation set")
-    axes.set_title(f"{evidence.task.title}: candidates of one sandwich and their students")
+    axes.set_title(f"{evidence.task.title}: candidates and their students")
     if axes.containers:
         figure.legend(loc="outside lower center", ncols=2)
     _save(figure, path)
