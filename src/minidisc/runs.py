@@ -171,7 +171,7 @@ def check_new(folder: Path) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output-dir {folder} exists and is not empty; give a folder that does not exist yet.")
-    if folder.resolve() == Path.cwd():
+    if _followed(folder) == Path.cwd():
         raise UserError(f"--output-dir {folder} is the folder that this runs in; give one that does not exist yet.")
     if folder.is_mount():
         raise UserError(f"--output-dir {folder} is where a disk is mounted; give a folder in it.")
@@ -194,10 +194,7 @@ def check_folder(folder: Path) -> None:
 
 def _check_writable(folder: Path) -> None:
     """Refuse a folder that cannot be made or written, before anything is computed for it."""
-    try:
-        whole = folder.resolve()
-    except RuntimeError:
-        raise UserError(f"--output-dir {folder} is a link that leads back to itself; give another folder.") from None
+    whole = _followed(folder)
     there = next(path for path in (whole, *whole.parents) if path.exists())
     if not there.is_dir():
         raise UserError(f"--output-dir {folder} cannot be made: {there} is a file; give another folder.")
@@ -249,6 +246,14 @@ def settled(settings: Any, folder: Path | None) -> Any:
     return dataclasses.replace(settings, precision=precision)
 
 
+def _followed(folder: Path) -> Path:
+    """The folder that is meant, which may be given by a link."""
+    try:
+        return folder.resolve()
+    except RuntimeError:
+        raise UserError(f"--output-dir {folder} is a link that leads back to itself; give another folder.") from None
+
+
 def versions() -> dict[str, str]:
     """Versions of the packages that figures depend on."""
     names = ("minidisc", "torch", "transformers", "tokenizers", "accelerate", "numpy")
@@ -257,7 +262,7 @@ def versions() -> dict[str, str]:
 
 def training_folder(folder: Path) -> Path:
     """Where `minidisc finetune` trains the model that is then put into ``folder``."""
-    itself = folder.resolve()  # it may be given by a link
+    itself = _followed(folder)
     return itself.with_name(f".{itself.name}{_TRAINING}")
 
 

@@ -9,7 +9,16 @@ import yaml
 from minidisc import ranks, runs
 from minidisc.config import CompareSettings, CompressSettings, FinetuneSettings
 from minidisc.errors import UserError
-from minidisc.runs import check_folder, check_shared, in_use, open_run, read_config, trained_with, training_folder
+from minidisc.runs import (
+    check_folder,
+    check_new,
+    check_shared,
+    in_use,
+    open_run,
+    read_config,
+    trained_with,
+    training_folder,
+)
 from minidisc.values import settings_from
 
 
@@ -173,5 +182,6 @@ def test_a_lock_is_written_anew_and_goes(tmp_path):
 
 def test_a_folder_that_leads_to_itself(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    with pytest.raises(UserError, match="is a link that leads back to itself"):
-        check_folder(tmp_path / "loop")
+    for check in (check_folder, check_new, training_folder):
+        with pytest.raises(UserError, match="is a link that leads back to itself"):
+            check(tmp_path / "loop")
