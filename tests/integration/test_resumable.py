@@ -300,6 +300,15 @@ def test_only_what_is_needed_stays_on_disk(undisturbed):
     assert {path.name for path in folder.iterdir()} == {"checkpoint-6"} | snapshots
 
 
+def test_a_best_evaluation_that_is_surpassed_leaves_the_disk(tmp_path):
+    rising = Falling()
+    rising.evaluate = lambda *_: {"metric": float(rising.trainer.state.global_step)}
+    trainer = trainer_for(tmp_path, task=rising)
+    trainer.fit()
+    assert {best.step for best in trainer.best} == {6}
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-6", "snapshot-6.safetensors"}
+
+
 def test_every_epoch_has_every_row_once_in_an_order_of_its_own(tmp_path):
     trainer = trainer_for(tmp_path, gradient_accumulation_steps=1, epochs=3)
     seen = []
