@@ -48,19 +48,12 @@ def test_rows_are_cut_from_one_stream():
     assert rows["length"][:] == [4, 4]
 
 
-def test_documents_of_slices_are_those_of_one_call(monkeypatch):
-    ours, given = plain_tokenizer(), []
-    call = PreTrainedTokenizerFast.__call__
-
-    def counted(self, texts, *args, **kwargs):
-        given.append(len(texts))
-        return call(self, texts, *args, **kwargs)
-
-    monkeypatch.setattr(PreTrainedTokenizerFast, "__call__", counted)
+def test_documents_of_slices_are_those_of_one_call(monkeypatch, tokenised):
+    ours = plain_tokenizer()
     monkeypatch.setattr(encoding, "_SLICE", 2)
     # The second document's end, which it has already, is no second one; the third was cut.
     rows = pack(documents("", "w1 w2 <end>", "w3", "w4 w5", "w6 w7", cut=[False, False, True, False, False]), ours, 2)
-    assert given == [2, 2, 1]
+    assert tokenised == [2, 2, 1]
     assert rows["input_ids"][:] == [[20, 1], [2, 20], [3, 4], [5, 20], [6, 7]]
     assert rows["label"][:] == [[1, IGNORED], [20, IGNORED], [IGNORED, IGNORED], [20, IGNORED], [7, IGNORED]]
     assert [str(rows.data.column(name).type) for name in ("input_ids", "attention_mask")] == [
