@@ -22,7 +22,9 @@ from evidence_page import page
 from evidence_plots import plot_choice, plot_fronts
 
 from minidisc.comparison import markdown, read_comparison
+from minidisc.comparison.gathering import check_targets
 from minidisc.comparison.table import summarise
+from minidisc.errors import UserError
 from minidisc.files import new_file, read_json, write_json
 
 # Settings that say where things lay, not what was done.
@@ -30,7 +32,11 @@ _PLACES = ("teacher", "data_dir", "output_dir", "train_file", "validation_file")
 
 
 def gather(plan: Plan, works: Sequence[Path], target: Path) -> list[Evidence]:
-    """Cells of all ``works``, and those that were committed earlier."""
+    """Cells of all ``works``, and those that were committed earlier.
+
+    Raises:
+        UserError: seeds of one teacher are of sandwiches for other targets.
+    """
     earlier = read_json(target.with_suffix(".json"))["tasks"] if target.with_suffix(".json").is_file() else {}
     found = []
     for name in plan.tasks:
@@ -38,6 +44,9 @@ def gather(plan: Plan, works: Sequence[Path], target: Path) -> list[Evidence]:
         for work in works:
             if (work / name / COMPARISON / "compare.json").is_file():
                 contents = _with(contents, _content(work / name))
+        for each in contents:
+            # What importance goes by is no method's setting, and its cells are compared with the others.
+            check_targets({**cell, "method": cell["method"].removesuffix(UNLABELLED)} for cell in each["cells"])
         if contents:
             found.append(Evidence(plan, name, contents))
     return found
@@ -53,7 +62,9 @@ def _with(contents: list[dict[str, Any]], content: dict[str, Any]) -> list[dict[
         for c in contents
         if on_gpu(c) == on_gpu(content) and _equal(c["teacher"]["metrics"], kept["teacher"]["metrics"])
     ]
-    cells = [cell for each in (*same, content) for cell in each["cells"]]
+    targets = {"targets": sorted(content["settings"]["target_sparsities"])}
+    own = [{**targets, **cell} for cell in content["cells"]]
+    cells = [*(cell for each in same for cell in each["cells"]), *own]
     last = {(c["method"], c["target_sparsity"], c["seed"]): c for c in cells}
     others = [c for c in contents if c not in same]
     return [*others, {**kept, "cells": list(last.values())}]
@@ -136,7 +147,10 @@ def main() -> None:
     command = f"OMP_NUM_THREADS=1 python benchmarks/evidence.py --data-dir DIR --work runs/evidence --parts {parts}"
     on_a_gpu = "python benchmarks/gpu/evidence.py run --carry carry --work OUT --targets 0.9 0.95 --parts trial search"
     command = f"{command}; {on_a_gpu} cheapest"
-    write(PLAN, options.work, options.target, command, options.inference)
+    try:
+        write(PLAN, options.work, options.target, command, options.inference)
+    except UserError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from evidence_report import write
 from tasks import Cell
 
 from minidisc.comparison.methods import in_order, parse_method
+from minidisc.errors import UserError
 
 PLAN = Plan({"t": Cell("Task", 1, 1e-4, 8, 10, 1e-3)}, assistants=(0.5, 0.7), targets=(0.9,), batch_size=8)
 # Of two seeds: what candidates score in the sandwich, and what the students through them score.
@@ -213,7 +214,13 @@ CONTENT = {
         "metrics": {"accuracy": 0.9, "metric": 0.9},
         "sizes": {"prunable": 1, "without_embeddings": 2, "all": 3},
     },
-    "settings": {"max_steps": 10, "epochs": 1, "batch_size": 8, "learning_rate": 1e-3},
+    "settings": {
+        "max_steps": 10,
+        "epochs": 1,
+        "batch_size": 8,
+        "learning_rate": 1e-3,
+        "target_sparsities": [0.9],
+    },
     "versions": {},
     "table": [],
     "failures": {},
@@ -223,7 +230,7 @@ CONTENT = {
 def write_day(folder, day, part, **changes):
     """A comparison with these cells, and the report of it and of what was there."""
     comparison = folder / day / "t" / "comparison"
-    comparison.mkdir(parents=True)
+    comparison.mkdir(parents=True, exist_ok=True)
     (comparison / "compare.json").write_text(json.dumps({**CONTENT, **changes, "cells": part}))
     write(PLAN, [folder / day], folder / "evidence", "command")
     return json.loads((folder / "evidence.json").read_text())["tasks"]["t"]
@@ -245,6 +252,23 @@ def test_cells_of_another_day_are_kept(tmp_path):
     assert "picks is 0.0225 over the mean of all that it has tried, and 0.0000 over the best of it (1 pairs)" in page
     for name in ("t", "fronts"):
         assert (tmp_path / f"evidence-{name}.svg").read_text().count("<svg") == 1
+
+
+@pytest.mark.parametrize("method", ["minidisc", "direct"])
+def test_no_mean_is_over_sandwiches_of_other_targets(tmp_path, method):
+    write_day(tmp_path, "one", [cell(method, 0, 0.6)])
+    before = (tmp_path / "evidence.json").read_text()
+    settings = {**CONTENT["settings"], "target_sparsities": [0.95, 0.9]}
+    if method == "direct":
+        (found,) = write_day(tmp_path, "two", [cell(method, 1, 0.5)], settings=settings)
+        assert [c["targets"] for c in found["cells"]] == [[0.9], [0.9, 0.95]]
+        return
+    with pytest.raises(UserError, match="sandwich for 90 % with seed 0, and of one for 90, 95 % with seed 1"):
+        write_day(tmp_path, "two", [cell(method, 1, 0.5)], settings=settings)
+    assert (tmp_path / "evidence.json").read_text() == before
+    # Trained once more, a seed is of the other sandwich alone.
+    (found,) = write_day(tmp_path, "two", [cell(method, 0, 0.5)], settings=settings)
+    assert [(c["seed"], c["targets"]) for c in found["cells"]] == [(0, [0.9, 0.95])]
 
 
 def test_cells_of_another_importance_have_its_name(tmp_path):

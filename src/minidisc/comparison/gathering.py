@@ -55,7 +55,7 @@ def gather(folders: Iterable[str | Path], output_dir: str | Path) -> Comparison:
                 )
             # Of a gathered table's cells each has its own.
             cells[key] = {"targets": sorted(content["settings"]["target_sparsities"]), **cell}
-    _check_targets(cells)
+    check_targets(cells.values())
     # What failed on one machine may have been finished on another.
     finished = {cell_title(*key) for key in cells}
     methods = list(dict.fromkeys(method for content in found for method in content["settings"]["methods"]))
@@ -74,20 +74,25 @@ def gather(folders: Iterable[str | Path], output_dir: str | Path) -> Comparison:
     return Comparison(output_dir, content)
 
 
-def _check_targets(cells: dict[Any, dict[str, Any]]) -> None:
+def check_targets(cells: Iterable[dict[str, Any]]) -> None:
     """Refuse a mean over sandwiches that do not train the same targets' sizes.
+
+    Args:
+        cells: those of one teacher; ``targets`` are all target sparsities of the comparison that each was trained in.
 
     Raises:
         UserError: seeds of a method at a target are of comparisons with other targets.
     """
     first: dict[Any, dict[str, Any]] = {}
-    for (name, target, seed), cell in cells.items():
+    for cell in cells:
+        name, target = cell["method"], cell["target_sparsity"]
         other = first.setdefault((name, target), cell)
         if cell["targets"] != other["targets"] and read_method(name).shares_targets:
             there, here = (", ".join(f"{100 * t:g}" for t in each["targets"]) for each in (other, cell))
+            seeds = other["seed"], cell["seed"]
             raise UserError(
-                f"{name} at {100 * target:g} % is of a sandwich for {there} % with seed {other['seed']}, and of one "
-                f"for {here} % with seed {seed}; give comparisons in which it has the same --target-sparsities."
+                f"{name} at {100 * target:g} % is of a sandwich for {there} % with seed {seeds[0]}, and of one "
+                f"for {here} % with seed {seeds[1]}; give comparisons in which it has the same --target-sparsities."
             )
 
 
