@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 
 from minidisc.architectures import STUDENT_PREFIX, architecture_for
 from minidisc.arguments import ResumableArguments, trainer_arguments
@@ -41,14 +42,8 @@ from minidisc.runs import (
     trained_with,
     training_folder,
 )
-from minidisc.tasks import CAUSAL_LM, Cut, Task, encode_for, label_array, load_data
-from minidisc.teachers import (
-    check_length,
-    check_tokens,
-    fingerprint_of,
-    load_config,
-    load_model,
-)
+from minidisc.tasks import CAUSAL_LM, Cut, Task, TaskData, encode_for, label_array, load_data
+from minidisc.teachers import Loaded, check_length, check_tokens, fingerprint_of, load_config, load_model
 from minidisc.tokenization import tokenizer_fingerprint
 from minidisc.values import check_class, settings_from
 
@@ -119,23 +114,7 @@ def _finetune(
 ) -> FinetuneResult:
     folder = Path(settings.output_dir)
     data = load_data(settings)
-    task = data.task
-    names = task.label_names or ("LABEL_0",)
-    head: dict[str, Any] = {
-        "num_labels": len(names),
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: i for i, name in enumerate(names)},
-        "problem_type": _PROBLEM_TYPES.get(task.kind),
-    }
-    torch.manual_seed(settings.seed)  # the new classifier's weights
-    loaded = load_model(
-        settings.model,
-        settings.trust_remote_code,
-        config=_config(settings, task),
-        kind=task.kind,
-        new_head=True,
-        **({} if task.kind == CAUSAL_LM else head),
-    )
+    loaded = _load(settings, data.task)
     fingerprints = {
         "model_weights": fingerprint_of(settings.model),
         "tokenizer": tokenizer_fingerprint(loaded.tokenizer),
@@ -145,19 +124,7 @@ def _finetune(
         result = _finished(settings, fingerprints, work)
         note(f"{folder} is complete already.")
         return result
-    length = min(settings.max_length, loaded.tokenizer.model_max_length)
-    check_length(loaded.model.config, length)
-    note_length(loaded.model, length)
-    if line := data.warning():
-        _logger.warning(line)
-    encoded = {}
-    for split, rows in (("train", data.train), ("validation", data.validation)):
-        cut = Cut()
-        encoded[split] = encode_for(task, rows, loaded.tokenizer, settings.max_length, cut)
-        check_tokens(loaded, encoded[split], data.splits[split])
-        if line := cut.told(data.splits[split]):
-            _logger.warning(line)
-    train, validation = encoded["train"], encoded["validation"]
+    train, validation = _encode(settings, data, loaded)
     if not resume and work.exists():
         remove_run(work)
     check_disk(folder, disk_of_training(settings, sum(p.numel() for p in loaded.model.parameters())), work)
@@ -173,8 +140,70 @@ def _finetune(
         ["teacher"],
         progress,
     )
-    trainer.task = task
-    trainer.validation_rows = validation
+    trainer.task, trainer.validation_rows = data.task, validation
+    metrics = _train(trainer, loaded, train)
+    record = {
+        "run": run_key(settings, fingerprints),
+        "precision": settings.precision,
+        "metrics": metrics,
+        "cost": asdict(trainer.cost),
+    }
+    with new_folder(folder) as temporary:
+        if loaded.model.config.model_type.startswith(STUDENT_PREFIX):
+            write_small(loaded.model, loaded.tokenizer, temporary)
+        else:
+            save_model(loaded.model, temporary)
+            loaded.tokenizer.save_pretrained(temporary)
+        write_finetuned_card(settings, data, metrics, temporary)
+        write_json(temporary / _RECORD, record)
+    shutil.rmtree(work)
+    return FinetuneResult(folder, metrics, trainer.cost)
+
+
+def _load(settings: FinetuneSettings, task: Task) -> Loaded:
+    """The model with a classifier for the task's labels, new where its own is for others."""
+    names = task.label_names or ("LABEL_0",)
+    head: dict[str, Any] = {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: i for i, name in enumerate(names)},
+        "problem_type": _PROBLEM_TYPES.get(task.kind),
+    }
+    torch.manual_seed(settings.seed)  # the new classifier's weights
+    return load_model(
+        settings.model,
+        settings.trust_remote_code,
+        config=_config(settings, task),
+        kind=task.kind,
+        new_head=True,
+        **({} if task.kind == CAUSAL_LM else head),
+    )
+
+
+def _encode(settings: FinetuneSettings, data: TaskData, loaded: Loaded) -> tuple[Dataset, Dataset]:
+    """Training and validation rows in tokens; warns of what may not be as meant.
+
+    Raises:
+        UserError: the model does not go with them.
+    """
+    length = min(settings.max_length, loaded.tokenizer.model_max_length)
+    check_length(loaded.model.config, length)
+    note_length(loaded.model, length)
+    if line := data.warning():
+        _logger.warning(line)
+    encoded = {}
+    for split, rows in (("train", data.train), ("validation", data.validation)):
+        cut = Cut()
+        encoded[split] = encode_for(data.task, rows, loaded.tokenizer, settings.max_length, cut)
+        check_tokens(loaded, encoded[split], data.splits[split])
+        if line := cut.told(data.splits[split]):
+            _logger.warning(line)
+    return encoded["train"], encoded["validation"]
+
+
+def _train(trainer: _FinetuneTrainer, loaded: Loaded, train: Dataset) -> dict[str, float]:
+    """Train; the model has the best evaluation's weights then, whose metrics these are. Warns of a poor teacher."""
+    task, labels = trainer.task, label_array(trainer.validation_rows)
     if task.kind == "regression":
         trainer.scale = scale = LabelScale.of(loaded.model, label_array(train))
         # A new head gives numbers of order one as it is; one that has been trained is to give what it gave.
@@ -185,28 +214,13 @@ def _finetune(
     if trainer.scale is not None:
         trainer.scale.put_in()
         trainer.scale = None
-        if warning := scale_warning(task, trainer.predict_validation(), label_array(validation)):
+        if warning := scale_warning(task, trainer.predict_validation(), labels):
             _logger.warning(warning)
     best = trainer.best[0]
     assert best is not None
-    if warning := chance_warning(task, best.metrics["metric"], label_array(validation), "the teacher"):
+    if warning := chance_warning(task, best.metrics["metric"], labels, "the teacher"):
         _logger.warning(warning)
-    with new_folder(folder) as temporary:
-        if loaded.model.config.model_type.startswith(STUDENT_PREFIX):
-            write_small(loaded.model, loaded.tokenizer, temporary)
-        else:
-            save_model(loaded.model, temporary)
-            loaded.tokenizer.save_pretrained(temporary)
-        write_finetuned_card(settings, data, best.metrics, temporary)
-        record = {
-            "run": run_key(settings, fingerprints),
-            "precision": settings.precision,
-            "metrics": best.metrics,
-            "cost": asdict(trainer.cost),
-        }
-        write_json(temporary / _RECORD, record)
-    shutil.rmtree(work)
-    return FinetuneResult(folder, best.metrics, trainer.cost)
+    return best.metrics
 
 
 def _finished(settings: FinetuneSettings, fingerprints: dict[str, str], work: Path) -> FinetuneResult:
