@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minidisc import budgets, ranks
-from minidisc.card import write_card
-from minidisc.confidence import coin_toss
 from minidisc.config import CompressSettings
 from minidisc.devices import resolve_device
 from minidisc.disk import check_disk, disk_needed
 from minidisc.errors import UserError
-from minidisc.extraction import round_weights, save_small
-from minidisc.files import write_json
+from minidisc.finishing import finish
 from minidisc.listening import Listener, LoggingListener
-from minidisc.measure import Cost, Sizes, forget_memory, highest_memory
+from minidisc.measure import Sizes, forget_memory
 from minidisc.preflight import Estimate
 from minidisc.preparation import Preparation
 from minidisc.randomness import callers_randomness
-from minidisc.refusals import chance_warning
-from minidisc.report import write_report
-from minidisc.report.formats import assistant_name
-from minidisc.results import CompressionResult, ModelResult, plain, read_result
+from minidisc.results import CompressionResult, read_result
 from minidisc.runs import check_folder, check_shared, in_use, open_run, remove_run, settled, trained_with
-from minidisc.schedules import SCHEDULES, Job, Outcome, planned
-from minidisc.selection import Candidate, lambda_sweeps
+from minidisc.schedules import SCHEDULES, planned
 from minidisc.subnetworks import SubnetworkSpec
-from minidisc.tasks import label_array
-from minidisc.timings import timings
 from minidisc.values import whole_settings
 
 
@@ -99,7 +89,7 @@ def _compress(asked: CompressSettings, listener: Listener, resume: bool, held: E
         for line in result.results["warnings"]:
             listener.warn(line)
         if ranks.rank() == 0:
-            _leave_out(result.results["settings"], folder)
+            _leave_out(result.results["settings"]["keep_checkpoints"], folder)
         return result
     try:
         used, others = ranks.by_zero(lambda: trained_with(folder, more=True))
@@ -114,7 +104,13 @@ def _compress(asked: CompressSettings, listener: Listener, resume: bool, held: E
             remove_run(folder)
         raise
     outcome = SCHEDULES[settings.schedule](job)
-    return ranks.by_zero(lambda: _save(prepared, job, outcome, folder, budget, used))
+
+    def saved() -> CompressionResult:
+        finish(prepared, job, outcome, folder, budget, used)
+        _leave_out(job.settings.keep_checkpoints, folder)
+        return read_result(folder)
+
+    return ranks.by_zero(saved)
 
 
 @dataclass(frozen=True)
@@ -182,128 +178,7 @@ def plan(
     )
 
 
-def _save(
-    prepared: Preparation,
-    job: Job,
-    outcome: Outcome,
-    folder: Path,
-    budget: dict[str, Any] | None,
-    used: dict[str, str],
-) -> CompressionResult:
-    settings = job.settings
-    chosen = [assistant.candidate for assistant in outcome.assistants]
-    rows = [
-        _row(stage, candidate, any(candidate is c for c in chosen))
-        for stage, table in enumerate(outcome.candidates, start=1)
-        for candidate in table
-    ]
-    write_json(folder / "candidates.json", rows)
-    free = settings.stages > 1 and not settings.assistants and settings.no_gap != "assume"
-    chosen_from = outcome.candidates if free else []
-    for line in map(coin_toss, chosen_from):
-        if line is not None:
-            prepared.warn(line, of="student")
-    prepared.listener.note("evaluating teacher, assistant and student on the validation rows")
-    assistants = []
-    for number, assistant in enumerate(outcome.assistants, start=1):
-        path = folder / ("assistant" if number == 1 else f"assistant-{number}")
-        _save_model(prepared, assistant.model, path)
-        candidate = assistant.candidate
-        metrics = prepared.evaluate(assistant.model, "validation")
-        assistants.append(ModelResult(path, candidate.spec, candidate.sizes, metrics, candidate.metrics))
-    assert outcome.spec is not None
-    _save_model(prepared, outcome.student, folder / "student")
-    student = ModelResult(
-        folder / "student",
-        outcome.spec,
-        Sizes.of(outcome.student, prepared.architecture, prepared.shape.prunable(outcome.spec)),
-        prepared.evaluate(outcome.student, "validation"),
-        outcome.selection_metrics,
-    )
-    labels = label_array(prepared.rows["validation"])
-    if line := chance_warning(prepared.task, student.metrics["metric"], labels):
-        prepared.warn(line, of="student")
-    teacher = prepared.teacher_result()
-    prepared.listener.note("timing them, and the candidates, on one thread")
-    sizes = dict.fromkeys(candidate.spec for table in outcome.candidates[:1] for candidate in table)
-    made = {
-        assistant_name(i, len(assistants)): (a.candidate.spec, a.model)
-        for i, a in enumerate(outcome.assistants, start=1)
-    }
-    latency = timings(prepared, {**made, "student": (outcome.spec, outcome.student)}, list(sizes))
-    if budget is not None:
-        budget["reached"] = budgets.reached(prepared, budget, plain(teacher), plain(student), outcome.student)
-        if not budget["reached"]["kept"]:
-            line = f"the student does not keep the budget ({budget['asked']}): {budget['reached']['text']}."
-            prepared.warn(line, of="student")
-    costs = {"importance": prepared.cost, **outcome.costs}
-    total = sum(costs.values(), Cost())
-    # More than a stage's own peak, where something between the stages needed more.
-    total.peak_memory = max(total.peak_memory, highest_memory())
-    results: dict[str, Any] = {
-        "task": {"name": prepared.task.name, "kind": prepared.task.kind, "metrics": list(prepared.task.metrics)},
-        "rows": prepared.rows.counts(),
-        "vocabulary": prepared.vocabulary,
-        "embeddings": prepared.low_rank,
-        "budget": budget,
-        "teacher": plain(teacher),
-        "assistants": [plain(a) for a in assistants],
-        "student": plain(student),
-        "candidates": rows,
-        "lambda_sweep": [[part._asdict() for part in sweep] for sweep in lambda_sweeps(rows)],
-        "latency": latency,
-        "contrast": prepared.contrast(outcome.student),
-        "trials": outcome.trials,
-        "kept": outcome.kept,
-        "history": outcome.history,
-        "cost": {
-            "total": asdict(total),
-            "stages": {name: asdict(cost) for name, cost in costs.items()},
-            "all_trials_flops": prepared.flops_of_all_trials(job),
-        },
-        "machine": prepared.machine + f", {ranks.world_size()} processes" * (ranks.world_size() > 1),
-        "settings": {**dataclasses.asdict(settings), "loss": settings.effective_loss},
-        "fingerprints": prepared.fingerprints,
-        "versions": used,
-        "warnings": prepared.warnings,
-        # Those that are of one model alone, by its folder's name; they are above too.
-        "warnings_of": prepared.warnings_of,
-    }
-    for model in (*results["assistants"], results["student"]):
-        write_card(results, model)
-    write_report(folder / "report.html", results)
-    # Last: a folder with results.json is a finished run.
-    write_json(folder / "results.json", results)
-    _leave_out(results["settings"], folder)
-    return read_result(folder)
-
-
-def _save_model(prepared: Preparation, model: Any, path: Path) -> None:
-    """Save a model, and leave it with the weights that were saved."""
-    dtype = prepared.settings.save_dtype
-    if not round_weights(model.cpu(), dtype):
-        prepared.warn(f"weights of {path.name} are beyond the range of {dtype}: it is saved in fp32.", of=path.name)
-        dtype = "fp32"
-    save_small(model, prepared.loaded.tokenizer, path, dtype)
-
-
-def _leave_out(settings: dict[str, Any], folder: Path) -> None:
-    """Remove what a finished run of these settings has no use for."""
-    if not settings["keep_checkpoints"]:
+def _leave_out(keep_checkpoints: bool, folder: Path) -> None:
+    """Remove what a finished run has no use for."""
+    if not keep_checkpoints:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-
-
-def _row(stage: int, candidate: Candidate, chosen: bool) -> dict[str, Any]:
-    """A candidate as ``candidates.json`` holds it."""
-    assert candidate.confidence is not None
-    return {
-        "stage": stage,
-        **asdict(candidate.spec),
-        "sizes": asdict(candidate.sizes),
-        "metrics": candidate.metrics,
-        "metric": candidate.metric,
-        **asdict(candidate.confidence),
-        "tradeoff": candidate.tradeoff,
-        "step": candidate.step,
-        "chosen": chosen,
-    }

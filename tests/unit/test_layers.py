@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
     {"schedules", "report", "results", "listening", "own_text"},
     {"preparation", "card"},
     {"budgets", "finetuned_card", "timings"},
+    {"finishing"},
     {"pipeline"},
     {"evaluation", "finetuning", "comparison", "sizes", "reporting", "hub"},
     {"demo", "exporting"},
