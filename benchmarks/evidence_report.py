@@ -23,6 +23,7 @@ from evidence_plots import plot_choice, plot_fronts
 
 from minidisc.comparison import markdown, read_comparison
 from minidisc.comparison.gathering import check_targets
+from minidisc.comparison.methods import read_method
 from minidisc.comparison.table import summarise
 from minidisc.errors import UserError
 from minidisc.files import new_file, read_json, write_json
@@ -102,10 +103,11 @@ def write(plan: Plan, works: Sequence[Path], target: Path, command: str, inferen
         "a task has two teachers, they were rounded otherwise, and the cells of a seed are compared with those of the "
         "same teacher. Compare FLOPs: CPU seconds are of several machines, which each task names at the end. On a GPU "
         "rows are padded to multiples of 16 tokens, and its FLOPs are of padded rows, as they were "
-        "counted then. All targets of a task share one "
-        "sandwich, which trains each of their sizes at every step: 90, 95 and 97 % on the CPU (but two targets, with "
-        "`--targets 0.9 0.95`, on MNLI and CoNLL-2003), 90 and 95 % on the GPU. `minidisc compress` trains one target "
-        "alone: at 90 % its sandwich's step has 0.92 of the FLOPs of one for three targets, 0.95 of one for two.",
+        "counted then. All targets of a task (`--targets`) share one "
+        f"sandwich, which trains each of their sizes at every step: {shared_targets(all_tasks)}. `minidisc compress` "
+        "trains one target alone: at 90 % its sandwich's step has 0.92 of the FLOPs of one for three targets, 0.95 of "
+        f"one for two. Methods with `{UNLABELLED}` are those without it, in a comparison with "
+        "`--importance-on teacher`.",
         "",
         *page(all_tasks, figures),
         "## Plots",
@@ -127,6 +129,19 @@ def write(plan: Plan, works: Sequence[Path], target: Path, command: str, inferen
     with new_file(target.with_suffix(".md")) as temporary:
         temporary.write_text("\n".join(lines), encoding="utf-8")
     write_json(target.with_suffix(".json"), figures)
+
+
+def shared_targets(all_tasks: Sequence[Evidence]) -> str:
+    """For which targets the sandwiches of each task are."""
+    tasks: dict[tuple[float, ...], dict[str, None]] = {}
+    for evidence in all_tasks:
+        for number, content in enumerate(evidence.contents, start=1):
+            name = evidence.task.title + f" (teacher {number})" * (len(evidence.contents) > 1)
+            for cell in content["cells"]:
+                if read_method(cell["method"].removesuffix(UNLABELLED)).shares_targets:
+                    tasks.setdefault(tuple(cell["targets"]), {})[name] = None
+    found = (f"{', '.join(f'{100 * t:g}' for t in targets)} % on {', '.join(on)}" for targets, on in tasks.items())
+    return "; ".join(found)
 
 
 def single_row_latencies(inference: dict[str, Any]) -> dict[str, float]:

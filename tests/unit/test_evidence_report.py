@@ -267,8 +267,9 @@ def test_no_mean_is_over_sandwiches_of_other_targets(tmp_path, method):
         write_day(tmp_path, "two", [cell(method, 1, 0.5)], settings=settings)
     assert (tmp_path / "evidence.json").read_text() == before
     # Trained once more, a seed is of the other sandwich alone.
-    (found,) = write_day(tmp_path, "two", [cell(method, 0, 0.5)], settings=settings)
-    assert [(c["seed"], c["targets"]) for c in found["cells"]] == [(0, [0.9, 0.95])]
+    (found,) = write_day(tmp_path, "two", [cell(method, 0, 0.5), cell("direct", 3, 0.5)], settings=settings)
+    assert "trains each of their sizes at every step: 90, 95 % on Task. " in (tmp_path / "evidence.md").read_text()
+    assert [(c["seed"], c["targets"]) for c in found["cells"]] == [(0, [0.9, 0.95]), (3, [0.9, 0.95])]
 
 
 def test_cells_of_another_importance_have_its_name(tmp_path):
