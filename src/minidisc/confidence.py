@@ -42,12 +42,13 @@ def bootstrap(
         One for each candidate, in the order of ``logits``; the probabilities sum to 1.
     """
     random = np.random.default_rng(seed)
+    digests = [task.digest(values, labels) for values in logits]
     metrics = np.empty((resamples, len(logits)))
     chosen = np.zeros(len(logits))
     for resample in range(resamples):
         rows = random.integers(0, len(labels), len(labels))
         drawn = labels[rows]
-        metrics[resample] = [task.evaluate(values[rows], drawn)["metric"] for values in logits]
+        metrics[resample] = [task.score(digest[rows], drawn)["metric"] for digest in digests]
         pairs = zip(metrics[resample].tolist(), sparsities, strict=True)
         chosen[largest([tradeoff(m, s, lam) for m, s in pairs], sparsities)] += 1
     low, high = np.percentile(metrics, [2.5, 97.5], axis=0)
@@ -79,11 +80,12 @@ def drops(
         the drop is at most ``limit``.
     """
     random = np.random.default_rng(seed)
+    digests = [task.digest(values, labels) for values in (teacher, *logits)]
 
     def dropped(rows: Any) -> np.ndarray:
-        before = task.evaluate(teacher[rows], labels[rows])["metric"]
+        before, *metrics = (task.score(digest[rows], labels[rows])["metric"] for digest in digests)
         # Rounded, because 0.9 - 0.8 is more than 0.1 in floating point.
-        return np.round([before - task.evaluate(values[rows], labels[rows])["metric"] for values in logits], 9)
+        return np.round([before - metric for metric in metrics], 9)
 
     found = np.array([dropped(random.integers(0, len(labels), len(labels))) for _ in range(resamples)])
     low, high = np.percentile(found, [2.5, 97.5], axis=0)

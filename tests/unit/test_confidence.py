@@ -9,7 +9,6 @@ from minidisc.measure import Sizes
 from minidisc.selection import Candidate, Confidence
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task
-from tests.unit.recorder import Recorder
 
 
 def task(*metrics, kind="classification"):
@@ -18,6 +17,21 @@ def task(*metrics, kind="classification"):
 
 
 ACCURACY = task("accuracy")
+
+
+class Recorder(Task):
+    """A task that remembers what it is asked; of each row it needs to know a number."""
+
+    def digest(self, logits, labels):
+        assert [len(row) for row in logits] == [len(row) for row in labels]
+        return np.array([row[0, 0] for row in logits])
+
+    def score(self, digest, labels):
+        ASKED.append((digest, labels))
+        return {"metric": 0.5}
+
+
+ASKED = []
 
 
 def right_on(*parts):
@@ -157,19 +171,55 @@ def test_all_candidates_are_scored_on_the_same_rows_and_rows_may_be_ragged():
         labels[row] = np.full(length, row)
         for candidate in range(2):
             logits[candidate][row] = np.full((length, 3), 10.0 * candidate + row)
-    recorder = Recorder()
-    bootstrap(recorder, logits, labels, [0.5, 0.6], 0.2, seed=0, resamples=20)
-    assert len(recorder.asked) == 40
+    ASKED.clear()
+    bootstrap(Recorder("t", "token-classification", (), "", (), True, ()), logits, labels, [0.5, 0.6], 0.2, 0, 20)
+    assert len(ASKED) == 40
     draws = []
-    for number, (values, truth) in enumerate(recorder.asked):
-        assert len(values) == len(truth) == 5
+    for number, (digest, truth) in enumerate(ASKED):
         rows = [int(row[0]) for row in truth]
-        assert [row[0, 0] for row in values] == [10 * (number % 2) + row for row in rows]
-        assert [row.shape for row in values] == [(lengths[row], 3) for row in rows]
+        assert digest.tolist() == [10 * (number % 2) + row for row in rows]
+        assert [len(row) for row in truth] == [lengths[row] for row in rows]
         draws.append(rows)
     assert draws[::2] == draws[1::2]
     assert len({tuple(rows) for rows in draws}) == 20
     assert any(len(set(rows)) < 5 for rows in draws)
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression", "token-classification", "causal-lm"])
+def test_drawn_rows_are_scored_as_they_would_be_alone(kind):
+    """What is drawn is the same as scoring the drawn rows' own outputs, for each kind of task."""
+    random = np.random.default_rng(5)
+    names = {"classification": ("a", "b", "c"), "token-classification": ("O", "B-x", "I-x")}.get(kind)
+    metrics = {"classification": ("accuracy", "matthews"), "regression": ("pearson", "spearman")}.get(kind, ())
+    own = Task("t", kind, ("text",), "label", names, True, metrics)
+    labels = random.integers(0, 3, 30)
+    logits = [random.normal(size=(30, 1 if kind == "regression" else 3)) for _ in range(2)]
+    if kind == "causal-lm":
+        logits = [np.abs(values) + 1 for values in logits]
+    elif kind == "token-classification":
+        labels, *logits = (ragged(random, width) for width in (0, 3, 3))
+    draws = np.random.default_rng(7)
+    expected = []
+    for _ in range(50):
+        rows = draws.integers(0, 30, 30)
+        expected.append([own.evaluate(values[rows], labels[rows])["metric"] for values in logits])
+    found = bootstrap(own, logits, labels, [0.5, 0.6], 0.2, seed=7, resamples=50)
+    assert [c.interval for c in found] == [tuple(np.percentile(m, [2.5, 97.5])) for m in zip(*expected, strict=True)]
+
+
+def ragged(random, width):
+    """Rows of 1 to 4 words: logits of so many classes, or labels."""
+    rows = np.empty(30, dtype=object)
+    for i in range(30):
+        rows[i] = random.normal(size=(1 + i % 4, width)) if width else random.integers(0, 3, 1 + i % 4)
+    return rows
+
+
+def test_outputs_that_are_not_finite_are_refused():
+    logits = right_on((1, 20), (0, 10))
+    logits[4] = np.nan
+    with pytest.raises(FloatingPointError, match="1 of 30 rows"):
+        bootstrap(ACCURACY, [logits], ones(logits), [0.5], 0.2, seed=0)
 
 
 def test_seeded_by_the_seed_alone():

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from minidisc.tasks.entities import entity_f1
-
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
     """Fraction of rows predicted right."""
@@ -52,7 +50,6 @@ METRICS: dict[str, Callable[[Any, Any], float]] = {
     "matthews": matthews,
     "pearson": pearson,
     "spearman": spearman,
-    "entity_f1": entity_f1,
 }
 
 

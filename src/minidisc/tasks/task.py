@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
+from minidisc.tasks.entities import entity_counts, entity_f1
 from minidisc.tasks.metrics import METRICS
 
 Kind = Literal["classification", "regression", "token-classification", "causal-lm"]
@@ -26,8 +27,8 @@ class Task:
         label_names: names of the classes, in the order of the integer labels; None for regression and language
             modelling. Those of token classification are IOB tags, ``O`` among them.
         named: True if the data gave the names, False if they were made up from integers.
-        metrics: keys of `minidisc.tasks.metrics.METRICS`; of language modelling ``next_token_accuracy`` and
-            ``perplexity``.
+        metrics: keys of `minidisc.tasks.metrics.METRICS`; of token classification ``entity_f1``, of language modelling
+            ``next_token_accuracy`` and ``perplexity``.
     """
 
     name: str
@@ -56,19 +57,39 @@ class Task:
         Raises:
             FloatingPointError: if a logit is NaN or infinite.
         """
+        return self.score(self.digest(logits, labels), labels)
+
+    def digest(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """What `score` needs to know of each row: who draws rows anew a thousand times does this once.
+
+        Args:
+            logits: as `evaluate` takes them.
+            labels: as `evaluate` takes them.
+
+        Returns:
+            Of classification the classes and of regression the numbers predicted, shape (N,); of token classification
+            the entities found, predicted and there, shape (N, 3); of language modelling ``logits``.
+
+        Raises:
+            FloatingPointError: if a logit is NaN or infinite.
+        """
+        if self.kind == "token-classification":
+            return entity_counts(*self.tag_sequences(logits, labels))
+        _check_finite(logits.reshape(len(logits), -1), "rows")
         if self.kind == "causal-lm":
-            _check_finite(logits, "rows")
-            tokens, right, surprise = logits.sum(axis=0)
+            return logits
+        return logits.argmax(axis=1) if self.kind == "classification" else logits.reshape(len(logits))
+
+    def score(self, digest: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+        """What `evaluate` returns, of rows of a `digest`, any of them, and the labels of the same rows."""
+        if self.kind == "causal-lm":
+            tokens, right, surprise = digest.sum(axis=0)
             values = {"next_token_accuracy": float(right / tokens), "perplexity": float(np.exp(surprise / tokens))}
             return {**values, "metric": values["next_token_accuracy"]}
-        predictions: Any
-        truth: Any = labels
         if self.kind == "token-classification":
-            predictions, truth = self.tag_sequences(logits, labels)
+            values = {"entity_f1": entity_f1(digest)}
         else:
-            _check_finite(logits.reshape(len(logits), -1), "rows")
-            predictions = logits.argmax(axis=1) if self.kind == "classification" else logits.reshape(len(logits))
-        values = {name: METRICS[name](predictions, truth) for name in self.metrics}
+            values = {name: METRICS[name](digest, labels) for name in self.metrics}
         return {**values, "metric": sum(values.values()) / len(values)}
 
     def chance(self, labels: np.ndarray) -> float:
@@ -80,9 +101,7 @@ class Task:
         if self.kind != "classification":
             return 0.0
         majority = np.bincount(labels.astype(np.int64)).argmax()
-        logits = np.zeros((len(labels), len(self.label_names or ())))
-        logits[:, majority] = 1
-        return self.evaluate(logits, labels)["metric"]
+        return self.score(np.full(len(labels), majority), labels)["metric"]
 
     def tag_sequences(self, logits: np.ndarray, labels: np.ndarray) -> tuple[list[list[str]], list[list[str]]]:
         """The tags that outputs stand for and those that labels do, row by row; arguments as `evaluate` takes them."""
