@@ -24,6 +24,9 @@ from transformers import (
     BertConfig,
     BertForSequenceClassification,
     BertForTokenClassification,
+    CamembertConfig,
+    CamembertForSequenceClassification,
+    CamembertForTokenClassification,
     DebertaV2Config,
     DebertaV2ForSequenceClassification,
     DebertaV2ForTokenClassification,
@@ -350,6 +353,10 @@ def _xlm_roberta(**changes: Any) -> XLMRobertaConfig:
     return XLMRobertaConfig(**{**_COMMON, "type_vocab_size": 1, "max_position_embeddings": LENGTH + 1, **changes})
 
 
+def _camembert(**changes: Any) -> CamembertConfig:
+    return CamembertConfig(**{**_COMMON, "type_vocab_size": 1, "max_position_embeddings": LENGTH + 1, **changes})
+
+
 def _mpnet(**changes: Any) -> MPNetConfig:
     # MPNet's padding index is always 1, and positions count from behind it.
     return MPNetConfig(**{**_COMMON, "max_position_embeddings": LENGTH + 2, **changes})
@@ -529,6 +536,9 @@ XLM_ROBERTA = Family(
     XLMRobertaForSequenceClassification,
     XLMRobertaForTokenClassification,
     _xlm_roberta,
+)
+CAMEMBERT = Family(
+    "camembert", "camembert", CamembertForSequenceClassification, CamembertForTokenClassification, _camembert
 )
 MPNET = Family(
     "mpnet",
@@ -779,6 +789,7 @@ MATRIX = [
     ELECTRA,
     ELECTRA_PROJECTED,
     XLM_ROBERTA,
+    CAMEMBERT,
     MPNET,
     MODERNBERT,
     MODERNBERT_WITH_BIASES,

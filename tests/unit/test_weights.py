@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import CamembertConfig, CamembertForSequenceClassification, T5ForConditionalGeneration
+from transformers import Data2VecTextConfig, Data2VecTextForSequenceClassification, T5ForConditionalGeneration
 
 from minidisc.errors import UserError
 from minidisc.extraction import extract, save_small
@@ -193,7 +193,7 @@ def test_a_pooler_and_a_classifier_may_be_drawn_by_chance(tmp_path):
 def test_a_family_that_is_not_known(tmp_path, caplog):
     """Of its layers nothing is known but that they are in the body."""
     torch.manual_seed(0)
-    config = CamembertConfig(
+    config = Data2VecTextConfig(
         vocab_size=60,
         hidden_size=HIDDEN,
         num_hidden_layers=2,
@@ -201,14 +201,14 @@ def test_a_family_that_is_not_known(tmp_path, caplog):
         intermediate_size=48,
         max_position_embeddings=32,
     )
-    model = CamembertForSequenceClassification(config)
-    whole = saved(model, tmp_path / "whole", ["roberta.pooler.dense.weight", "lm_head.weight"])
+    model = Data2VecTextForSequenceClassification(config)
+    whole = saved(model, tmp_path / "whole", ["data2vec_text.pooler.dense.weight", "lm_head.weight"])
     assert not load_model(whole).fresh
     assert not [record for record in caplog.records if record.name == "minidisc"]
     load_model(saved(model, tmp_path / "fewer", num_hidden_layers=1))
     assert "hold 16 that are left out" in caplog.text
     more = saved(model, tmp_path / "more", num_hidden_layers=3)
-    with pytest.raises(UserError, match=r"lack 16 of .* \(the first: roberta\.encoder\.layer\.2\."):
+    with pytest.raises(UserError, match=r"lack 16 of .* \(the first: data2vec_text\.encoder\.layer\.2\."):
         load_model(more)
     load_model(more, new_head=True)
 

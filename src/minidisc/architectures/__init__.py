@@ -14,6 +14,7 @@ from minidisc.errors import UserError
 FAMILIES = (
     "albert",
     "bert",
+    "camembert",
     "deberta-v2",
     "distilbert",
     "electra",
