@@ -84,6 +84,10 @@ from transformers import (
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaForTokenClassification,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
+    SmolLM3ForSequenceClassification,
+    SmolLM3ForTokenClassification,
     T5Config,
     T5ForSequenceClassification,
     T5ForTokenClassification,
@@ -432,6 +436,15 @@ def _qwen3(**changes: Any) -> Qwen3Config:
     return Qwen3Config(**{**_COMMON, **heads, **kinds, **changes})
 
 
+def _smollm3(**changes: Any) -> SmolLM3Config:
+    # No turning by the position, both that and a window, a window.
+    kinds = {**_WINDOW, "use_sliding_window": True, "no_rope_layers": [0, 0, 1]}
+    kinds["layer_types"] = ["full_attention", "sliding_attention", "sliding_attention"]
+    biases = {"attention_bias": True, "mlp_bias": True}
+    special = {"bos_token_id": 2, "eos_token_id": 3}
+    return SmolLM3Config(**{**_COMMON, **_TWO_QUERIES, **kinds, **biases, **special, **changes})
+
+
 # Norms behind attention and FFN would make any rounding in what few neurons add as large as the rest.
 _NORM_BEHIND = {"rms_norm_eps": 0.01}
 
@@ -643,6 +656,17 @@ QWEN3 = dataclasses.replace(
     head_size=4 * 4,
     per_layer=("layer_types",),
 )
+SMOLLM3 = dataclasses.replace(
+    LLAMA,
+    name="smollm3",
+    family="smollm3",
+    model_class=SmolLM3ForSequenceClassification,
+    token_class=SmolLM3ForTokenClassification,
+    causal_class=SmolLM3ForCausalLM,
+    build_config=_smollm3,
+    pruned=12,
+    per_layer=("layer_types", "no_rope_layers"),
+)
 GEMMA2 = dataclasses.replace(
     LLAMA,
     name="gemma2",
@@ -801,6 +825,7 @@ MATRIX = [
     MISTRAL,
     QWEN2,
     QWEN3,
+    SMOLLM3,
     GEMMA2,
     GEMMA3,
     PHI3,

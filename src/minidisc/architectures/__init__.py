@@ -31,6 +31,7 @@ FAMILIES = (
     "qwen2",
     "qwen3",
     "roberta",
+    "smollm3",
     "t5",
     "t5-enct5",
     "t5-encoder",
