@@ -43,6 +43,10 @@ from transformers import (
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     Gemma3TextForSequenceClassification,
+    GemmaConfig,
+    GemmaForCausalLM,
+    GemmaForSequenceClassification,
+    GemmaForTokenClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
     GPT2ForTokenClassification,
@@ -445,6 +449,11 @@ def _smollm3(**changes: Any) -> SmolLM3Config:
     return SmolLM3Config(**{**_COMMON, **_TWO_QUERIES, **kinds, **biases, **special, **changes})
 
 
+def _gemma(**changes: Any) -> GemmaConfig:
+    # Query heads that together are wider than the hidden size.
+    return GemmaConfig(**{**_COMMON, **_TWO_QUERIES, "head_dim": 6, "attention_bias": True, **changes})
+
+
 # Norms behind attention and FFN would make any rounding in what few neurons add as large as the rest.
 _NORM_BEHIND = {"rms_norm_eps": 0.01}
 
@@ -667,6 +676,17 @@ SMOLLM3 = dataclasses.replace(
     pruned=12,
     per_layer=("layer_types", "no_rope_layers"),
 )
+GEMMA = dataclasses.replace(
+    LLAMA,
+    name="gemma",
+    family="gemma",
+    model_class=GemmaForSequenceClassification,
+    token_class=GemmaForTokenClassification,
+    causal_class=GemmaForCausalLM,
+    build_config=_gemma,
+    head_size=2 * 6,
+    pruned=10,
+)
 GEMMA2 = dataclasses.replace(
     LLAMA,
     name="gemma2",
@@ -826,6 +846,7 @@ MATRIX = [
     QWEN2,
     QWEN3,
     SMOLLM3,
+    GEMMA,
     GEMMA2,
     GEMMA3,
     PHI3,

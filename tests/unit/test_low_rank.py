@@ -16,7 +16,7 @@ from tests.unit.families import BERT, LLAMA
 RANK = 5
 SPEC = SubnetworkSpec(0.6, (2, 0, 3), (10, 5, 0))
 # Embeddings that are scaled, or that an encoder and a decoder could share.
-REFUSED = {"gemma2", "gemma3", "t5", "t5-encoder", "enct5"}
+REFUSED = {"gemma", "gemma2", "gemma3", "t5", "t5-encoder", "enct5"}
 
 
 def counts(model, seed=0):

@@ -18,6 +18,7 @@ FAMILIES = (
     "deberta-v2",
     "distilbert",
     "electra",
+    "gemma",
     "gemma2",
     "gemma3_text",
     "gpt2",
