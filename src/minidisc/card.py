@@ -13,7 +13,7 @@ from minidisc.files import new_file
 from minidisc.foreign_text import as_code, in_markdown, without_secrets
 from minidisc.modeling.classes import CODE_FILE
 from minidisc.report import formats
-from minidisc.rows import REST_OF
+from minidisc.results import REST_OF
 from minidisc.tasks import BENCHMARKS, GLUE
 from minidisc.tasks.benchmarks import hub_arguments
 

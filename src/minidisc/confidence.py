@@ -8,12 +8,14 @@ in it, nor that each candidate's weights are those of its best evaluation on the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from minidisc.selection import Candidate, Confidence, choose_assistant, largest, tradeoff
-from minidisc.tasks import Task
+
+if TYPE_CHECKING:
+    from minidisc.tasks import Task
 
 RESAMPLES = 1000
 

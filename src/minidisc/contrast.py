@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minidisc.tasks import Task
+if TYPE_CHECKING:
+    from minidisc.tasks import Task
 
 EXAMPLES = 20
 MOST_LABELS = 12  # of which there is a matrix; that of thousands would be as good as empty, and larger than all else

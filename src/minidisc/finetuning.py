@@ -24,11 +24,11 @@ from minidisc.files import new_folder, read_json, write_json
 from minidisc.finetuned_card import write_finetuned_card
 from minidisc.label_scale import LabelScale
 from minidisc.losses import Outputs, Truth, label_loss
-from minidisc.measure import Cost
 from minidisc.modeling.t5_classifiers import EncT5Config, T5EncoderConfig
 from minidisc.prediction import model_inputs, predict
 from minidisc.randomness import callers_randomness
 from minidisc.refusals import chance_warning, scale_warning
+from minidisc.results import Cost
 from minidisc.resumable import ResumableTrainer
 from minidisc.runs import (
     check_new,

@@ -14,12 +14,12 @@ from minidisc.confidence import coin_toss
 from minidisc.config import CompressSettings
 from minidisc.extraction import round_weights, save_small
 from minidisc.files import write_json
-from minidisc.measure import Cost, Sizes, highest_memory
+from minidisc.measure import highest_memory, sizes_of
 from minidisc.preparation import Preparation
 from minidisc.refusals import chance_warning
 from minidisc.report import write_report
 from minidisc.report.formats import assistant_name
-from minidisc.results import ModelResult, plain
+from minidisc.results import Cost, ModelResult, plain
 from minidisc.schedules import Job, Outcome
 from minidisc.selection import Candidate, lambda_sweeps
 from minidisc.tasks import label_array
@@ -139,7 +139,7 @@ def _student(prepared: Preparation, outcome: Outcome, folder: Path) -> ModelResu
     assert outcome.spec is not None
     path = folder / "student"
     _save_model(prepared, outcome.student, path)
-    sizes = Sizes.of(outcome.student, prepared.architecture, prepared.shape.prunable(outcome.spec))
+    sizes = sizes_of(outcome.student, prepared.architecture, prepared.shape.prunable(outcome.spec))
     metrics = prepared.evaluate(outcome.student, "validation")
     if line := chance_warning(prepared.task, metrics["metric"], label_array(prepared.rows["validation"])):
         prepared.warn(line, of="student")

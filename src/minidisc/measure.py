@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from minidisc.architectures import Architecture, Parts
 from minidisc.layers import Rows, attentions_of, embedding_modules, ffns_of
 from minidisc.modeling.narrow import counting_layers, head_sizes, inputs_of
+from minidisc.results import Cost, Sizes
 from minidisc.subnetworks import SubnetworkSpec
 
 
@@ -129,35 +130,10 @@ class Shape:
         return (*self.runs, *(1,) * (len(parts) - self.layers))
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Parameter counts: ``prunable`` (heads and neurons), ``without_embeddings``, and ``all``."""
-
-    prunable: int
-    without_embeddings: int
-    all: int
-
-    @classmethod
-    def of(cls, model: Any, architecture: Architecture, prunable: int) -> Sizes:
-        """Count a model's parameters; how many are prunable is told."""
-        parameters = sum(p.numel() for p in model.parameters())
-        return cls(prunable, parameters - _embedding_parameters(model, architecture), parameters)
-
-
-@dataclass
-class Cost:
-    """What a stage took: optimiser steps, FLOPs, wall and processor seconds, peak memory of the process in bytes."""
-
-    steps: int = 0
-    flops: float = 0.0
-    seconds: float = 0.0
-    cpu_seconds: float = 0.0
-    peak_memory: int = 0
-
-    def __add__(self, other: Cost) -> Cost:
-        """Both after one another."""
-        total = {k: v + getattr(other, k) for k, v in asdict(self).items()}
-        return Cost(**{**total, "peak_memory": max(self.peak_memory, other.peak_memory)})
+def sizes_of(model: Any, architecture: Architecture, prunable: int) -> Sizes:
+    """Count a model's parameters; how many are prunable is told."""
+    parameters = sum(p.numel() for p in model.parameters())
+    return Sizes(prunable, parameters - _embedding_parameters(model, architecture), parameters)
 
 
 @contextmanager

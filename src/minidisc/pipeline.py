@@ -15,11 +15,11 @@ from minidisc.disk import check_disk, disk_needed
 from minidisc.errors import UserError
 from minidisc.finishing import finish
 from minidisc.listening import Listener, LoggingListener
-from minidisc.measure import Sizes, forget_memory
+from minidisc.measure import forget_memory
 from minidisc.preflight import Estimate
 from minidisc.preparation import Preparation
 from minidisc.randomness import callers_randomness
-from minidisc.results import CompressionResult, read_result
+from minidisc.results import CompressionResult, Sizes, read_result
 from minidisc.runs import check_folder, check_shared, in_use, open_run, remove_run, settled, trained_with
 from minidisc.schedules import SCHEDULES, planned
 from minidisc.subnetworks import SubnetworkSpec

@@ -25,10 +25,11 @@ from minidisc.footprint import Load, phases
 from minidisc.latency import BRIEF_ROUNDS, BRIEF_SECONDS, LARGEST_TIMED
 from minidisc.layers import embedding_modules
 from minidisc.losses import WITHOUT_TEACHER
-from minidisc.measure import Cost, Shape, measured
+from minidisc.measure import Shape, measured
 from minidisc.memory import HOLES, release_memory, resident_memory
 from minidisc.prediction import Collate, flops_over, model_inputs
 from minidisc.probing import Probe, ProbeSettings, probe
+from minidisc.results import Cost
 from minidisc.subnetworks import SubnetworkSpec
 
 

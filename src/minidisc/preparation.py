@@ -19,7 +19,7 @@ from minidisc.extraction import note_length
 from minidisc.importance import Importance
 from minidisc.listening import Listener
 from minidisc.low_rank import check_rank, factorise
-from minidisc.measure import Cost, Shape, Sizes, processor
+from minidisc.measure import Shape, processor
 from minidisc.memory import free_weights, give_weights, is_freed
 from minidisc.modeling.classes import plain_config
 from minidisc.nested import order_by_importance
@@ -27,7 +27,7 @@ from minidisc.own_text import with_own_text
 from minidisc.prediction import predict
 from minidisc.preflight import Estimate, estimate, flops_of_all_trials
 from minidisc.refusals import check_usable, scale_warning, teacher_warnings
-from minidisc.results import ModelResult
+from minidisc.results import Cost, ModelResult, Sizes
 from minidisc.rows import Rows
 from minidisc.schedules import Job, Network, planned
 from minidisc.scoring import Scorer

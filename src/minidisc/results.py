@@ -8,8 +8,35 @@ from typing import Any
 
 from minidisc.errors import UserError
 from minidisc.files import read_json
-from minidisc.measure import Cost, Sizes
 from minidisc.subnetworks import SubnetworkSpec
+
+REST_OF = "the rest of "
+"""How the source of rows begins that others were held out of, and that are no whole file or split any more."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Parameter counts: ``prunable`` (heads and neurons), ``without_embeddings``, and ``all``."""
+
+    prunable: int
+    without_embeddings: int
+    all: int
+
+
+@dataclass
+class Cost:
+    """What a stage took: optimiser steps, FLOPs, wall and processor seconds, peak memory of the process in bytes."""
+
+    steps: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both after one another."""
+        total = {k: v + getattr(other, k) for k, v in asdict(self).items()}
+        return Cost(**{**total, "peak_memory": max(self.peak_memory, other.peak_memory)})
 
 
 @dataclass(frozen=True)

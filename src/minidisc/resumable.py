@@ -43,9 +43,10 @@ from minidisc.errors import UserError
 from minidisc.files import full_disk_named
 from minidisc.layers import layers_of, state_to_save, whole_state
 from minidisc.losses import Share
-from minidisc.measure import Cost, measured, peak_memory
+from minidisc.measure import measured, peak_memory
 from minidisc.memory import HeapGuard, release_memory
 from minidisc.recording import MULTIPLE, StepRecorder
+from minidisc.results import Cost
 from minidisc.tasks import collator
 
 

@@ -13,11 +13,10 @@ from transformers import PreTrainedTokenizerBase
 
 from minidisc.config import CompressSettings
 from minidisc.errors import UserError
+from minidisc.results import REST_OF
 from minidisc.tasks import MINIMUM_TRAIN_ROWS, Cut, Task, TaskData, encode_for, hold_out
 
 SELECTION_MAXIMUM = 2000
-REST_OF = "the rest of "
-"""How the source of rows begins that others were held out of, and that are no whole file or split any more."""
 
 
 class Rows(Mapping[str, datasets.Dataset]):

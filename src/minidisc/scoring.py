@@ -20,9 +20,10 @@ from minidisc.config import CompressSettings
 from minidisc.files import damage_named
 from minidisc.importance import Importance, compute_importance
 from minidisc.losses import of_classes, task_loss
-from minidisc.measure import Cost, Shape, measured
+from minidisc.measure import Shape, measured
 from minidisc.memory import release_memory
 from minidisc.prediction import Collate, batches_by_length, flops_over, model_inputs, predict
+from minidisc.results import Cost
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task
 

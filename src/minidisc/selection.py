@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from minidisc.measure import Sizes
+from minidisc.results import Sizes
 from minidisc.subnetworks import SubnetworkSpec
 
 _DIGITS = 9  # to which two t_λ are equal

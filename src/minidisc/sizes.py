@@ -15,7 +15,7 @@ from minidisc.errors import UserError
 from minidisc.extraction import extract, round_weights, write_small
 from minidisc.files import new_folder
 from minidisc.layers import whole_state
-from minidisc.measure import Shape, Sizes
+from minidisc.measure import Shape, sizes_of
 from minidisc.results import read_result
 from minidisc.runs import check_new
 from minidisc.subnetworks import SubnetworkSpec
@@ -61,7 +61,7 @@ def extract_size(run: str | Path, sparsity: float | str, output_dir: str | Path)
     entry = {
         **asdict(spec),
         "path": str(output_dir),
-        "sizes": asdict(Sizes.of(model, architecture, prunable)),
+        "sizes": asdict(sizes_of(model, architecture, prunable)),
         "selection_metrics": row["selection_metrics"],
     }
     # Runs of older versions say nothing of it.

@@ -19,8 +19,9 @@ from torch import Tensor
 from minidisc.devices import moved
 from minidisc.files import damage_named, new_folder, read_json, write_json
 from minidisc.losses import WITH_RELATIONS, WITH_STATES, LargestLogits, Outputs, distilled_layers
-from minidisc.measure import Cost, Shape, measured
+from minidisc.measure import Shape, measured
 from minidisc.prediction import Collate, batches_by_length, flops_over, model_inputs
+from minidisc.results import Cost
 
 _CPU = torch.device("cpu")
 _HALF = 2  # bytes of a number in half precision

@@ -8,7 +8,7 @@ import pytest
 import minidisc
 from minidisc.cli.main import main
 from minidisc.tasks import read_table
-from tests.integration import tiny
+from tests.integration import fresh, tiny
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,21 @@ def test_a_report_is_rebuilt_as_it_was(runs, tmp_path, capsys):
     examples = json.loads((run / "results.json").read_text())["contrast"]["examples"]
     assert examples
     assert all(example["text"] in before and example["text"] not in text for example in examples)
+
+
+def test_a_report_comes_without_heavy_imports(runs, tmp_path):
+    script = """
+import json, sys
+sys.argv[0] = "minidisc"
+from minidisc.cli.main import main
+one, two, page = sys.argv[1:]
+main(["report", one, "--output", page])
+main(["report", one, two, "--output", page])
+print(json.dumps(list(sys.modules)))
+"""
+    imported = set(fresh.run(script, tmp_path, runs / "one", runs / "two", tmp_path / "page.html"))
+    assert "minidisc.report.content" in imported
+    assert not imported & {"torch", "transformers", "datasets", "pandas", "scipy", "sklearn"}
 
 
 def test_no_text_is_kept_if_not_wanted(runs, workplace):

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from minidisc.confidence import RESAMPLES, bootstrap, coin_toss, drops
-from minidisc.measure import Sizes
+from minidisc.results import Sizes
 from minidisc.selection import Candidate, Confidence
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task

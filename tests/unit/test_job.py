@@ -12,7 +12,8 @@ from minidisc.architectures import architecture_for
 from minidisc.config import CompressSettings
 from minidisc.extraction import extract
 from minidisc.importance import Importance
-from minidisc.measure import Cost, Shape
+from minidisc.measure import Shape
+from minidisc.results import Cost
 from minidisc.schedules import Job, Network
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.trainer import SandwichTrainer

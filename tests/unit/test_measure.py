@@ -9,7 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from minidisc.architectures import architecture_for
 from minidisc.extraction import extract
 from minidisc.layer_dropping import drop_layers
-from minidisc.measure import Cost, Shape, forget_memory, highest_memory, measured, peak_memory, processor
+from minidisc.measure import Shape, forget_memory, highest_memory, measured, peak_memory, processor
+from minidisc.results import Cost
 from minidisc.subnetworks import SubnetworkSpec, full_width
 from tests.unit.families import BERT, GPT2, HEADS, HIDDEN, LAYERS, NEURONS, matrix
 

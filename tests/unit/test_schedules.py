@@ -7,7 +7,7 @@ import pytest
 
 from minidisc.architectures import architecture_for
 from minidisc.config import CompressSettings
-from minidisc.measure import Cost
+from minidisc.results import Cost
 from minidisc.schedules import SCHEDULES, Job, Network, planned
 from minidisc.selection import Candidate
 from minidisc.subnetworks import SubnetworkSpec

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidisc.measure import Sizes
+from minidisc.results import Sizes
 from minidisc.selection import Candidate, Confidence, choose_assistant, lambda_sweep, lambda_sweeps, range_of, tradeoff
 from minidisc.subnetworks import SubnetworkSpec
 

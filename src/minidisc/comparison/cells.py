@@ -22,12 +22,12 @@ from minidisc.errors import ChangedError, UserError
 from minidisc.files import new_file, read_json, write_json
 from minidisc.listening import Listener, LoggingListener
 from minidisc.losses import WITHOUT_TEACHER
-from minidisc.measure import Cost, Shape, Sizes
+from minidisc.measure import Shape, sizes_of
 from minidisc.prediction import flops_over
 from minidisc.preparation import Preparation
 from minidisc.randomness import callers_randomness
 from minidisc.refusals import chance_warning
-from minidisc.results import plain
+from minidisc.results import Cost, plain
 from minidisc.runs import check_folder, in_use, open_run, settled, trained_with
 from minidisc.schedules import SCHEDULES, Job, planned
 from minidisc.tasks import label_array
@@ -221,7 +221,7 @@ class _Comparison:
             "seed": seed,
             "metrics": metrics,
             "selection_metrics": outcome.selection_metrics,
-            "sizes": asdict(Sizes.of(outcome.student, prepared.architecture, prepared.shape.prunable(outcome.spec))),
+            "sizes": asdict(sizes_of(outcome.student, prepared.architecture, prepared.shape.prunable(outcome.spec))),
             "assistants": assistants,
             "candidates": [
                 {"sparsity": c.spec.sparsity, "metric": c.metric, "tradeoff": c.tradeoff}

@@ -7,7 +7,7 @@ from typing import Any
 
 from minidisc.report import formats
 from minidisc.report.plots import front_plot
-from minidisc.rows import REST_OF
+from minidisc.results import REST_OF
 
 _Cell = tuple[float, str] | str | None
 _SIZES = (("prunable", "prunable"), ("without_embeddings", "without embeddings"), ("all", "all"))

@@ -24,9 +24,10 @@ from minidisc.importance import Importance
 from minidisc.layer_dropping import drop_layers
 from minidisc.layers import state_to_save
 from minidisc.losses import WITH_RELATIONS, WITH_STATES, WITHOUT_TEACHER
-from minidisc.measure import Cost, Shape
+from minidisc.measure import Shape
 from minidisc.memory import free_weights
 from minidisc.nested import order_by_importance
+from minidisc.results import Cost
 from minidisc.selection import Candidate, tradeoff
 from minidisc.subnetworks import SubnetworkSpec
 from minidisc.tasks import Task

@@ -7,9 +7,9 @@ import pytest
 
 from minidisc.cli.output import Output
 from minidisc.comparison.table import Comparison
-from minidisc.measure import Sizes
 from minidisc.pipeline import Plan
 from minidisc.preflight import Estimate
+from minidisc.results import Sizes
 from minidisc.subnetworks import SubnetworkSpec
 
 SIZES = {"prunable": 85_054_464, "without_embeddings": 85_648_130, "all": 109_483_778}
