@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -131,11 +133,33 @@ def largest_logit_loss(student: Tensor, teacher: LargestLogits, mask: Tensor) ->
         teacher: the largest logits of these tokens.
         mask: (rows, tokens), 1 for tokens and 0 for padding.
     """
-    logits = student.float()
     targets = torch.cat([teacher.values, teacher.rest], -1).float().softmax(-1)
-    others = logits.scatter(-1, teacher.places, -torch.inf).logsumexp(-1, keepdim=True)
-    logarithms = torch.cat([logits.gather(-1, teacher.places), others], -1) - logits.logsumexp(-1, keepdim=True)
+    logarithms = cast(Tensor, _KeptAndOthers.apply(student.float(), teacher.places)).log_softmax(-1)
     return -((targets * logarithms).sum(-1) * mask).sum() / mask.sum()
+
+
+class _KeptAndOthers(torch.autograd.Function):
+    """The logits at each token's own places, (rows, tokens, k), and behind them what all others weigh together.
+
+    Autograd would make a dozen tensors as large as the logits, which takes a third of a small student's pass or more.
+    A token's places differ, except in padding, whose gradients are zero.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, places: Tensor) -> Tensor:
+        weights = logits.scatter(-1, places, -torch.inf)
+        # Finite, so that others that all are -inf weigh nothing.
+        top = weights.amax(-1, keepdim=True).clamp_min_(torch.finfo(weights.dtype).min)
+        total = weights.sub_(top).exp_().sum(-1, keepdim=True)
+        ctx.save_for_backward(weights, total, places)
+        return torch.cat([logits.gather(-1, places), total.log() + top], -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        weights, total, places = ctx.saved_tensors
+        kept, others = gradient[..., :-1], gradient[..., -1:]
+        return (weights * (others / total)).scatter_(-1, places, kept), None
 
 
 def hidden_state_loss(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from minidisc.architectures import architecture_for
 from minidisc.errors import UserError
@@ -172,6 +173,55 @@ def test_the_largest_logits_of_a_small_vocabulary_are_all_of_them(count):
     losses = largest_logit_loss(student, keep_largest(teacher, count), MASK), logit_loss(student, teacher, MASK)
     torch.testing.assert_close(*losses)
     torch.testing.assert_close(*(torch.autograd.grad(loss, student)[0] for loss in losses))
+
+
+def plain_loss(student, teacher, mask):
+    """`largest_logit_loss` as autograd sees it in double precision, over the tokens alone."""
+    values, places, rest, logits = (x[mask.bool()].double() for x in (*vars(teacher).values(), student))
+    places, targets = places.long(), torch.cat([values, rest], -1).softmax(-1)
+    others = logits.scatter(-1, places, -torch.inf).logsumexp(-1, keepdim=True)
+    own = torch.cat([logits.gather(-1, places), others], -1) - logits.logsumexp(-1, keepdim=True)
+    return -(targets * own).sum(-1).mean()
+
+
+@pytest.mark.parametrize("others", [0.0, -300.0, 300.0, -1e4, 1e4, -math.inf])
+def test_gradients_against_the_largest_logits_are_those_of_autograd(others):
+    torch.manual_seed(0)
+    teacher = keep_largest(torch.randn(2, 3, 9), 4)
+    # All but those that are kept, or all of these but one.
+    student = torch.randn(2, 3, 9) + torch.full((2, 3, 9), others).scatter(-1, teacher.places, 0.0)
+    student[0, :, 0] = 1.0
+    # As they are read in padding: one place again and again.
+    for tensor in vars(teacher).values():
+        tensor[1, 2] = 0
+    student.requires_grad_()
+    losses = largest_logit_loss(student, teacher, MASK), plain_loss(student, teacher, MASK)
+    torch.testing.assert_close(losses[0], losses[1].float())
+    found, expected = (torch.autograd.grad(loss, student)[0] for loss in losses)
+    torch.testing.assert_close(found, expected, equal_nan=True)
+    assert not found[1, 2].any()
+
+
+class Written(TorchDispatchMode):
+    """Counts tensors of so many numbers that are made."""
+
+    def __init__(self, numbers):
+        super().__init__()
+        self.numbers, self.made = numbers, {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.numel() == self.numbers:
+            # They are held, so that none gets the memory of another.
+            self.made[result.untyped_storage().data_ptr()] = result
+        return result
+
+
+def test_against_the_largest_logits_few_tensors_are_as_large_as_all_of_them():
+    student, teacher = torch.randn(2, 3, 60, requires_grad=True), keep_largest(torch.randn(2, 3, 60), 4)
+    with Written(student.numel()) as written:
+        torch.autograd.grad(largest_logit_loss(student, teacher, MASK), student)
+    assert len(written.made) == 2
 
 
 def distance(one, other):
