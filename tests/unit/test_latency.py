@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -57,6 +58,28 @@ def test_a_slow_model_has_fewer_rounds(monkeypatch):
     monkeypatch.setattr(latency.time, "process_time", lambda: clock[0])
     latency.side_by_side({"model": model}, {})
     assert len(calls) == 1 + latency.FEWEST_ROUNDS
+
+
+@pytest.mark.parametrize("step", [0.004, 0.0156, math.inf])
+def test_where_the_processors_clock_is_coarse_passes_are_repeated(monkeypatch, step):
+    clock = [0.0]
+
+    def model(seconds):
+        def call(**inputs):
+            clock[0] += seconds
+
+        return call
+
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: 2 * clock[0])
+    monkeypatch.setattr(latency.time, "process_time", lambda: clock[0] // step * step if step < math.inf else 3.0)
+    # Shorter than a step, nearly as long, and some steps long.
+    found = latency.side_by_side({name: model(name) for name in (0.05, 0.003, 0.0007)}, {}, 21, 2.0)
+    for seconds, times in found.items():
+        assert times["milliseconds"] == pytest.approx(2000 * seconds)
+        # The processor's, unless it has no clock.
+        expected = seconds if step < math.inf else 2 * seconds
+        assert times["processor_milliseconds"] == pytest.approx(1000 * expected, rel=0.1)
+        assert times["speedup"] == pytest.approx(0.05 / seconds, rel=0.15)
 
 
 def test_threads_are_given_back():
