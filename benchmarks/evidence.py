@@ -47,7 +47,7 @@ CHEAPEST = "minidisc:sandwich_share=0.25:candidates_per_step=smallest+1"
 
 it becomes the default if, over the pairs of these tasks and their targets with these two seeds, its mean difference
 from the default trial of the same teacher and seed is at most one standard error (over pairs) and at most 0.005 below
-zero. It was 0.007 ± 0.001 below.
+zero. It was 0.007 ± 0.001 below (0.007 ± 0.005 over the cells: the two seeds disagree).
 """
 FIFTH = f"{CHEAPEST}:max_steps=300"
 """The cheapest trial with half of the steps: 0.16 to 0.20 of the search's FLOPs, by those of the others.
