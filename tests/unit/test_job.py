@@ -116,7 +116,11 @@ def test_assistants_that_were_best_at_the_same_step_share_no_stage_and_no_output
 def scored(scores):
     """A task that gives so many metrics, again and again."""
     scores = cycle(scores)
-    return SimpleNamespace(evaluate=lambda logits, labels: {"metric": next(scores)})
+
+    def score(_, labels):
+        return {"metric": next(scores)}
+
+    return SimpleNamespace(evaluate=score, digest=lambda logits, labels: logits, score=score)
 
 
 def test_a_wider_network_has_the_weights_that_were_best_for_the_one_that_is_asked_for(tmp_path):
