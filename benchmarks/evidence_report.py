@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +119,7 @@ def write(plan: Plan, works: Sequence[Path], target: Path, command: str, inferen
         "",
     ]
     for evidence in all_tasks:
-        for number, each in enumerate(evidence.contents, start=1):
-            title = evidence.task.title + f", teacher {number}" * (len(evidence.contents) > 1)
+        for title, each in by_teacher(evidence):
             content = {**each, "task": {**each["task"], "name": title}, "failures": {}}
             content["table"] = summarise(content["cells"], sorted({c["method"] for c in content["cells"]}))
             lines.append(markdown(content).replace("# ", "### ", 1))
@@ -131,15 +130,20 @@ def write(plan: Plan, works: Sequence[Path], target: Path, command: str, inferen
     write_json(target.with_suffix(".json"), figures)
 
 
+def by_teacher(evidence: Evidence) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A task's comparisons, and what each is called: by its teacher's number too, if there are several."""
+    for number, content in enumerate(evidence.contents, start=1):
+        yield evidence.task.title + f" (teacher {number})" * (len(evidence.contents) > 1), content
+
+
 def shared_targets(all_tasks: Sequence[Evidence]) -> str:
     """For which targets the sandwiches of each task are."""
     tasks: dict[tuple[float, ...], dict[str, None]] = {}
     for evidence in all_tasks:
-        for number, content in enumerate(evidence.contents, start=1):
-            name = evidence.task.title + f" (teacher {number})" * (len(evidence.contents) > 1)
+        for title, content in by_teacher(evidence):
             for cell in content["cells"]:
                 if read_method(cell["method"].removesuffix(UNLABELLED)).shares_targets:
-                    tasks.setdefault(tuple(cell["targets"]), {})[name] = None
+                    tasks.setdefault(tuple(cell["targets"]), {})[title] = None
     found = (f"{', '.join(f'{100 * t:g}' for t in targets)} % on {', '.join(on)}" for targets, on in tasks.items())
     return "; ".join(found)
 
